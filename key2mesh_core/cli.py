@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `key2mesh` command: one job per word, its options generated from the job's config dataclass.
+
+The top of the house: it may call everything and nothing imports it. A job's modules are imported
+only when that job runs, so `key2mesh view` needs no torch and `key2mesh --help` needs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+from key2mesh_core.errors import Key2MeshError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A word of the command line: where its config dataclass and its function live."""
+
+    config: str
+    run: str
+    summary: str
+
+
+JOBS: dict[str, Job] = {
+    "pretrain": Job(
+        "key2mesh_core.training.config:PretrainConfig",
+        "key2mesh_core.training.pretrain:pretrain",
+        "train the network on motion capture",
+    ),
+    "export": Job(
+        "key2mesh_core.training.config:ExportConfig",
+        "key2mesh_core.export:export",
+        "turn a checkpoint into a model bundle",
+    ),
+    "evaluate": Job(
+        "key2mesh_core.evaluation.config:EvaluateConfig",
+        "key2mesh_core.evaluation.evaluate:evaluate",
+        "measure a model bundle in millimetres",
+    ),
+    "view": Job(
+        "key2mesh_core.view_command:ViewConfig",
+        "key2mesh_core.view_command:view",
+        "watch meshes live in a browser",
+    ),
+    "body info": Job(
+        "key2mesh_core.body.commands:BodyInfoConfig",
+        "key2mesh_core.body.commands:info",
+        "say what a body file holds",
+    ),
+    "body convert": Job(
+        "key2mesh_core.body.commands:BodyConvertConfig",
+        "key2mesh_core.body.commands:convert",
+        "turn an SMPL download into an .npz that loads fast and safely",
+    ),
+    "body render": Job(
+        "key2mesh_core.body.commands:BodyRenderConfig",
+        "key2mesh_core.body.commands:render",
+        "draw a body file",
+    ),
+}
+
+
+def help_text() -> str:
+    """The page that `key2mesh --help` prints."""
+    width = max(map(len, JOBS))
+    lines = [f"  key2mesh {name:<{width}}  {job.summary}" for name, job in JOBS.items()]
+    return "\n".join(
+        [
+            "usage: key2mesh JOB [OPTIONS]        (key2mesh JOB --help tells a job's options)",
+            "",
+            "From 2D keypoints to SMPL body meshes in metres.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def split_job(arguments: list[str]) -> tuple[str, list[str]]:
+    """The job's name and what is left for it; raises Key2MeshError for an unknown one."""
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in JOBS:
+            return name, arguments[words:]
+    group = [name for name in JOBS if name.startswith(f"{arguments[0]} ")]
+    known = ", ".join(group or JOBS)
+    raise Key2MeshError(f"there is no job {' '.join(arguments[:2])!r}; the jobs are: {known}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one job; returns the process's exit status (2: refused input, 130: interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(help_text())
+        return 0 if arguments else 2
+    try:
+        name, rest = split_job(arguments)
+        job = JOBS[name]
+        import tyro  # here, so that a bare --help stays instant
+
+        config = tyro.cli(_find(job.config), args=rest, prog=f"key2mesh {name}")
+        return _find(job.run)(config) or 0
+    except Key2MeshError as error:
+        print(f"key2mesh: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0].startswith("key2mesh"):
+            raise
+        print(
+            f"key2mesh: this job needs the package {error.name!r}, which is not installed here; "
+            "pip install 'key2mesh[train,view]' brings all that the jobs need",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("key2mesh: interrupted", file=sys.stderr)
+        return 130
+
+
+def _find(address: str):
+    module, name = address.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

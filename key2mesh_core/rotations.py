@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rotations as axis-angle vectors, matrices and the continuous 6D form, for numpy and torch alike.
+
+Every function takes arrays of either library, of any leading shape, and returns the same
+library, dtype and device. Angles are in radians; matrices act on column vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+Array = Any
+
+
+def axis_angle_to_matrix(axis_angle: Array) -> Array:
+    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) [rad] (Rodrigues)."""
+    xp = array_namespace(axis_angle)
+    squared = xp.sum(axis_angle * axis_angle, axis=-1)
+    small = squared < 1e-8
+    # The double where keeps gradients finite: the branch not taken must not divide by zero.
+    safe = xp.where(small, xp.ones_like(squared), squared)
+    angle = xp.sqrt(safe)
+    sine = xp.where(small, 1 - squared / 6, xp.sin(angle) / angle)
+    versine = xp.where(small, 0.5 - squared / 24, (1 - xp.cos(angle)) / safe)
+    x, y, z = axis_angle[..., 0], axis_angle[..., 1], axis_angle[..., 2]
+    rows = [
+        1 - versine * (y * y + z * z),
+        versine * x * y - sine * z,
+        versine * x * z + sine * y,
+        versine * x * y + sine * z,
+        1 - versine * (x * x + z * z),
+        versine * y * z - sine * x,
+        versine * x * z - sine * y,
+        versine * y * z + sine * x,
+        1 - versine * (x * x + y * y),
+    ]
+    return xp.reshape(xp.stack(rows, axis=-1), (*axis_angle.shape[:-1], 3, 3))
+
+
+def matrix_to_axis_angle(matrix: Array) -> Array:
+    """Axis-angle vectors (..., 3) [rad], angle in [0, pi], of rotation matrices (..., 3, 3).
+
+    Goes through the quaternion whose largest component is taken from the diagonal, which stays
+    accurate near 0 and near pi, where the textbook formula divides by zero.
+    """
+    xp = array_namespace(matrix)
+    m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
+    # Four times the products q_i q_j of the quaternion (w, x, y, z): a symmetric rank-1 matrix.
+    ww, xx = 1 + m00 + m11 + m22, 1 + m00 - m11 - m22
+    yy, zz = 1 - m00 + m11 - m22, 1 - m00 - m11 + m22
+    wx = matrix[..., 2, 1] - matrix[..., 1, 2]
+    wy = matrix[..., 0, 2] - matrix[..., 2, 0]
+    wz = matrix[..., 1, 0] - matrix[..., 0, 1]
+    xy = matrix[..., 0, 1] + matrix[..., 1, 0]
+    xz = matrix[..., 0, 2] + matrix[..., 2, 0]
+    yz = matrix[..., 1, 2] + matrix[..., 2, 1]
+    rows = [[ww, wx, wy, wz], [wx, xx, xy, xz], [wy, xy, yy, yz], [wz, xz, yz, zz]]
+    products = xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2)
+    best = xp.argmax(xp.stack([ww, xx, yy, zz], axis=-1), axis=-1)
+    chosen = xp.astype(xp.arange(4, device=_device(matrix)) == best[..., None], matrix.dtype)
+    quaternion = xp.sum(products * chosen[..., None], axis=-2)
+    quaternion = quaternion / xp.sqrt(xp.sum(quaternion * quaternion, axis=-1, keepdims=True))
+    # q and -q are one rotation; w >= 0 picks the shorter way round.
+    sign = xp.where(quaternion[..., :1] < 0, -1.0, 1.0)
+    w, vector = quaternion[..., :1] * sign, quaternion[..., 1:] * xp.astype(sign, matrix.dtype)
+    norm = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True))
+    angle = 2 * xp.atan2(norm, w)
+    small = norm < 1e-6
+    scale = xp.where(small, 2 * xp.ones_like(norm), angle / xp.where(small, 1.0, norm))
+    return vector * xp.astype(scale, matrix.dtype)
+
+
+def rotation_6d_to_matrix(rotation_6d: Array) -> Array:
+    """Rotation matrices (..., 3, 3) of 6D vectors (..., 6), read row by row as (3, 2).
+
+    The two columns are orthonormalised by Gram-Schmidt, the third is their cross product
+    (Zhou et al., "On the Continuity of Rotation Representations", CVPR 2019, Eq. 15). Finite for
+    every finite input: a degenerate one gives a matrix that is not a rotation, never a NaN.
+    """
+    xp = array_namespace(rotation_6d)
+    columns = xp.reshape(rotation_6d, (*rotation_6d.shape[:-1], 3, 2))
+    first = _normalise(xp, columns[..., 0])
+    second = columns[..., 1]
+    second = _normalise(xp, second - xp.sum(first * second, axis=-1, keepdims=True) * first)
+    third = xp.stack(
+        [
+            first[..., 1] * second[..., 2] - first[..., 2] * second[..., 1],
+            first[..., 2] * second[..., 0] - first[..., 0] * second[..., 2],
+            first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0],
+        ],
+        axis=-1,
+    )
+    return xp.stack([first, second, third], axis=-1)
+
+
+def matrix_to_rotation_6d(matrix: Array) -> Array:
+    """6D vectors (..., 6) of rotation matrices (..., 3, 3): the first two columns, row by row."""
+    xp = array_namespace(matrix)
+    return xp.reshape(matrix[..., :2], (*matrix.shape[:-2], 6))
+
+
+def _normalise(xp: Any, vector: Array) -> Array:
+    return vector / xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True) + 1e-12)
+
+
+def _device(array: Array) -> Any:
+    return getattr(array, "device", None)
