@@ -36,3 +36,7 @@ class BagError(Key2MeshError):
 
 class TrainingError(Key2MeshError):
     """A training run cannot start, continue or trust its numbers."""
+
+
+class EvaluationError(Key2MeshError):
+    """Predictions, truth or measuring data that cannot be compared."""

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of predicted points against true ones: MPJPE, PA-MPJPE, PVE.
+
+Every function takes points in metres, samples first, and returns one error in millimetres per
+sample, so that callers average over frames, cameras or clips as they need. A sample that cannot
+be measured (too few valid points) is NaN; average with `mean_of_measured`. A prediction that is
+not finite is never skipped: it raises, because leaving it out would flatter the network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from key2mesh_core.errors import EvaluationError
+
+FloatArray = NDArray[np.float64]
+
+MILLIMETRES_PER_METRE = 1000.0
+# Two points can always be laid on two others up to scale, so they say nothing.
+MINIMUM_POINTS_TO_ALIGN = 3
+
+
+def mpjpe(predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:
+    """Mean per-joint position error, in the frame the points are given in.
+
+    Args:
+        predicted: (N, J, 3) points in metres, finite wherever the weight is positive.
+        truth: (N, J, 3) points in metres; may hold anything where the weight is zero.
+        weights: (N, J) weights or a validity mask; None counts every point once.
+
+    Returns:
+        (N,) mm; NaN where every weight of the sample is zero.
+
+    Raises:
+        EvaluationError: shapes that do not fit, negative weights, or a point that counts and is
+            not finite.
+    """
+    predicted, truth, weights = _checked(predicted, truth, weights)
+    return _weighted_mean_distance(predicted, truth, weights)
+
+
+def root_centred_mpjpe(
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    root: int | tuple[int, ...],
+    weights: ArrayLike | None = None,
+) -> FloatArray:
+    """MPJPE after each side is moved so that its own root lies at the origin.
+
+    Args:
+        predicted: (N, J, 3) m.
+        truth: (N, J, 3) m.
+        root: index of the root point, or several whose middle is the root (both hips). The
+            root is used whatever its weight is, so it must be finite.
+        weights: (N, J), as in `mpjpe`.
+
+    Returns:
+        (N,) mm.
+    """
+    predicted, truth, weights = _checked(predicted, truth, weights)
+    predicted, truth = _centred_on(predicted, root), _centred_on(truth, root)
+    return _weighted_mean_distance(predicted, truth, weights)
+
+
+def pa_mpjpe(
+    predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None
+) -> FloatArray:
+    """MPJPE after the best similarity (scale, rotation, translation) of each sample.
+
+    Args, errors: as in `mpjpe`.
+
+    Returns:
+        (N,) mm; NaN where fewer than three points of the sample count.
+    """
+    predicted, truth, weights = _checked(predicted, truth, weights)
+    aligned = _aligned(predicted, truth, weights)
+    errors = _weighted_mean_distance(aligned, truth, weights)
+    errors[(weights > 0).sum(axis=1) < MINIMUM_POINTS_TO_ALIGN] = np.nan
+    return errors
+
+
+def pve(
+    predicted_vertices: ArrayLike,
+    true_vertices: ArrayLike,
+    predicted_roots: ArrayLike | None = None,
+    true_roots: ArrayLike | None = None,
+) -> FloatArray:
+    """Mean per-vertex error, each side centred on its own root where roots are given.
+
+    Args:
+        predicted_vertices: (N, V, 3) m.
+        true_vertices: (N, V, 3) m.
+        predicted_roots: (N, 3) m, or None to compare in the frame given.
+        true_roots: (N, 3) m, or None; both or neither.
+
+    Returns:
+        (N,) mm.
+    """
+    predicted, truth, weights = _checked(predicted_vertices, true_vertices, None)
+    if (predicted_roots is None) != (true_roots is None):
+        raise EvaluationError("pve needs the roots of both sides or of neither; got only one.")
+    if predicted_roots is not None and true_roots is not None:
+        predicted = predicted - _checked_roots(predicted_roots, len(predicted))
+        truth = truth - _checked_roots(true_roots, len(truth))
+    return _weighted_mean_distance(predicted, truth, weights)
+
+
+def similarity_align(
+    predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None
+) -> FloatArray:
+    """Lay each sample of `predicted` on `truth` by its best proper similarity.
+
+    Weighted Procrustes analysis (Umeyama 1991, eq. 34-43): scale >= 0 and a rotation of
+    determinant +1, so that a mirrored pose keeps its error. Where the rotation is not unique
+    (points on a line) any best one is taken; a prediction shrunk to one point lands on the
+    truth's centre.
+
+    Args, errors: as in `mpjpe`.
+
+    Returns:
+        (N, J, 3) m in the truth's frame; all points are moved, also those of zero weight.
+    """
+    return _aligned(*_checked(predicted, truth, weights))
+
+
+def mean_of_measured(errors: ArrayLike) -> float:
+    """Mean over the samples that could be measured (not NaN); NaN if there are none."""
+    errors = np.asarray(errors, dtype=np.float64)
+    measured = errors[~np.isnan(errors)]
+    return float(measured.mean()) if measured.size else float("nan")
+
+
+def _aligned(predicted: FloatArray, truth: FloatArray, weights: FloatArray) -> FloatArray:
+    total = weights.sum(axis=1)
+    share = (weights / np.where(total > 0, total, 1.0)[:, None])[..., None]
+    predicted_centre = (share * predicted).sum(axis=1, keepdims=True)
+    true_centre = (share * truth).sum(axis=1, keepdims=True)
+    predicted_offsets = predicted - predicted_centre
+    true_offsets = truth - true_centre
+
+    covariance = np.swapaxes(share * true_offsets, 1, 2) @ predicted_offsets
+    left, singular_values, right = np.linalg.svd(covariance)
+    # The least important axis is turned round where the best orthogonal matrix is a reflection.
+    signs = np.ones_like(singular_values)
+    signs[:, 2] = np.where(np.linalg.det(left @ right) < 0, -1.0, 1.0)
+    rotation = (left * signs[:, None, :]) @ right
+
+    spread = (share * predicted_offsets**2).sum(axis=(1, 2))
+    # A spread at the level of rounding is a point: any scale fits equally well, so take none.
+    size = (share * predicted**2).sum(axis=(1, 2))
+    is_a_point = spread <= (1e-15 * size)
+    scale = (singular_values * signs).sum(axis=1) / np.where(is_a_point, 1.0, spread)
+    scale = np.where(is_a_point, 0.0, scale)
+    return scale[:, None, None] * predicted_offsets @ np.swapaxes(rotation, 1, 2) + true_centre
+
+
+def _weighted_mean_distance(
+    predicted: FloatArray, truth: FloatArray, weights: FloatArray
+) -> FloatArray:
+    distances = np.linalg.norm(predicted - truth, axis=2)
+    total = weights.sum(axis=1)
+    errors = (weights * distances).sum(axis=1) / np.where(total > 0, total, 1.0)
+    return np.where(total > 0, errors, np.nan) * MILLIMETRES_PER_METRE
+
+
+def _centred_on(points: FloatArray, root: int | tuple[int, ...]) -> FloatArray:
+    centre = points[:, np.atleast_1d(root)].mean(axis=1, keepdims=True)
+    return points - centre
+
+
+def _checked(
+    predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Both point sets and the weights as float64, with zeros wherever the weight is zero."""
+    predicted_points = _checked_points("predicted", predicted)
+    true_points = _checked_points("truth", truth)
+    if predicted_points.shape != true_points.shape:
+        raise EvaluationError(
+            f"predicted has shape {predicted_points.shape} but truth {true_points.shape}; "
+            "give both the same samples and joints in the same order."
+        )
+    if weights is None:
+        checked_weights = np.ones(predicted_points.shape[:2])
+    else:
+        checked_weights = np.asarray(weights, dtype=np.float64)
+    if checked_weights.shape != predicted_points.shape[:2]:
+        raise EvaluationError(
+            f"weights have shape {checked_weights.shape}; expected (N, J) = "
+            f"{predicted_points.shape[:2]}."
+        )
+    if not np.all(np.isfinite(checked_weights)) or np.any(checked_weights < 0):
+        worst = float(checked_weights.min()) if checked_weights.size else 0.0
+        raise EvaluationError(f"weights must be finite and >= 0; the smallest is {worst}.")
+    counts = (checked_weights > 0)[..., None]
+    for name, points in (("predicted", predicted_points), ("truth", true_points)):
+        bad = ~np.isfinite(points) & counts
+        if bad.any():
+            sample, joint, _ = (int(i) for i in np.argwhere(bad)[0])
+            raise EvaluationError(
+                f"{name}[{sample}, {joint}] = {points[sample, joint]} is not finite; "
+                "give such a point weight 0 if it is not known, or mend what made it."
+            )
+    return (
+        np.where(counts, predicted_points, 0.0),
+        np.where(counts, true_points, 0.0),
+        checked_weights,
+    )
+
+
+def _checked_points(name: str, points: Any) -> FloatArray:
+    checked = np.asarray(points, dtype=np.float64)
+    if checked.ndim != 3 or checked.shape[2] != 3:
+        raise EvaluationError(f"{name} has shape {checked.shape}; expected (N, J, 3) in metres.")
+    return checked
+
+
+def _checked_roots(roots: ArrayLike, samples: int) -> FloatArray:
+    checked = np.asarray(roots, dtype=np.float64)
+    if checked.shape != (samples, 3):
+        raise EvaluationError(f"roots have shape {checked.shape}; expected ({samples}, 3).")
+    return checked[:, None]
