@@ -64,10 +64,13 @@ def test_a_flat_pose_may_be_turned_over_but_not_mirrored_in_space() -> None:
     )
 
 
-def test_alignment_is_the_best_one_by_numeric_search() -> None:
+@pytest.mark.parametrize("handedness", [1.0, -1.0])
+def test_alignment_is_the_best_one_by_numeric_search(handedness: float) -> None:
+    """Also of a mirrored pose, where the best rotation is not that of the plain SVD."""
     truth = points(7, samples=1)
     weights = np.random.default_rng(8).uniform(0.1, 1.0, (1, 12))
-    predicted = transformed(truth, 9) + points(10, samples=1)
+    mirrored = truth * np.array([handedness, 1.0, 1.0])
+    predicted = transformed(mirrored, 9) + points(10, samples=1)
 
     def cost(aligned: np.ndarray) -> float:
         return float((weights[..., None] * (aligned - truth) ** 2).sum())
