@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections in pixels to bodies in metres: the run-time interface. Needs numpy and an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .bundle import (
+    MESH_GRAPH,
+    POSE_GRAPH,
+    POSE_SIGNATURE,
+    Bundle,
+    mesh_signature,
+)
+from .camera import Intrinsics
+from .engines.onnx import OnnxEngine
+from .engines.protocol import Engine
+from .errors import CameraError, EngineError, KeypointError
+from .keypoints import (
+    MINIMUM_KEYPOINTS,
+    MINIMUM_SIZE_PX,
+    NETWORK_KEYPOINTS,
+    SEEN_CONFIDENCE,
+    bounding_boxes,
+    sanitise,
+    usable,
+)
+
+__all__ = ["Bodies", "Estimator", "usable"]
+
+BACKENDS = ("auto", "onnx")
+
+CHUNK = 512
+"""Persons per run of a graph: more gain nothing, and memory stays bounded."""
+
+QUALITY_ERROR = 0.1
+"""Reprojection error, as a share of the person's size in pixels, that divides quality by e."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bodies:
+    """N bodies, persons along the first axis; all float32, in the camera's optical frame
+    (x right, y down, z forward).
+
+    Attributes:
+        betas: (N, 10) shape coefficients.
+        rotations: (N, 24, 3, 3) rotation matrices relative to the parent joint; the root's is
+            relative to the camera.
+        translation: (N, 3) pelvis [m].
+        joints: (N, 24, 3) joints [m].
+        reprojection_error: (N,) RMS distance of the body's keypoints from the seen ones [px].
+        quality: (N,) within 0..1; see `quality_of`.
+        vertices: (N, V, 3) [m], or None where they were not asked for.
+    """
+
+    betas: NDArray[np.float32]
+    rotations: NDArray[np.float32]
+    translation: NDArray[np.float32]
+    joints: NDArray[np.float32]
+    reprojection_error: NDArray[np.float32]
+    quality: NDArray[np.float32]
+    vertices: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+    def select(self, persons: ArrayLike) -> Bodies:
+        """Some of the bodies, by numbers or by a mask of N truth values."""
+        chosen = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = None if value is None else value[np.asarray(persons)]
+        return Bodies(**chosen)
+
+
+def quality_of(
+    keypoints: NDArray[np.float32], reprojection_error: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(N,) how far to trust each body, within 0..1.
+
+    Mean confidence of the seen keypoints, times exp(-error / (0.1 size)), where size is the longer
+    side of the person's box [px]. A rule of thumb to rank and to filter by, not a probability.
+
+    Args:
+        keypoints: (N, 18, 3), sanitised.
+        reprojection_error: (N,) px.
+    """
+    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
+    confidence = keypoints[..., 2].sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    boxes = bounding_boxes(keypoints)
+    size = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), MINIMUM_SIZE_PX)
+    quality = confidence * np.exp(-reprojection_error / (QUALITY_ERROR * size))
+    return np.clip(quality, 0.0, 1.0).astype(np.float32)
+
+
+class Estimator:
+    """Turns keypoints into bodies by a bundle's two graphs.
+
+    Holds no state between calls, and the ONNX Runtime engine may be shared: several threads may
+    use one estimator at once. They share its threads, so two at once are not twice as fast.
+
+    Args:
+        bundle: from `load_bundle`.
+        backend: "auto" (the best engine at hand; today that is "onnx") or "onnx".
+        threads: CPU threads for one call.
+
+    Raises:
+        EngineError: unknown backend, or a graph that cannot be loaded or is not as expected.
+    """
+
+    def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
+        if backend not in BACKENDS:
+            raise EngineError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
+        mesh = mesh_signature(bundle.vertex_count)
+        self._bundle = bundle
+        self._pose: Engine = OnnxEngine(bundle.pose_path, threads, POSE_SIGNATURE)
+        self._mesh: Engine = OnnxEngine(bundle.mesh_path, threads, mesh)
+
+    @classmethod
+    def from_engines(cls, bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
+        """An estimator on engines made elsewhere; they are closed with it."""
+        estimator = cls.__new__(cls)
+        estimator._bundle, estimator._pose, estimator._mesh = bundle, pose, mesh
+        return estimator
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._bundle
+
+    @property
+    def body_model(self) -> str:
+        """The body's identifier, "name@<12 hex>"."""
+        return self._bundle.body_model
+
+    @property
+    def device(self) -> str:
+        """Where the graphs run, in words."""
+        return self._pose.device
+
+    def estimate(
+        self, keypoints: ArrayLike, intrinsics: Intrinsics, vertices: bool = True
+    ) -> Bodies:
+        """Bodies of N persons.
+
+        Args:
+            keypoints: (N, 18, 3) x px, y px, confidence in the network's order (`to_network`);
+                any float or integer type, any strides; N may be 0 or thousands. NaN, infinite
+                and absurd coordinates count as unseen.
+            intrinsics: the camera the pixels come from.
+            vertices: whether to make meshes.
+
+        Returns:
+            N bodies, all numbers finite.
+
+        Raises:
+            KeypointError: another shape, or a person that is not `usable`: select them first.
+            CameraError: `intrinsics` is not an `Intrinsics`.
+            EngineError: an engine failed, or gave numbers that are not finite.
+        """
+        bodies = self.estimate_poses(keypoints, intrinsics)
+        return self.add_vertices(bodies) if vertices else bodies
+
+    def estimate_poses(self, keypoints: ArrayLike, intrinsics: Intrinsics) -> Bodies:
+        """`estimate` without vertices: a smoother may change the bodies before they get them."""
+        if not isinstance(intrinsics, Intrinsics):
+            raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
+        clean = sanitise(keypoints)
+        _refuse_unusable(clean)
+        camera = np.broadcast_to(intrinsics.as_array(), (len(clean), 4))
+        outputs = _run_in_chunks(
+            self._pose,
+            POSE_GRAPH,
+            {"keypoints": clean, "intrinsics": camera},
+            POSE_SIGNATURE.outputs,
+        )
+        return Bodies(**outputs, quality=quality_of(clean, outputs["reprojection_error"]))
+
+    def add_vertices(self, bodies: Bodies) -> Bodies:
+        """The same bodies with `vertices` made from their betas, rotations and translation.
+
+        Raises:
+            EngineError: the engine failed, or gave numbers that are not finite.
+        """
+        signature = mesh_signature(self._bundle.vertex_count)
+        inputs = {name: getattr(bodies, name) for name in signature.inputs}
+        outputs = _run_in_chunks(self._mesh, MESH_GRAPH, inputs, signature.outputs)
+        return replace(bodies, vertices=outputs["vertices"])
+
+    def warm_up(self) -> None:
+        """Run both graphs once, so that the first person does not wait for allocations.
+
+        Raises:
+            EngineError: an engine failed.
+        """
+        # A person standing upright, larger than life: any plausible one does.
+        keypoints = np.full((1, len(NETWORK_KEYPOINTS), 3), 1.0, dtype=np.float32)
+        keypoints[0, :, 0] = np.linspace(280.0, 360.0, len(NETWORK_KEYPOINTS))
+        keypoints[0, :, 1] = np.linspace(60.0, 420.0, len(NETWORK_KEYPOINTS))
+        self.estimate(keypoints, Intrinsics.from_field_of_view(640, 480))
+
+    def close(self) -> None:
+        """Free both engines."""
+        self._pose.close()
+        self._mesh.close()
+
+
+def _refuse_unusable(clean: NDArray[np.float32]) -> None:
+    good = usable(clean)
+    if good.all():
+        return
+    person = int(np.argmin(good))
+    seen = int((clean[person, :, 2] >= SEEN_CONFIDENCE).sum())
+    raise KeypointError(
+        f"{int((~good).sum())} of {len(good)} persons cannot be estimated; the first is number "
+        f"{person} with {seen} usable keypoints (at least {MINIMUM_KEYPOINTS} are needed, in a "
+        f"box of at least {MINIMUM_SIZE_PX:g} px): leave such persons out with usable()"
+    )
+
+
+def _run_in_chunks(
+    engine: Engine,
+    graph: str,
+    inputs: dict[str, NDArray[np.float32]],
+    shapes: dict[str, tuple[int, ...]],
+) -> dict[str, NDArray[np.float32]]:
+    """All persons through one engine, `CHUNK` at a time; none at all need no engine."""
+    count = len(next(iter(inputs.values())))
+    if count <= CHUNK:
+        if count == 0:
+            return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
+        return _run(engine, graph, inputs, shapes)
+    results = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+    for start in range(0, count, CHUNK):
+        chunk = slice(start, start + CHUNK)
+        part = _run(engine, graph, {name: x[chunk] for name, x in inputs.items()}, shapes)
+        for name, values in part.items():
+            results[name][chunk] = values
+    return results
+
+
+def _run(
+    engine: Engine,
+    graph: str,
+    inputs: dict[str, NDArray[np.float32]],
+    shapes: dict[str, tuple[int, ...]],
+) -> dict[str, NDArray[np.float32]]:
+    """One run, its outputs checked: what leaves here may be published."""
+    count = len(next(iter(inputs.values())))
+    outputs = engine.run(
+        {name: np.ascontiguousarray(x, dtype=np.float32) for name, x in inputs.items()}
+    )
+    for name, shape in shapes.items():
+        values = outputs.get(name)
+        if values is None or values.shape != (count, *shape):
+            found = "nothing" if values is None else f"shape {values.shape}"
+            raise EngineError(
+                f"{graph}: '{name}' must be {(count, *shape)}, the engine gave {found}"
+            )
+        finite = np.isfinite(values)
+        if not finite.all():
+            person = int(np.argmin(finite.reshape(count, -1).all(axis=1)))
+            raise EngineError(
+                f"{graph}: '{name}' of person {person} is not finite; the model's weights are "
+                "damaged or unfit for this input: use another bundle"
+            )
+    return {name: outputs[name] for name in shapes}
