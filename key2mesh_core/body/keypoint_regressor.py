@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 18 network keypoints of a body, reduced from thousands of vertices to a few numbers, exactly.
+
+A regressed keypoint is linear in the vertices, and linear blend skinning is linear in the joints'
+transforms. So for keypoint j and joint k everything that depends on the vertices,
+`sum_v J[j, v] w[v, k] (template_v, shape_directions_v, pose_directions_v, 1)`, is summed once, here.
+Keypoints then cost a handful of 3x3 products instead of a mesh, equal to the regressed mesh to
+rounding, forward and backward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from key2mesh_core.body.data import BodyData
+
+#: SMPL joint of each network keypoint; -1: a face keypoint, regressed from vertices.
+KEYPOINT_JOINT = (-1, 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, -1, -1, -1, -1)
+#: Row of `BodyData.face_regressor` (nose, R eye, L eye, R ear, L ear) by network keypoint.
+FACE_ROW = {0: 0, 14: 1, 15: 2, 16: 3, 17: 4}
+_NECK, _SHOULDERS = 1, (16, 17)
+BETAS = 10
+
+
+@dataclass(frozen=True)
+class ReducedRegressor:
+    """Keypoints as joints of the tree plus, for regressed ones, sums over (keypoint, joint) pairs.
+
+    `joint_mix (18, 24)`: keypoints that are mixtures of joints (rows sum to 1, or to 0 for
+    regressed ones). For P pairs: `keypoint (P,)`, `joint (P,)`, `template (P, 3)` m,
+    `shape (P, 3, 10)` m per beta, `pose (P, 3, 207)` or None, `mass (P,)` the summed weight.
+    """
+
+    joint_mix: np.ndarray
+    keypoint: np.ndarray
+    joint: np.ndarray
+    template: np.ndarray
+    shape: np.ndarray
+    pose: np.ndarray | None
+    mass: np.ndarray
+
+
+def joint_mix(neck_between_shoulders: bool) -> np.ndarray:
+    """Rows (18, 24) that turn joints into keypoints; all zero for the five of the face.
+
+    Detectors mean by "neck" the middle of the shoulders (COCO-style layouts have it only so);
+    the paper takes SMPL's joint 12.
+    """
+    mix = np.zeros((18, 24), np.float32)
+    for keypoint, joint in enumerate(KEYPOINT_JOINT):
+        if joint >= 0:
+            mix[keypoint, joint] = 1
+    if neck_between_shoulders:
+        mix[_NECK] = 0
+        mix[_NECK, list(_SHOULDERS)] = 0.5
+    return mix
+
+
+def reduce_regressor(body: BodyData, neck_between_shoulders: bool = True) -> ReducedRegressor:
+    """Sums the face regressor of `body` through its skinning weights, in double precision."""
+    face = body.face_regressor.astype(np.float64)
+    weights = body.skinning_weights.astype(np.float64)
+    mass = np.einsum("fv,vk->fk", face, weights)
+    # Pairs without any vertex contribute exactly zero whatever the pose.
+    rows, joints = np.nonzero(np.einsum("fv,vk->fk", np.abs(face), np.abs(weights)))
+    share = np.stack([face[r] * weights[:, k] for r, k in zip(rows, joints, strict=True)])
+    keypoint_of_row = {row: keypoint for keypoint, row in FACE_ROW.items()}
+    pose = body.pose_directions
+    return ReducedRegressor(
+        joint_mix=joint_mix(neck_between_shoulders),
+        keypoint=np.array([keypoint_of_row[int(r)] for r in rows], np.int64),
+        joint=joints.astype(np.int64),
+        template=(share @ body.template).astype(np.float32),
+        shape=np.einsum("pv,vcb->pcb", share, shape_directions(body)).astype(np.float32),
+        pose=None if pose is None else np.einsum("pv,vcb->pcb", share, pose).astype(np.float32),
+        mass=mass[rows, joints].astype(np.float32),
+    )
+
+
+def shape_directions(body: BodyData) -> np.ndarray:
+    """The first 10 shape directions (V, 3, 10); a body with fewer is padded with zeros."""
+    directions = body.shape_directions[:, :, :BETAS]
+    missing = BETAS - directions.shape[2]
+    return np.pad(directions, ((0, 0), (0, 0), (0, missing)))

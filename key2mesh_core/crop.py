@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the network sees: a person turned to the middle of the view and scaled into a unit box.
+
+Torch only: training and the exported pose graph run these very lines. Points are given on the
+image plane in units of the focal length ("rays": x / z, y / z); the caller removes pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Where unseen keypoints are put in the unit box.
+UNSEEN = 0.5
+
+
+def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre (N, 2) and longest side (N, 1) of the seen points (N, 18, 2); seen (N, 18) bool."""
+    mask = seen[..., None]
+    low = torch.where(mask, points, torch.full_like(points, 1e30)).amin(1)
+    high = torch.where(mask, points, torch.full_like(points, -1e30)).amax(1)
+    anyone = mask.any(1)
+    low, high = low * anyone, high * anyone
+    return (low + high) / 2, (high - low).amax(1, keepdim=True)
+
+
+def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Tensor:
+    """(p - centre) / side + 0.5, unseen points at 0.5 (paper, Sec. 3.2): (N, 18, 2)."""
+    scaled = (points - centre[:, None]) / side.clamp(min=1e-6)[:, None] + 0.5
+    return torch.where(seen[..., None], scaled, torch.full_like(scaled, UNSEEN))
+
+
+def view_rotation(centre: Tensor) -> Tensor:
+    """(N, 3, 3): the smallest rotation that takes the optical axis onto the ray `centre` (N, 2).
+
+    A person off the optical axis is seen from the side; turning the view by this rotation undoes
+    it (the observation of CLIFF, Li et al., ECCV 2022).
+    """
+    norm = torch.sqrt(1 + (centre * centre).sum(1, keepdim=True))
+    x, y = (centre / norm).unbind(1)
+    z = 1 / norm[:, 0]
+    k = 1 / (1 + z)
+    rows = [1 - k * x * x, -k * x * y, x, -k * x * y, 1 - k * y * y, y, -x, -y, z]
+    return torch.stack(rows, 1).reshape(-1, 3, 3)
+
+
+def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The same points as a camera turned to the middle of their box would see them.
+
+    Returns (points (N, 18, 2), rotation (N, 3, 3) from the turned camera to the real one).
+    """
+    rotation = view_rotation(bounding_box(points, seen)[0])
+    rays = torch.cat([points, torch.ones_like(points[..., :1])], -1) @ rotation
+    # Nothing real lies 85 degrees off the person's middle; the clamp only keeps absurd input finite.
+    return rays[..., :2] / rays[..., 2:].clamp(min=0.08), rotation

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training batch, made on the fly on whatever device the motion capture lies."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.crop import bounding_box, centre_view, normalise
+from key2mesh_core.synthesis.detector import detect
+from key2mesh_core.synthesis.motions import MotionBank
+from key2mesh_core.synthesis.poses import turn_towards_cameras, vary_poses
+from key2mesh_core.synthesis.config import SynthesisConfig
+
+
+class Batch(NamedTuple):
+    """Network input and truth of N samples, in the frame of the view that the network sees.
+
+    `keypoints (N, 18, 2)` normalised input; `seen (N, 18)`; `betas (N, 10)`;
+    `rotations (N, 24, 3, 3)`; `joints (N, 24, 3)` and `keypoints_3d (N, 18, 3)` root-relative [m];
+    `translation (N, 3)` of the pelvis [m]; `centre (N, 2)`, `side (N, 1)` of the input's box, in
+    units of the focal length.
+    """
+
+    keypoints: Tensor
+    seen: Tensor
+    betas: Tensor
+    rotations: Tensor
+    joints: Tensor
+    keypoints_3d: Tensor
+    translation: Tensor
+    centre: Tensor
+    side: Tensor
+
+
+@torch.no_grad()
+def synthesise(
+    bank: MotionBank,
+    body: BodyModel,
+    config: SynthesisConfig,
+    count: int,
+    generator: torch.Generator,
+) -> Batch:
+    """Draws poses, shapes and cameras, and looks at them as a detector would."""
+    rotations, betas = bank.draw(count, generator)
+    if config.exchange_halves:
+        # A batch is drawn at random: its own order reversed is as good a set of other frames.
+        others = rotations.flip(0)
+        rotations = vary_poses(rotations, others, config, generator)
+    else:
+        rotations = vary_poses(rotations, rotations, config, generator)
+    rotations = turn_towards_cameras(rotations, config, generator)
+    random = config.beta_deviation * torch.randn(
+        betas.shape, generator=generator, device=betas.device
+    )
+    betas = torch.where((betas == 0).all(1, keepdim=True), random, betas)
+    joints, keypoints = body.keypoints(betas, rotations)
+    translation = _translations(count, config, generator, joints)
+    # Parts that reach behind the camera's plane have no image: keep everyone in front of it.
+    nearest = (keypoints[..., 2].amin(1) + translation[:, 2] - 0.3).clamp(max=0)
+    translation[:, 2] -= nearest
+    placed = keypoints + translation[:, None]
+    points, seen = detect(placed[..., :2] / placed[..., 2:], placed, config, generator)
+    if config.centre_view:
+        points, turn = centre_view(points, seen)
+        # Row vectors times the rotation: the real camera's frame to the turned one's.
+        rotations = torch.cat([(turn.mT @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
+        joints, keypoints = joints @ turn, keypoints @ turn
+        translation = (translation[:, None] @ turn)[:, 0]
+    centre, side = bounding_box(points, seen)
+    inputs = normalise(points, seen, centre, side)
+    return Batch(inputs, seen, betas, rotations, joints, keypoints, translation, centre, side)
+
+
+def _translations(
+    count: int, config: SynthesisConfig, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    """(N, 3) on the optical axis; uniform in 1 / distance."""
+    near, far = config.distance
+    share = torch.rand(count, generator=generator, device=like.device)
+    depth = 1 / (1 / far + share * (1 / near - 1 / far))
+    return torch.stack([torch.zeros_like(depth), torch.zeros_like(depth), depth], 1)
+
+

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a 2D detector makes of true keypoints: noise, outliers, exchanged limbs, unseen parts.
+
+Points (N, 18, 2) are on the image plane in units of the focal length; seen (N, 18) is bool.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from key2mesh_core.crop import bounding_box
+from key2mesh_core.keypoints import MINIMUM_KEYPOINTS
+from key2mesh_core.synthesis.config import SynthesisConfig
+
+_NOSE, _R_EYE, _L_EYE, _R_EAR, _L_EAR = 0, 14, 15, 16, 17
+_ARMS = ((2, 3, 4), (5, 6, 7))
+_LEGS = ((8, 9, 10), (11, 12, 13))
+#: What goes unseen together: behind a desk, a door frame or the edge of the image.
+_PARTS = (
+    (3, 4),
+    (6, 7),
+    (9, 10),
+    (12, 13),
+    (9, 10, 12, 13),
+    (10, 13),
+    (8, 9, 10, 11, 12, 13),
+    (3, 4, 9, 10),
+    (6, 7, 12, 13),
+    (0, 14, 15, 16, 17),
+    (0, 1, 14, 15, 16, 17),
+)
+#: Detectors place hips and wrists less surely than eyes; mean 1.
+_UNSURE = (0.6, 0.9, 0.9, 1.1, 1.3, 0.9, 1.1, 1.3, 1.4, 1.2, 1.2, 1.4, 1.2, 1.2, 0.5, 0.5, 0.7, 0.7)
+
+
+def detect(
+    points: Tensor, keypoints_3d: Tensor, config: SynthesisConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Noisy points (N, 18, 2) and which are seen (N, 18), at least 6 a person.
+
+    Args:
+        points: (N, 18, 2) true projections.
+        keypoints_3d: (N, 18, 3) in the camera frame [m], to know which way the head faces.
+    """
+    draw = _Draw(len(points), points.device, generator)
+    everything = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
+    side = bounding_box(points, everything)[1][..., None]
+    points = _add_noise(points, side, config, draw)
+    points = _exchange_limbs(points, config, draw)
+    seen = _drop_single(everything, config, draw)
+    seen = _drop_parts(seen, config, draw)
+    seen = _hide_face(seen, keypoints_3d, config, draw)
+    too_few = seen.sum(1, keepdim=True) < MINIMUM_KEYPOINTS
+    return points, seen | too_few
+
+
+class _Draw:
+    """Random numbers of one batch on one device from one generator."""
+
+    def __init__(self, count: int, device: torch.device, generator: torch.Generator) -> None:
+        self.count, self.device, self.generator = count, device, generator
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(self.count, *shape, generator=self.generator, device=self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(self.count, *shape, generator=self.generator, device=self.device)
+
+    def share(self, probability: float, *shape: int) -> Tensor:
+        return self.uniform(*shape) < probability
+
+
+def _add_noise(points: Tensor, side: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
+    low, high = config.jitter
+    if high > 0:
+        least, most = math.log(max(low, 1e-6)), math.log(high)
+        size = torch.exp(least + draw.uniform(1, 1) * (most - least))
+        unsure = torch.tensor(_UNSURE, device=draw.device)[:, None]
+        points = points + draw.normal(18, 2) * size * unsure * side
+    if config.outliers:
+        thrown = draw.share(config.outliers, 18, 1)
+        points = torch.where(thrown, points + draw.normal(18, 2) * 0.15 * side, points)
+    return points
+
+
+def _exchange_limbs(points: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
+    if not config.swaps:
+        return points
+    points = points.clone()
+    for right, left in (_ARMS, _LEGS):
+        taken = draw.share(config.swaps)[:, None, None]
+        both, exchanged = [*right, *left], [*left, *right]
+        points[:, both] = torch.where(taken, points[:, exchanged], points[:, both])
+    return points
+
+
+def _drop_single(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
+    if not config.drop:
+        return seen
+    rate = config.drop * (draw.uniform(1) if config.drop_varies else 1.0)
+    return seen & (draw.uniform(18) >= rate)
+
+
+def _drop_parts(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
+    if not config.drop_limbs:
+        return seen
+    table = torch.zeros(len(_PARTS), 18, dtype=torch.bool, device=draw.device)
+    for row, part in enumerate(_PARTS):
+        table[row, list(part)] = True
+    part = (draw.uniform() * len(_PARTS)).long().clamp(max=len(_PARTS) - 1)
+    return seen & ~(table[part] & draw.share(config.drop_limbs)[:, None])
+
+
+def _hide_face(seen: Tensor, keypoints: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
+    """Drops what the head itself hides: some detectors report it, some do not."""
+    if not config.hide_face:
+        return seen
+    ears = keypoints[:, _R_EAR] - keypoints[:, _L_EAR]
+    forward = keypoints[:, _NOSE] - (keypoints[:, _R_EAR] + keypoints[:, _L_EAR]) / 2
+    to_head = torch.nn.functional.normalize(keypoints[:, _NOSE], dim=1)
+
+    def away(direction: Tensor) -> Tensor:
+        return (torch.nn.functional.normalize(direction, dim=1) * to_head).sum(1)
+
+    hidden = torch.zeros_like(seen)
+    back = away(forward) > 0.4
+    for keypoint in (_NOSE, _R_EYE, _L_EYE):
+        hidden[:, keypoint] = back
+    hidden[:, _R_EAR] = away(ears) > 0.3
+    hidden[:, _L_EAR] = away(-ears) > 0.3
+    return seen & ~(hidden & draw.share(config.hide_face)[:, None])

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that survive being killed: written whole or not at all, read without unpickling."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from key2mesh_core.errors import TrainingError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes `state` (tensors and plain values) beside `path`, then moves it into place.
+
+    Raises TrainingError when the disk is full or not writable; the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path}: cannot write the checkpoint ({error}); free some space, then give the same "
+            "command again: the run continues from the last checkpoint"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint on the CPU; executes nothing that the file says (weights only).
+
+    Raises TrainingError naming a file that is missing, truncated, foreign or of another format.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: there is no such checkpoint") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); delete it to "
+            "start anew, or give another one"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise TrainingError(f"{path}: checkpoint format {found!r}, expected {FORMAT}")
+    return state

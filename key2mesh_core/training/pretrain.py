@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-training on motion capture (paper, Sec. 3.3): resumable, watched, best checkpoint kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from key2mesh_core.body.files import load_body
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.data.amass import find_clips, load_clips, split_clips
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.evaluation.heldout import held_out_errors
+from key2mesh_core.network import Key2Mesh
+from key2mesh_core.synthesis.batches import synthesise
+from key2mesh_core.synthesis.config import without_augmentation
+from key2mesh_core.synthesis.motions import MotionBank
+from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
+from key2mesh_core.training.config import PretrainConfig
+from key2mesh_core.training.losses import supervised_loss
+
+LAST, BEST = "last.pt", "best.pt"
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Trains, or continues the run in `config.output`; leaves best.pt and last.pt there.
+
+    Raises TrainingError for unusable data, a diverged loss, or an output folder that belongs to
+    a run with other settings.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    config.output.mkdir(parents=True, exist_ok=True)
+    _claim_folder(config)
+    run = Run(config)
+    if (config.output / LAST).exists():
+        run.restore(load_checkpoint(config.output / LAST))
+        print(f"continuing {config.output} after {run.step} of {run.total_steps} steps")
+    run.train()
+
+
+class Run:
+    """The state of one training run and the loop that advances it."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        self.config = config
+        self.device = _device(config.device)
+        self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
+        self.bank, self.held_out = _load_motions(config, self.body)
+        for part in (self.body, self.bank, self.held_out):
+            if part is not None:
+                part.to(self.device)
+        torch.manual_seed(config.seed)
+        self.network = Key2Mesh(config.dropout).to(self.device)
+        self.average = None
+        if config.average:
+            average = get_ema_multi_avg_fn(config.average)
+            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, fused=True
+        )
+        self.generator = torch.Generator(self.device)
+        self.total_steps = config.epochs * config.steps_per_epoch
+        self.step = 0
+        self.seconds = 0.0
+        self.best = math.inf
+
+    def train(self) -> None:
+        """Runs to the last step; on Ctrl-C the state is saved before the exception goes on."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        started = saved = time.monotonic() - self.seconds
+        saved += self.seconds
+        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", smoothing=0.05)
+        with SummaryWriter(self.config.output / "logs", purge_step=self.step) as log, progress:
+            try:
+                while self.step < self.total_steps:
+                    terms = self.advance()
+                    self.seconds = time.monotonic() - started
+                    progress.update()
+                    if self.step % 100 == 0:
+                        self._report(terms, log, progress)
+                    if self.step % self.config.steps_per_epoch == 0:
+                        self._finish_epoch(log, progress)
+                        saved = time.monotonic()
+                    elif time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                        save_checkpoint(self.config.output / LAST, self.state())
+                        saved = time.monotonic()
+            except KeyboardInterrupt:
+                save_checkpoint(self.config.output / LAST, self.state())
+                progress.write(f"saved {self.config.output / LAST}; the same command continues")
+                raise
+
+    def advance(self) -> dict[str, torch.Tensor]:
+        """One optimiser step; the randomness of a step depends on its number alone."""
+        config = self.config
+        seed = (config.seed << 32) + self.step
+        self.generator.manual_seed(seed)
+        torch.manual_seed(seed)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(config, self.step)
+        self.network.train()
+        batch = synthesise(
+            self.bank, self.body, config.synthesis, config.batch_size, self.generator
+        )
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+        ):
+            prediction = self.network(batch.keypoints)
+        loss, terms = supervised_loss(prediction, batch, self.body, config.loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        return {"total": loss.detach(), **terms}
+
+    def evaluated(self) -> nn.Module:
+        """The network that counts: the moving average, if there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        return {
+            "network": self.evaluated().state_dict(),
+            "trained": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "body": self.body.identifier,
+            "centre_view": self.config.synthesis.centre_view,
+            "detector_keypoints": self.config.synthesis.detector_keypoints,
+            "settings": settings_text(self.config),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from what `state()` gave."""
+        if state["body"] != self.body.identifier:
+            raise TrainingError(
+                f"{self.config.output} was trained on the body {state['body']}, not "
+                f"{self.body.identifier}; give another --output"
+            )
+        self.network.load_state_dict(state["trained"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+
+    def _report(self, terms: dict[str, torch.Tensor], log: Any, progress: tqdm) -> None:
+        values = {name: float(term) for name, term in terms.items()}
+        if not math.isfinite(values["total"]):
+            raise TrainingError(
+                f"the loss is {values['total']} at step {self.step}: lower --learning-rate "
+                f"(now {self.config.learning_rate}); the last checkpoint is still good"
+            )
+        for name, value in values.items():
+            log.add_scalar(f"loss/{name}", value, self.step)
+        log.add_scalar("learning_rate", learning_rate(self.config, self.step), self.step)
+        progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+
+    def _finish_epoch(self, log: Any, progress: tqdm) -> None:
+        epoch = self.step // self.config.steps_per_epoch
+        last = self.step == self.total_steps
+        if epoch % self.config.evaluate_every == 0 or last:
+            self._evaluate(epoch, log, progress)
+        save_checkpoint(self.config.output / LAST, self.state())
+
+    def _evaluate(self, epoch: int, log: Any, progress: tqdm) -> None:
+        """Best is the lowest mean of clean and augmented PA-MPJPE; without clips, the latest."""
+        score = -float(self.step)
+        if self.held_out is not None:
+            synthesis, frames = self.config.synthesis, self.config.evaluation_frames
+            pa_mpjpe, text = [], [f"epoch {epoch}"]
+            for name, seen_as in (("clean", without_augmentation(synthesis)), ("noisy", synthesis)):
+                errors = held_out_errors(
+                    self.evaluated(), self.body, self.held_out, seen_as, frames
+                )
+                pa_mpjpe.append(errors["pa_mpjpe_mm"])
+                text.append(f"{name} PA-MPJPE {pa_mpjpe[-1]:.1f} MPJPE {errors['mpjpe_mm']:.1f} mm")
+                for key, value in errors.items():
+                    log.add_scalar(f"held_out_{name}/{key}", value, self.step)
+            progress.write(", ".join(text))
+            score = sum(pa_mpjpe) / 2
+        if score < self.best:
+            self.best = score
+            save_checkpoint(self.config.output / BEST, self.state())
+
+
+def learning_rate(config: PretrainConfig, step: int) -> float:
+    """The step size at a step: the schedule of the config, after a short linear warm-up."""
+    total = config.epochs * config.steps_per_epoch
+    if config.schedule == "exponential":
+        return config.learning_rate * config.decay ** (step // config.steps_per_epoch)
+    warm_up = min(1.0, (step + 1) / min(500, total))
+    return config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def settings_text(config: PretrainConfig) -> str:
+    """The settings as JSON, as kept in the run's folder and in every checkpoint."""
+    return json.dumps(dataclasses.asdict(config), indent=1, default=str, sort_keys=True)
+
+
+#: Settings that may change when a run continues: where and how fast it runs, not what it computes.
+_FREE = ("output", "device", "threads")
+
+
+def _claim_folder(config: PretrainConfig) -> None:
+    path = config.output / "settings.json"
+    mine = json.loads(settings_text(config))
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        different = [
+            key for key in mine if key not in _FREE and mine[key] != theirs.get(key, mine[key])
+        ]
+        if different:
+            raise TrainingError(
+                f"{config.output} holds a run with other settings ({', '.join(different)}); "
+                "give the same ones to continue it, or another --output"
+            )
+    path.write_text(settings_text(config) + "\n")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise TrainingError(f"--device {name!r}: give cpu, cuda, cuda:1 or auto") from error
+
+
+def _load_motions(
+    config: PretrainConfig, body: BodyModel
+) -> tuple[MotionBank, MotionBank | None]:
+    patterns = held_out_patterns(config.held_out)
+    sources, kept_back = [], []
+    for folder, share in map(parse_motion, config.motions):
+        training, held_out = split_clips(find_clips(folder), patterns)
+        if not training:
+            raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
+        sources.append((load_clips(tqdm(training, desc=folder.name, leave=False)), share))
+        kept_back += held_out
+    for pattern in patterns:
+        if pattern.endswith("/"):
+            kept_back += find_clips(Path(pattern))
+    bank = MotionBank(sources, body, config.balance)
+    held_out_clips = load_clips(kept_back)
+    frames = f"{len(bank)} training frames"
+    if not held_out_clips:
+        print(f"{frames}; no clip is held out: the best checkpoint will be the last")
+        return bank, None
+    held_out_bank = MotionBank([(held_out_clips, 1.0)])
+    print(f"{frames}, {len(held_out_bank)} held-out frames in {len(held_out_clips)} clips")
+    return bank, held_out_bank
+
+
+def parse_motion(text: str) -> tuple[Path, float]:
+    """`FOLDER` or `FOLDER=SHARE` -> folder, share (1.0 when not given)."""
+    folder, mark, share = text.rpartition("=")
+    if not mark:
+        return Path(text), 1.0
+    try:
+        value = float(share)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise TrainingError(f"--motions {text!r}: the share after '=' must be a positive number")
+    return Path(folder), value
+
+
+def held_out_patterns(texts: tuple[str, ...]) -> list[str]:
+    """Globs and folders, with every @FILE replaced by its lines."""
+    patterns: list[str] = []
+    for text in texts:
+        if not text.startswith("@"):
+            patterns.append(text)
+            continue
+        try:
+            lines = Path(text[1:]).read_text().splitlines()
+        except OSError as error:
+            raise TrainingError(f"--held-out {text}: {error}") from error
+        patterns += [line.strip() for line in lines if line.strip()]
+    return patterns
