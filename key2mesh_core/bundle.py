@@ -251,7 +251,7 @@ def _check_manifest(path: Path, manifest: Any) -> None:
     # Exactly the known names: nothing else is read, so no path can lead out of the folder.
     if set(files) != set(FILES):
         raise BundleError(
-            f"{path}: 'files' must name {sorted(FILES)}, names {str(sorted(files)):.200}"
+            f"{path}: 'files' must name {sorted(FILES)}, names {sorted(files)!s:.200}"
         )
     for name, digest in files.items():
         if not (

@@ -163,12 +163,12 @@ _LAYOUTS = (
     Layout("openpose_coco_18", NETWORK_KEYPOINTS),
     Layout(
         "openpose_body_25",
-        NETWORK_KEYPOINTS[:8] + ("mid_hip",) + NETWORK_KEYPOINTS[8:] + _OPENPOSE_FEET,
+        (*NETWORK_KEYPOINTS[:8], "mid_hip", *NETWORK_KEYPOINTS[8:], *_OPENPOSE_FEET),
     ),
-    Layout("openpose_body_25b", _COCO_17 + ("upper_neck", "head_top") + _OPENPOSE_FEET),
+    Layout("openpose_body_25b", (*_COCO_17, "upper_neck", "head_top", *_OPENPOSE_FEET)),
     Layout("coco_17", _COCO_17),
     # ROS4HRI (REP-155, hri_msgs/Skeleton2D): OpenPose's order but for the eyes and the ears.
-    Layout("hri_18", NETWORK_KEYPOINTS[:14] + ("left_eye", "right_eye", "left_ear", "right_ear")),
+    Layout("hri_18", (*NETWORK_KEYPOINTS[:14], "left_eye", "right_eye", "left_ear", "right_ear")),
     Layout(
         "mediapipe_33",
         (
@@ -209,10 +209,18 @@ _LAYOUTS = (
     ),
     Layout(
         "halpe_26",
-        _COCO_17
-        + ("head_top", "upper_neck", "mid_hip")
-        + ("left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe")
-        + ("left_heel", "right_heel"),
+        (
+            *_COCO_17,
+            "head_top",
+            "upper_neck",
+            "mid_hip",
+            "left_big_toe",
+            "right_big_toe",
+            "left_small_toe",
+            "right_small_toe",
+            "left_heel",
+            "right_heel",
+        ),
     ),
 )
 

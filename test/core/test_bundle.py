@@ -189,10 +189,12 @@ def test_a_wrong_topology_is_refused_though_its_sum_is_right(folder, content, wo
 
 def test_a_topology_that_unpacks_to_gigabytes_is_refused_unread(folder):
     path = folder / "topology.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("triangles.npy", "w") as stream:
-            for _ in range(300):
-                stream.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("triangles.npy", "w") as stream,
+    ):
+        for _ in range(300):
+            stream.write(bytes(1 << 20))
     _reseal(folder)
     assert path.stat().st_size < 1 << 20
     with pytest.raises(BundleError, match="unpacks to"):

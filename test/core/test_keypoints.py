@@ -101,7 +101,7 @@ def test_wrong_numbers_of_keypoints_name_both():
         to_network("openpose_body_25", np.zeros((2, 17, 3)))
     with pytest.raises(KeypointError, match=r"\(N, 18, 3\), got \(18, 3\)"):
         sanitise(np.zeros((18, 3)))
-    with pytest.raises(KeypointError, match="unequal"):
+    with pytest.raises(KeypointError, match=r"unequal"):
         sanitise([[[1, 2, 3]], [[1, 2, 3], [1, 2, 3]]])
     with pytest.raises(KeypointError, match="numbers expected"):
         sanitise(np.full((1, 18, 3), "x"))
@@ -115,7 +115,7 @@ def test_an_unknown_layout_lists_the_known_ones():
 def test_a_layout_must_have_what_the_network_needs():
     with pytest.raises(KeypointError, match="left_ear"):
         Layout("short", NETWORK_KEYPOINTS[:-1])
-    with pytest.raises(KeypointError, match="nose.*more than once"):
+    with pytest.raises(KeypointError, match=r"nose.*more than once"):
         Layout("twice", (*NETWORK_KEYPOINTS, "nose"))
 
 
