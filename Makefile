@@ -1,0 +1,107 @@
+# Everything a newcomer needs, on a machine with Python 3.11 or 3.12 and its headers, gcc,
+# cmake and make. Nothing is installed outside this folder: .venv holds the Python packages
+# (with ROS 2 from wheels), .ros the built messages. What is made once is kept: a target
+# does again only what a changed file asks for.
+#
+# With a ROS installation use `colcon build` and `ros2 launch` instead (see README.md).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+RUN := tools/with-ros python
+# The locks name everything, so nothing is resolved, and nothing built from source may fetch
+# a build tool that the locks do not name.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/python -m pip --quiet
+PIP_LOCKED := $(PIP) install --no-deps --require-hashes
+
+ROS_PACKAGE_FILES := package.xml CMakeLists.txt tools/build-messages tools/nodes/mesh_node \
+  $(wildcard msg/*.msg launch/* config/*)
+
+.PHONY: help
+help:  ## say what there is to make
+	@echo "Key2Mesh: body meshes in metres from 2D keypoints."; echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' \
+	  | column -t -s '|'
+	@echo; echo "PYTHON=python3.12 make ... chooses the interpreter that .venv is made with."
+
+.PHONY: demo
+demo: .ros/.built  ## play recorded detections through the ROS node (VIEW=1: live view)
+	@$(RUN) demo/run.py $(if $(VIEW),--view)
+
+.PHONY: test
+test: $(VENV)/.test .ros/.built  ## run the tests (ARGS=... goes to pytest)
+	@$(RUN) -m pytest $(ARGS)
+
+.PHONY: test-long
+test-long: $(VENV)/.test .ros/.built  ## run the tests that take minutes
+	@$(RUN) -m pytest -m long $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.test .ros/.built  ## measure the engine, the node and a training step (ARGS=...)
+	@$(RUN) -m benchmarks $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.test  ## check style and format
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+.PHONY: env
+env: .ros/.built  ## make .venv and .ros: enough to run everything but training and tests
+
+.PHONY: env-test
+env-test: $(VENV)/.test .ros/.built  ## the same, with what training and tests need
+
+.PHONY: lock
+lock: $(VENV)/.demo  ## pin the requirements anew (needs uv on the path)
+	@$(VENV)/bin/python tools/lock_requirements.py
+
+.PHONY: clean
+clean:  ## remove what make made
+	rm -rf $(VENV) .ros demo/out benchmarks/out *.egg-info
+
+# --- what the targets above stand on: each stamp is newer than what it was made from
+
+# `python -m venv` with the first interpreter that will do.
+$(VENV)/bin/python:
+	@for python in $(PYTHON) python3 python3.12 python3.11; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' \
+	      2>/dev/null; then \
+	    echo "making $(VENV) with $$python ($$("$$python" --version))"; \
+	    "$$python" -m venv --clear $(VENV) || { \
+	      rm -rf $(VENV); \
+	      echo "Python's venv module does not work (Debian, Ubuntu: apt install python3-venv)." >&2; \
+	      exit 1; }; \
+	    exit 0; \
+	  fi; \
+	  [ "$$python" != "$(PYTHON)" ] || { echo "PYTHON=$$python is not Python 3.11 or 3.12." >&2; exit 1; }; \
+	done; \
+	echo "Neither python3, python3.12 nor python3.11 is a Python 3.11 or 3.12: install one," \
+	  "or name it with PYTHON=/path/to/python." >&2; \
+	exit 1
+
+$(VENV)/.demo: requirements/ros.txt requirements/demo.txt tools/fix_ros_wheels.py setup.py \
+    pyproject.toml | $(VENV)/bin/python
+	@echo "installing what running needs (see requirements/)"
+	@for tool in gcc cmake; do \
+	  command -v $$tool >/dev/null || { echo "$$tool is missing: install it first." >&2; exit 1; }; \
+	done
+	@$(PIP_LOCKED) --only-binary :all: \
+	  -r <(sed -n '/^setuptools==/,/[^\\]$$/p' requirements/ros.txt)
+	@$(PIP_LOCKED) --no-build-isolation -r requirements/ros.txt -r requirements/demo.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(VENV)/bin/python tools/fix_ros_wheels.py
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt requirements/torch.txt | $(VENV)/.demo
+	@echo "installing what training and tests need"
+	@$(PIP_LOCKED) --no-build-isolation -r requirements/test.txt
+	@$(PIP) install -r requirements/torch.txt
+	@touch $@
+
+.ros/.built: $(VENV)/.demo $(ROS_PACKAGE_FILES)
+	@echo "building the messages"
+	@tools/build-messages
+	@touch $@

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test runs under: a quiet corner of the network and repeatable random examples."""
+
+import os
+import tempfile
+
+from hypothesis import settings
+
+# Two runs on one machine, or on one network, must not hear each other. Domains above 101
+# may collide with the ports that the operating system hands out.
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_LOG_DIR", os.path.join(tempfile.gettempdir(), "key2mesh_test_logs"))
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
