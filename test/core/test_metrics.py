@@ -16,6 +16,7 @@ from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation import metrics
 
 SEEDS = st.integers(0, 2**32 - 1)
+STEP = np.array([0.003, 0.0, 0.004])  # 5 mm long
 
 
 def points(seed: int, samples: int = 5, joints: int = 12) -> np.ndarray:
@@ -124,13 +125,13 @@ def test_mpjpe_is_a_metric(seed: int) -> None:
 
 def test_errors_are_millimetres() -> None:
     truth = points(1)
-    np.testing.assert_allclose(metrics.mpjpe(truth + [0.003, 0.0, 0.004], truth), 5.0)
-    np.testing.assert_allclose(metrics.pve(truth + [0.003, 0.0, 0.004], truth), 5.0)
+    np.testing.assert_allclose(metrics.mpjpe(truth + STEP, truth), 5.0)
+    np.testing.assert_allclose(metrics.pve(truth + STEP, truth), 5.0)
 
 
 def test_root_centring_forgives_a_shift_and_only_that() -> None:
     truth = points(1)
-    shifted = truth + [1.0, 2.0, 3.0]
+    shifted = truth + np.array([1.0, 2.0, 3.0])
     np.testing.assert_allclose(metrics.root_centred_mpjpe(shifted, truth, 0), 0.0, atol=1e-9)
     np.testing.assert_allclose(metrics.root_centred_mpjpe(shifted, truth, (2, 5)), 0.0, atol=1e-9)
     assert metrics.root_centred_mpjpe(1.1 * truth, truth, 0).min() > 10.0

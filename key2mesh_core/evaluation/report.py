@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `key2mesh evaluate` found, as Markdown for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES, SequenceErrors
+
+if TYPE_CHECKING:
+    # clips.py needs torch; a report on real detections alone does not.
+    from key2mesh_core.evaluation.clips import ClipErrors
+
+
+@dataclass(frozen=True)
+class Report:
+    """All numbers of one evaluation.
+
+    Attributes:
+        model: name of the bundle.
+        body_model: the body it speaks of, "name@<hash>".
+        clips: rows for motion capture.
+        aistpp: channel -> errors on real detections.
+    """
+
+    model: str
+    body_model: str
+    clips: Sequence[ClipErrors] = ()
+    aistpp: Mapping[str, SequenceErrors] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Every number, means per camera and joint included; NaN becomes null."""
+        content: dict[str, Any] = {
+            "model": self.model,
+            "body_model": self.body_model,
+            "clips": [asdict(row) for row in self.clips],
+            "aistpp": {
+                channel: {
+                    "pa_mpjpe_mm": errors.mean_mm,
+                    "pa_mpjpe_in_step_cameras_mm": errors.in_step_mean_mm,
+                    "frames": errors.measured,
+                    "cameras_mm": errors.camera_means_mm,
+                    "cameras_in_step": errors.in_step.tolist(),
+                    "truth_reprojection_px": errors.truth_reprojection_px.tolist(),
+                    "joints_mm": dict(
+                        zip(LIMB_JOINT_NAMES, errors.joints_mm.tolist(), strict=True)
+                    ),
+                }
+                for channel, errors in self.aistpp.items()
+            },
+        }
+        return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Tables of the headline numbers."""
+        parts = [f"Model {self.model}, body {self.body_model}. All errors in millimetres."]
+        if self.clips:
+            header = ("Motion capture", "seen", "frames", "PA-MPJPE", "MPJPE", "PVE", "distance")
+            rows = [
+                (
+                    row.name,
+                    row.condition,
+                    str(row.frames),
+                    *map(_millimetres, (row.pa_mpjpe_mm, row.mpjpe_mm, row.pve_mm)),
+                    _millimetres(row.distance_mm),
+                )
+                for row in self.clips
+            ]
+            parts.append(markdown_table(header, rows))
+        if self.aistpp:
+            header = ("AIST++", "frames", "PA-MPJPE", "cameras in step", "PA-MPJPE of these")
+            parts.append(
+                markdown_table(
+                    header,
+                    [
+                        (
+                            channel,
+                            str(errors.measured),
+                            _millimetres(errors.mean_mm),
+                            f"{int(errors.in_step.sum())} of {len(errors.in_step)}",
+                            _millimetres(errors.in_step_mean_mm),
+                        )
+                        for channel, errors in self.aistpp.items()
+                    ],
+                )
+            )
+        return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that reads well as plain text too: columns aligned, numbers to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        f" {'-' * (w - 1)}: " if right else f" {'-' * w} "
+        for w, right in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.rstrip("x%"))
+    except ValueError:
+        return text == "-"
+    return True
+
+
+def _millimetres(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value
