@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from a source tree
 
-from key2mesh_core.camera import Intrinsics  # noqa: E402
-from key2mesh_core.errors import BagError, Key2MeshError  # noqa: E402
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.errors import BagError, Key2MeshError
 
 LAYOUT = "mediapipe_33"
 LEFT_HIP, RIGHT_HIP = 23, 24
@@ -232,12 +232,8 @@ def convert(options: argparse.Namespace) -> str:
     trackers = detectors(options.people, options.model)
     # After MediaPipe has been found: then rosbags is the only other thing that can be missing.
     from key2mesh_core.data.bags import write_bag
-    from key2mesh_core.data.recordings import (
-        Camera,
-        KeypointFrame,
-        camera_recording,
-        keypoint_recording,
-    )
+    from key2mesh_core.data.recordings import camera_recording, keypoint_recording
+    from key2mesh_core.frames import Camera, KeypointFrame
 
     if options.focal_length is not None:
         focal = options.focal_length

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +20,13 @@ from key2mesh_core.data.bags import (
     topics_of_type,
 )
 from key2mesh_core.errors import BagError
+from key2mesh_core.frames import Camera, KeypointFrame, MeshFrame, mesh_frame, stamp_ns_of
 from key2mesh_core.keypoints import LAYOUTS
 
 KEYPOINTS_TYPE = "key2mesh_ros/msg/PersonKeypointsArray"
 CAMERA_TYPE = "sensor_msgs/msg/CameraInfo"
 MESHES_TYPE = "key2mesh_ros/msg/BodyMeshArray"
 TOPOLOGY_TYPE = "key2mesh_ros/msg/BodyTopology"
-
-
-@dataclass(frozen=True)
-class KeypointFrame:
-    """What a detector found in one image.
-
-    Attributes:
-        stamp_ns: when the image was taken [ns] (the header's stamp).
-        frame_id: the camera's optical frame.
-        layout: name of the keypoint layout.
-        width, height: of the image [px].
-        ids: the persons' names, N of them.
-        keypoints: (N, K, 3) float32 x px, y px, confidence.
-    """
-
-    stamp_ns: int
-    frame_id: str
-    layout: str
-    width: int
-    height: int
-    ids: tuple[str, ...]
-    keypoints: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A calibrated camera: intrinsics [px], image size [px], name of its optical frame."""
-
-    intrinsics: Intrinsics
-    width: int
-    height: int
-    frame_id: str
-
-
-@dataclass(frozen=True)
-class MeshFrame:
-    """The bodies found in one image, in the camera's optical frame [m].
-
-    Attributes:
-        stamp_ns: when the image was taken [ns].
-        body_model: "name@hash" of the body model.
-        ids: the persons' names, N of them.
-        quality: (N,) 0 to 1.
-        reprojection_error: (N,) px.
-        joints: (N, 24, 3).
-        vertices: (N, V, 3); V = 0 if the meshes were not asked for.
-    """
-
-    stamp_ns: int
-    body_model: str
-    ids: tuple[str, ...]
-    quality: NDArray[np.float32]
-    reprojection_error: NDArray[np.float32]
-    joints: NDArray[np.float32]
-    vertices: NDArray[np.float32]
 
 
 def the_topic(bag: str | Path, message_type: str) -> str:
@@ -121,7 +66,7 @@ def read_keypoints(bag: str | Path, topic: str | None = None) -> Iterator[Keypoi
             [np.stack([p.x, p.y, p.confidence], axis=-1) for p in array.people], dtype=np.float32
         ).reshape(len(array.people), count, 3)
         yield KeypointFrame(
-            stamp_ns=_stamp_ns(array.header),
+            stamp_ns=stamp_ns_of(array.header),
             frame_id=array.header.frame_id,
             layout=array.layout,
             width=int(array.image_width),
@@ -154,32 +99,6 @@ def read_meshes(bag: str | Path, topic: str | None = None) -> Iterator[MeshFrame
     topic = topic or the_topic(bag, MESHES_TYPE)
     for message in read_messages(bag, topic, MESHES_TYPE):
         yield mesh_frame(message.value)
-
-
-def mesh_frame(message: Any) -> MeshFrame:
-    """A BodyMeshArray (of rclpy or of a recording alike) as arrays.
-
-    Raises:
-        BagError: meshes of unequal sizes, or not of three numbers a vertex.
-    """
-    bodies = message.bodies
-    sizes = {len(body.vertices) for body in bodies} or {0}
-    if len(sizes) > 1 or min(sizes) % 3:
-        raise BagError(f"meshes of {sorted(sizes)} numbers in one message; expected 3 a vertex")
-    count = len(bodies)
-
-    def stack(values: list, *shape: int) -> NDArray[np.float32]:
-        return np.array(values, dtype=np.float32).reshape(count, *shape)
-
-    return MeshFrame(
-        stamp_ns=_stamp_ns(message.header),
-        body_model=message.body_model,
-        ids=tuple(body.id for body in bodies),
-        quality=stack([body.quality for body in bodies]),
-        reprojection_error=stack([body.reprojection_error for body in bodies]),
-        joints=stack([body.joints for body in bodies], 24, 3),
-        vertices=stack([body.vertices for body in bodies], min(sizes) // 3, 3),
-    )
 
 
 def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> Recording:
@@ -236,10 +155,6 @@ def camera_recording(topic: str, camera: Camera, stamps_ns: Sequence[int]) -> Re
 def _columns(points: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     columns = np.ascontiguousarray(points.T, dtype=np.float32)
     return {"x": columns[0], "y": columns[1], "confidence": columns[2]}
-
-
-def _stamp_ns(header: Any) -> int:
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
 def _header(stamp_ns: int, frame_id: str) -> Any:

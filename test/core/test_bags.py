@@ -25,8 +25,6 @@ from key2mesh_core.data.recordings import (
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
     MESHES_TYPE,
-    Camera,
-    KeypointFrame,
     camera_recording,
     keypoint_recording,
     read_camera,
@@ -35,6 +33,7 @@ from key2mesh_core.data.recordings import (
     the_topic,
 )
 from key2mesh_core.errors import BagError
+from key2mesh_core.frames import Camera, KeypointFrame
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"
 RATE_NS = 33_333_333
@@ -161,7 +160,7 @@ def test_a_recording_without_definitions_is_read_with_our_own(tmp_path):
 def test_metadata_that_promises_more_than_the_storage_holds_is_refused(tmp_path):
     bag = write(tmp_path / "bag")
     shutil.copy(next(write(tmp_path / "short" / "bag", 3).glob("*.mcap")), bag / "bag.mcap")
-    with pytest.raises(BagError, match="promises 6 messages on '/keypoints'.*yields 3"):
+    with pytest.raises(BagError, match=r"promises 6 messages on '/keypoints'.*yields 3"):
         list(read_keypoints(bag))
 
 
@@ -286,7 +285,7 @@ def test_bad_metadata_is_refused(tmp_path, text, says):
 
 def test_wrong_requests_say_what_there_is(tmp_path):
     bag = write(tmp_path / "bag")
-    with pytest.raises(BagError, match="no topic '/nothing'; it has: .*keypoints"):
+    with pytest.raises(BagError, match=r"no topic '/nothing'; it has: .*keypoints"):
         next(read_messages(bag, "/nothing"))
     with pytest.raises(BagError, match="'/camera_info' holds sensor_msgs/msg/CameraInfo, expected"):
         next(read_keypoints(bag, "/camera_info"))
