@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .engines.protocol import Signature
-from .errors import BundleError
+from key2mesh_core.engines.protocol import Signature
+from key2mesh_core.errors import BundleError
 
 FORMAT = 1
 MANIFEST = "model.json"

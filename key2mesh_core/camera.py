@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import CameraError
-from .keypoints import SEEN_CONFIDENCE
+from key2mesh_core.errors import CameraError
+from key2mesh_core.keypoints import SEEN_CONFIDENCE
 
 NEAREST_M = 0.1
 """Nobody is nearer to a camera than this: the smallest z of a fitted translation [m]."""

@@ -8,18 +8,18 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bundle import (
+from key2mesh_core.bundle import (
     MESH_GRAPH,
     POSE_GRAPH,
     POSE_SIGNATURE,
     Bundle,
     mesh_signature,
 )
-from .camera import Intrinsics
-from .engines.onnx import OnnxEngine
-from .engines.protocol import Engine
-from .errors import CameraError, EngineError, KeypointError
-from .keypoints import (
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.engines.onnx import OnnxEngine
+from key2mesh_core.engines.protocol import Engine
+from key2mesh_core.errors import CameraError, EngineError, KeypointError
+from key2mesh_core.keypoints import (
     MINIMUM_KEYPOINTS,
     MINIMUM_SIZE_PX,
     NETWORK_KEYPOINTS,

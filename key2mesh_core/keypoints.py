@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import KeypointError
+from key2mesh_core.errors import KeypointError
 
 SEEN_CONFIDENCE = 0.1
 """A keypoint of lower confidence counts as unseen (the paper's data preparation)."""

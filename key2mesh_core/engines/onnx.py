@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
-from .protocol import Signature, Tensors
+from key2mesh_core.engines.protocol import Signature, Tensors
+from key2mesh_core.errors import EngineError
 
 # A tensor kept outside the file has an entry {key: "location", value: path}; this is how
 # protobuf writes its key. Such a graph would make the library read files of its choosing.
