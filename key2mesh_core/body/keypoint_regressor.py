@@ -21,6 +21,10 @@ KEYPOINT_JOINT = (-1, 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, -1, -1, -1, 
 #: Row of `BodyData.face_regressor` (nose, R eye, L eye, R ear, L ear) by network keypoint.
 FACE_ROW = {0: 0, 14: 1, 15: 2, 16: 3, 17: 4}
 _NECK, _SHOULDERS = 1, (16, 17)
+_HIPS, _KNEE, _HIP_KEYPOINTS = (2, 1), 5, (8, 11)
+#: Distance between detected hips as a share of the thigh: 0.58 to 0.65 on triangulated COCO
+#: detections of AIST++, where SMPL's own hip joints are closer together.
+_DETECTED_HIP_WIDTH = 0.6
 BETAS = 10
 
 
@@ -42,23 +46,32 @@ class ReducedRegressor:
     mass: np.ndarray
 
 
-def joint_mix(neck_between_shoulders: bool) -> np.ndarray:
+def joint_mix(joints: np.ndarray, as_detected: bool) -> np.ndarray:
     """Rows (18, 24) that turn joints into keypoints; all zero for the five of the face.
 
-    Detectors mean by "neck" the middle of the shoulders (COCO-style layouts have it only so);
-    the paper takes SMPL's joint 12.
+    Args:
+        joints: (24, 3) of the body at rest [m]; says how far apart its hips are.
+        as_detected: put neck and hips where COCO-trained detectors do: the neck in the middle of
+            the shoulders (a layout without a neck has it only so), the hips as far apart as
+            detectors see them. Else, as in the paper, at SMPL's joints 12, 1 and 2.
     """
     mix = np.zeros((18, 24), np.float32)
     for keypoint, joint in enumerate(KEYPOINT_JOINT):
         if joint >= 0:
             mix[keypoint, joint] = 1
-    if neck_between_shoulders:
+    if as_detected:
         mix[_NECK] = 0
         mix[_NECK, list(_SHOULDERS)] = 0.5
+        width = np.linalg.norm(joints[_HIPS[0]] - joints[_HIPS[1]])
+        thigh = np.linalg.norm(joints[_HIPS[0]] - joints[_KNEE])
+        spread = max(1.0, _DETECTED_HIP_WIDTH * thigh / width)
+        for keypoint, (near, far) in zip(_HIP_KEYPOINTS, (_HIPS, _HIPS[::-1]), strict=True):
+            mix[keypoint] = 0
+            mix[keypoint, [near, far]] = (1 + spread) / 2, (1 - spread) / 2
     return mix
 
 
-def reduce_regressor(body: BodyData, neck_between_shoulders: bool = True) -> ReducedRegressor:
+def reduce_regressor(body: BodyData, as_detected: bool = True) -> ReducedRegressor:
     """Sums the face regressor of `body` through its skinning weights, in double precision."""
     face = body.face_regressor.astype(np.float64)
     weights = body.skinning_weights.astype(np.float64)
@@ -69,7 +82,7 @@ def reduce_regressor(body: BodyData, neck_between_shoulders: bool = True) -> Red
     keypoint_of_row = {row: keypoint for keypoint, row in FACE_ROW.items()}
     pose = body.pose_directions
     return ReducedRegressor(
-        joint_mix=joint_mix(neck_between_shoulders),
+        joint_mix=joint_mix(body.joint_regressor @ body.template, as_detected),
         keypoint=np.array([keypoint_of_row[int(r)] for r in rows], np.int64),
         joint=joints.astype(np.int64),
         template=(share @ body.template).astype(np.float32),

@@ -20,10 +20,10 @@ class BodyModel(nn.Module):
 
     Args:
         body: the body; its first 10 shape directions are used, missing ones are zero.
-        neck_between_shoulders: where the "neck" keypoint is (see `joint_mix`).
+        as_detected: where neck and hip keypoints are (see `joint_mix`).
     """
 
-    def __init__(self, body: BodyData, neck_between_shoulders: bool = True) -> None:
+    def __init__(self, body: BodyData, as_detected: bool = True) -> None:
         super().__init__()
         self.identifier = body.identifier
         regressor = body.joint_regressor.astype(np.float64)
@@ -39,7 +39,7 @@ class BodyModel(nn.Module):
         self.levels, order = _levels(parents)
         self._buffer("tree_order", np.argsort(order), dtype=torch.int64)
 
-        reduced = reduce_regressor(body, neck_between_shoulders)
+        reduced = reduce_regressor(body, as_detected)
         self._buffer("joint_mix", reduced.joint_mix)
         self._buffer("pair_joint", reduced.joint, dtype=torch.int64)
         self._buffer("pair_template", reduced.template)

@@ -39,10 +39,10 @@ def skinned(body, betas, rotations):
 
 
 @pytest.mark.parametrize("correctives", [False, True])
-@pytest.mark.parametrize("between", [False, True])
-def test_reduced_keypoints_equal_keypoints_regressed_from_the_mesh(correctives, between):
+@pytest.mark.parametrize("as_detected", [False, True])
+def test_reduced_keypoints_equal_keypoints_regressed_from_the_mesh(correctives, as_detected):
     data = small_body(correctives=correctives)
-    model = BodyModel(data, between)
+    model = BodyModel(data, as_detected)
     betas, rotations = random_pose(20)
     joints, keypoints = model.keypoints(betas, rotations)
     vertices = model.vertices(betas, rotations)
@@ -50,7 +50,7 @@ def test_reduced_keypoints_equal_keypoints_regressed_from_the_mesh(correctives, 
         true, true_joints = skinned(data, betas[n].double().numpy(), rotations[n].double().numpy())
         np.testing.assert_allclose(vertices[n], true, atol=2e-6)
         np.testing.assert_allclose(joints[n], true_joints, atol=2e-6)
-        expected = joint_mix(between) @ true_joints
+        expected = joint_mix(data.joint_regressor @ data.template, as_detected) @ true_joints
         for keypoint, row in FACE_ROW.items():
             expected[keypoint] = data.face_regressor[row] @ true
         np.testing.assert_allclose(keypoints[n], expected, atol=2e-6)
