@@ -8,6 +8,7 @@ only when that job runs, so `key2mesh view` needs no torch and `key2mesh --help`
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Job:
 
 JOBS: dict[str, Job] = {
     "pretrain": Job(
-        "key2mesh_core.training.config:PretrainConfig",
+        "key2mesh_core.training.config:PRETRAIN_RECIPES",
         "key2mesh_core.training.pretrain:pretrain",
         "train the network on motion capture",
     ),
@@ -94,13 +95,22 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(help_text())
         return 0 if arguments else 2
+    # OpenMP's threads wait by spinning: with anything else running on the same cores, training
+    # took ten times as long. Sleeping costs next to nothing. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         name, rest = split_job(arguments)
         job = JOBS[name]
         import tyro  # here, so that a bare --help stays instant
 
-        config = tyro.cli(_find(job.config), args=rest, prog=f"key2mesh {name}")
-        return _find(job.run)(config) or 0
+        config = _find(job.config)
+        program = {"args": rest, "prog": f"key2mesh {name}"}
+        if isinstance(config, dict):  # several recipes of one job, each a word of its own
+            settings = tyro.extras.overridable_config_cli(config, **program)
+        else:
+            settings = tyro.cli(config, **program)
+        result = _find(job.run)(settings)
+        return result if isinstance(result, int) else 0
     except Key2MeshError as error:
         print(f"key2mesh: {error}", file=sys.stderr)
         return 2
