@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which camera a frame's keypoints were seen by: CameraInfo, else parameters, else a guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.errors import CameraError
+
+from .inputs import Frame, MessageRefused
+from .parameters import Parameters
+
+ASSUMED_QUALITY = 0.5
+"""Most that `quality` may say while the camera is guessed: positions are then to scale only."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The camera of a frame.
+
+    Attributes:
+        intrinsics: px of the keypoints' image.
+        description: where they come from, in words, for the diagnostics.
+        warnings: causes to doubt them, by their names in the diagnostics.
+        assumed: nothing is known about the lens: `position` is scale-free, since its depth
+            follows a guessed field of view.
+    """
+
+    intrinsics: Intrinsics
+    description: str
+    warnings: tuple[str, ...] = ()
+    assumed: bool = False
+
+
+def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Camera:
+    """The camera for `frame`, from the newest sensor_msgs/CameraInfo or None.
+
+    Raises:
+        MessageRefused: neither CameraInfo nor a size of the image is known.
+    """
+    warnings: tuple[str, ...] = ()
+    if info is not None:
+        try:
+            return _from_camera_info(info, frame)
+        except CameraError:
+            warnings = ("uncalibrated_camera_info",)
+    if parameters.camera_fx > 0:
+        intrinsics = _from_parameters(parameters, frame)
+        return Camera(intrinsics, "parameters camera_fx, fy, cx, cy", warnings)
+    _need_size(frame)
+    degrees = parameters.horizontal_fov_deg
+    intrinsics = Intrinsics.from_field_of_view(
+        frame.width, frame.height, horizontal_degrees=degrees
+    )
+    text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
+    return Camera(intrinsics, text, (*warnings, "no_camera_info"), assumed=True)
+
+
+def _from_camera_info(info: Any, frame: Frame) -> Camera:
+    full = Intrinsics.from_matrix(info.k)
+    # K belongs to the whole sensor; the image may be a part of it (roi), and smaller (binning,
+    # or a detector's own resizing).
+    width, height, left, top = info.width, info.height, 0, 0
+    if info.roi.width > 0 and info.roi.height > 0:
+        width, height = info.roi.width, info.roi.height
+        left, top = info.roi.x_offset, info.roi.y_offset
+    scale_x = frame.width / width if frame.width and width else 1.0
+    scale_y = frame.height / height if frame.height and height else 1.0
+    intrinsics = Intrinsics(
+        full.fx * scale_x,
+        full.fy * scale_y,
+        (full.cx - left) * scale_x,
+        (full.cy - top) * scale_y,
+    )
+    text, warnings = "CameraInfo", []
+    if scale_x != 1 or scale_y != 1:
+        text += f" of {width} x {height} px, scaled to the keypoints' {frame.width} x "
+        text += f"{frame.height} px"
+        if abs(scale_x / scale_y - 1) > 0.02:  # more than rounding of a resized image
+            warnings.append("camera_info_aspect")
+    if info.header.frame_id != frame.header.frame_id:
+        warnings.append("camera_info_frame")
+    return Camera(intrinsics, text, tuple(warnings))
+
+
+def _from_parameters(parameters: Parameters, frame: Frame) -> Intrinsics:
+    if not (parameters.camera_cx and parameters.camera_cy):
+        _need_size(frame)
+    return Intrinsics(
+        parameters.camera_fx,
+        parameters.camera_fy or parameters.camera_fx,
+        parameters.camera_cx or frame.width / 2,
+        parameters.camera_cy or frame.height / 2,
+    )
+
+
+def _need_size(frame: Frame) -> None:
+    if frame.width <= 0 or frame.height <= 0:
+        raise MessageRefused(
+            "no_image_size",
+            f"the image's size is {frame.width} x {frame.height} and no CameraInfo has come; "
+            "fill image_width and image_height, or publish CameraInfo, or set camera_fx, "
+            "camera_cx and camera_cy",
+        )

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that can be wrong with what comes in: its name in the diagnostics, and the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REFUSED = "refused"
+"""A whole message was refused: nothing was published for it."""
+
+LEFT_OUT = "left_out"
+"""Persons were left out of a message that was otherwise processed."""
+
+WARNING = "warning"
+"""A frame was processed, and there is reason to doubt the result."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One kind of trouble: which kind it is, and a sentence for who has to mend it."""
+
+    kind: str
+    advice: str
+
+
+CAUSES: dict[str, Cause] = {
+    "unknown_layout": Cause(
+        REFUSED, "messages name an unknown keypoint layout: correct the detector's 'layout'"
+    ),
+    "unequal_lengths": Cause(
+        REFUSED, "x, y and confidence differ in length: mend the detector's messages"
+    ),
+    "keypoint_count": Cause(
+        REFUSED, "the number of keypoints is not the layout's: name the layout the detector uses"
+    ),
+    "no_image_size": Cause(
+        REFUSED,
+        "neither image size nor camera are known: fill image_width and image_height, publish "
+        "CameraInfo or set camera_fx, camera_cx, camera_cy",
+    ),
+    "engine_failed": Cause(REFUSED, "the engine failed: see the log; check the model bundle"),
+    "failed": Cause(REFUSED, "an unforeseen error: see the log, and report it please"),
+    "too_few_keypoints": Cause(
+        LEFT_OUT, "persons with too few usable keypoints are left out (min_keypoints)"
+    ),
+    "over_max_people": Cause(LEFT_OUT, "more persons than max_people: the smallest are left out"),
+    "empty_frame_id": Cause(
+        WARNING, "headers name no frame: the detector must copy the image's header"
+    ),
+    "zero_stamp": Cause(
+        WARNING, "headers carry no time: the detector must copy the image's header"
+    ),
+    "future_stamp": Cause(
+        WARNING, "stamps lie in the future: synchronise the clocks, or set use_sim_time"
+    ),
+    "clock_jump": Cause(
+        WARNING, "the clock jumped back (a bag that loops?): the stream's state was reset"
+    ),
+    "no_camera_info": Cause(
+        WARNING,
+        "no CameraInfo: positions are scale-free; publish it, or set camera_fx or "
+        "horizontal_fov_deg",
+    ),
+    "uncalibrated_camera_info": Cause(
+        WARNING, "CameraInfo is of an uncalibrated camera (K is not usable): calibrate it"
+    ),
+    "camera_info_aspect": Cause(
+        WARNING, "CameraInfo and keypoints are of images of different shape: remap camera_info"
+    ),
+    "camera_info_frame": Cause(
+        WARNING, "CameraInfo and keypoints name different frames: remap camera_info"
+    ),
+}

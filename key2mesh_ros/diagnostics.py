@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the node is doing: counts and times of its frames, judged in a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from .causes import CAUSES, LEFT_OUT, REFUSED, WARNING
+
+WINDOW = 300
+"""Frames that percentiles are taken of: 10 s at 30 Hz."""
+
+SILENCE_S = 3.0
+"""An active node that hears nothing for so long [s] says so."""
+
+DROPPED_SHARE = 0.1
+"""An active node that drops more than this share of the frames says so."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What diagnostics tell of a node besides its frames.
+
+    Attributes:
+        active: whether frames are processed.
+        failure: why the last transition failed; empty if it did not.
+        topic: where keypoints are expected.
+        publishers: who publishes there.
+        facts: model, engine, camera...: in words, by key.
+    """
+
+    active: bool = False
+    failure: str = ""
+    topic: str = ""
+    publishers: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class FrameStatistics:
+    """Counts and times of a stream of frames. Times are in seconds on any steady clock."""
+
+    def __init__(self, now: float) -> None:
+        self.totals: Counter[str] = Counter()
+        self._period: Counter[str] = Counter()
+        self._period_start = now
+        self._last_arrival = now
+        self._latencies: deque[float] = deque(maxlen=WINDOW)
+        self._engine_times: deque[float] = deque(maxlen=WINDOW)
+        self._sequence: int | None = None
+
+    def restart(self, now: float) -> None:
+        """Forget the stream (the clock jumped, another one begins); totals stay."""
+        self._period.clear()
+        self._period_start = self._last_arrival = now
+        self._latencies.clear()
+        self._engine_times.clear()
+        self._sequence = None
+
+    def arrived(self, now: float, sequence: int | None) -> None:
+        """A message came. `sequence` is its publisher's number for it, None where unknown.
+
+        The subscription holds one message; while the node is busy, a newer one takes its place.
+        The publisher's numbers then have a gap, which is what was dropped, here or on the way.
+        """
+        self.count("frames")
+        self._last_arrival = now
+        if sequence is None:
+            return
+        # A lower number is another publisher's, or one that began anew.
+        if self._sequence is not None and sequence > self._sequence + 1:
+            self.count("dropped", sequence - self._sequence - 1)
+        self._sequence = sequence
+
+    def published(self, latency: float, engine_time: float, people: int) -> None:
+        """A message's meshes are out, `latency` s after it came, `engine_time` s of them spent
+        estimating."""
+        self.count("meshes")
+        self.count("people", people)
+        self._latencies.append(latency)
+        self._engine_times.append(engine_time)
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Something happened: a name in CAUSES, or a number of frames or people."""
+        self.totals[name] += number
+        self._period[name] += number
+
+    def status(self, name: str, hardware: str, about: About, now: float) -> DiagnosticStatus:
+        """The state of things; begins a new period."""
+        period, elapsed = self._period, max(now - self._period_start, 1e-9)
+        self._period, self._period_start = Counter(), now
+        level, message = self._judge(period, elapsed, about, now)
+        totals = self.totals
+        values = {
+            "state": "active" if about.active else "not active",
+            **about.facts,
+            "rate_hz": f"{period['meshes'] / elapsed:.1f}",
+            "latency_ms_p50": _percentile_ms(self._latencies, 50),
+            "latency_ms_p99": _percentile_ms(self._latencies, 99),
+            "engine_ms_p50": _percentile_ms(self._engine_times, 50),
+            "frames": str(totals["frames"]),
+            "meshes": str(totals["meshes"]),
+            "people": str(totals["people"]),
+            "dropped": str(totals["dropped"]),
+        }
+        for kind in (REFUSED, LEFT_OUT, WARNING):
+            names = [each for each, cause in CAUSES.items() if cause.kind == kind]
+            values[kind] = str(sum(totals[each] for each in names))
+            values |= {f"{kind}.{each}": str(totals[each]) for each in names if totals[each]}
+        return DiagnosticStatus(
+            level=level,
+            name=name,
+            message=message,
+            hardware_id=hardware,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+
+    def _judge(
+        self, period: Counter[str], elapsed: float, about: About, now: float
+    ) -> tuple[bytes, str]:
+        """Level, and what to do about it, worst first."""
+        if about.failure:
+            return DiagnosticStatus.ERROR, about.failure
+        if not about.active:
+            return DiagnosticStatus.OK, "not active: activate the node to get meshes"
+        silent = now - self._last_arrival
+        if silent > SILENCE_S:
+            text = f"no keypoints on {about.topic} for {silent:.0f} s: "
+            if about.publishers == 0:
+                text += "nobody publishes there; start the detector or remap ~/keypoints"
+            else:
+                text += "the detector is there but sends nothing that arrives"
+            return DiagnosticStatus.WARN, text
+        happened = [each for each in CAUSES if period[each]]
+        sentences = []
+        for kind in (REFUSED, WARNING, LEFT_OUT):
+            for each in happened:
+                if CAUSES[each].kind == kind:
+                    sentences.append(f"{period[each]} x {CAUSES[each].advice}")
+        dropped = period["dropped"]
+        if about.publishers > 1:
+            # Each counts for itself, so gaps say nothing; and frames of two detectors mix.
+            sentences.append(
+                f"{about.publishers} publishers on {about.topic}: only one detector should be "
+                "there, and what is dropped cannot be told"
+            )
+        elif dropped > DROPPED_SHARE * (dropped + period["frames"]):
+            sentences.append(
+                f"{dropped} frames dropped: lower the rate or max_people, "
+                "or set publish_vertices to false"
+            )
+        rate = f"{period['meshes'] / elapsed:.1f} frames per second"
+        if not sentences:
+            return DiagnosticStatus.OK, rate
+        refused = any(CAUSES[each].kind == REFUSED for each in happened)
+        nothing_works = refused and period["meshes"] == 0
+        level = DiagnosticStatus.ERROR if nothing_works else DiagnosticStatus.WARN
+        return level, "; ".join([*sentences, rate])
+
+
+def _percentile_ms(seconds: deque[float], percent: float) -> str:
+    return f"{1e3 * float(np.percentile(seconds, percent)):.2f}" if seconds else "none"

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lifecycle node: keypoints of a detector in, body meshes in metres out.
+
+Frames are estimated in the subscription's callback, on the executor's only thread: handing them
+to a worker costs a change of threads in Python and gains nothing, as the subscription's queue of
+one already holds the newest frame alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo
+from visualization_msgs.msg import MarkerArray
+
+from key2mesh_core.bundle import load_bundle
+from key2mesh_core.errors import EngineError, Key2MeshError
+from key2mesh_core.estimator import Estimator
+
+from . import parameters as node_parameters
+from .cameras import ASSUMED_QUALITY
+from .diagnostics import About, FrameStatistics
+from .inputs import MessageRefused, read_person_keypoints
+from .markers import mesh_markers, no_markers
+from .msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
+from .outputs import body_mesh_array, body_topology
+from .parameters import ParameterError, Parameters
+from .stream import Result, Stream
+
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Sensor data of which only the newest message counts."""
+
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+"""Serves subscribers of either reliability."""
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""Sent once; who comes later gets it too."""
+
+COMPLAINT_PERIOD_S = 5.0
+"""A cause for refusal is logged at most this often [s]."""
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class MeshNode(LifecycleNode):
+    """Subscribes `~/keypoints` and `~/camera_info`; publishes `~/meshes`, `~/topology`,
+    `~/markers` and `/diagnostics`. See docs/node.md.
+
+    Raises:
+        ParameterError, rclpy.exceptions.ParameterException: a parameter set from outside that
+            the node cannot work with.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("mesh_node", **options)
+        self._settings: Parameters = node_parameters.declare(self)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._take_parameters)
+        self._resources: ExitStack | None = None  # of the configured node
+        self._stream: Stream | None = None  # of the active node
+        self._camera_info: CameraInfo | None = None
+        self._marked: Any = None  # header of the markers that are shown, if any
+        self._marker_count = 0
+        self._failure = ""
+        self._facts: dict[str, str] = {}
+        self._complaints: dict[str, float] = {}
+        self._statistics = FrameStatistics(time.monotonic())
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady: diagnostics go on while simulated time stands still.
+        self._timer = self.create_timer(
+            self._settings.diagnostics_period,
+            self._publish_diagnostics,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def start(self) -> None:
+        """Configure and activate, if the parameter `autostart` says so."""
+        if self._settings.autostart and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    # Transitions. rclpy swallows what they raise, so each says itself why it failed.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("configure", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("activate", lambda: self._activate(state))
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("deactivate", lambda: self._deactivate(state))
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("cleanup", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        def stop() -> None:
+            self._deactivate(state)
+            self._release()
+
+        return self._transition("shutdown", stop)
+
+    def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            work()
+        except Key2MeshError as error:
+            self._failure = f"{name} failed: {error}"
+            self.get_logger().error(self._failure)
+            return FAILURE
+        except Exception as error:
+            self._failure = f"{name} failed: {error!r}"
+            self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")
+            return FAILURE
+        self._failure = ""
+        return SUCCESS
+
+    def _configure(self) -> None:
+        settings = self._settings
+        bundle = load_bundle(settings.model)
+        with ExitStack() as resources:  # undone in reverse, also when this fails half-way
+            estimator = Estimator(bundle, settings.backend, settings.threads)
+            resources.callback(estimator.close)
+            estimator.warm_up()
+
+            def lifecycle_publisher(kind: Any, topic: str) -> Any:
+                publisher = self.create_lifecycle_publisher(kind, topic, RELIABLE)
+                resources.callback(self.destroy_lifecycle_publisher, publisher)
+                return publisher
+
+            def subscription(kind: Any, topic: str, callback: Callable[..., None]) -> Any:
+                result = self.create_subscription(kind, topic, callback, NEWEST)
+                resources.callback(self.destroy_subscription, result)
+                return result
+
+            self._meshes = lifecycle_publisher(BodyMeshArray, "~/meshes")
+            self._markers = lifecycle_publisher(MarkerArray, "~/markers")
+            # Not a lifecycle publisher: that would lose what is sent before it is activated.
+            topology = self.create_publisher(BodyTopology, "~/topology", LATCHED)
+            resources.callback(self.destroy_publisher, topology)
+            topology.publish(body_topology(bundle))
+            subscription(CameraInfo, "~/camera_info", self._on_camera_info)
+            self._keypoints = subscription(PersonKeypointsArray, "~/keypoints", self._on_keypoints)
+            self._estimator = estimator
+            self._resources = resources.pop_all()
+        self._facts = {
+            "model": bundle.name,
+            "body_model": bundle.body_model,
+            "engine": estimator.device,
+        }
+        facts = ", ".join(f"{key} {value}" for key, value in self._facts.items())
+        self.get_logger().info(f"configured: {facts}, from {self._keypoints.topic_name}")
+
+    def _activate(self, state: LifecycleState) -> None:
+        super().on_activate(state)
+        self._statistics.restart(time.monotonic())
+        self._stream = Stream(self._estimator, self._statistics)
+
+    def _deactivate(self, state: LifecycleState) -> None:
+        self._stream = None
+        if self._marked is not None:
+            self._markers.publish(no_markers(self._marked))
+        self._marked, self._marker_count = None, 0
+        super().on_deactivate(state)
+
+    def _release(self) -> None:
+        self._stream = self._camera_info = None
+        self._facts = {}
+        if self._resources is not None:
+            self._resources.close()
+        self._resources = None
+
+    # Messages.
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _on_keypoints(self, message: PersonKeypointsArray, info: dict[str, Any]) -> None:
+        if self._stream is None:
+            return
+        self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
+        try:
+            marking = self._markers.get_subscription_count() > 0
+            result = self._stream.estimate(
+                read_person_keypoints(message),
+                self._camera_info,
+                self._settings,
+                self.get_clock().now().nanoseconds,
+                vertices=marking or self._settings.publish_vertices,
+            )
+            self._publish(result, marking, info)
+        except MessageRefused as error:
+            self._refuse(error.cause, str(error))
+        except EngineError as error:
+            self._refuse("engine_failed", str(error))
+        except Exception:  # one bad message must not end the process
+            self._refuse("failed", traceback.format_exc())
+
+    def _publish(self, result: Result, marking: bool, info: dict[str, Any]) -> None:
+        frame, bodies = result.frame, result.bodies
+        self._meshes.publish(
+            body_mesh_array(
+                frame.header,
+                frame.ids,
+                bodies,
+                self._estimator.body_model,
+                vertices=self._settings.publish_vertices,
+                most_quality=ASSUMED_QUALITY if result.camera.assumed else 1.0,
+            )
+        )
+        # From the middleware's receipt, so that waiting for the executor counts.
+        latency = 1e-9 * (time.time_ns() - info["received_timestamp"])
+        self._statistics.published(latency, result.engine_time, len(bodies))
+        self._facts["camera"] = result.camera.description
+        if marking:
+            triangles = self._estimator.bundle.triangles
+            color = self._settings.marker_color
+            self._markers.publish(
+                mesh_markers(frame.header, bodies.vertices, triangles, color, self._marker_count)
+            )
+        self._marked = frame.header if marking else None
+        self._marker_count = len(bodies) if marking else 0
+
+    def _refuse(self, cause: str, text: str) -> None:
+        self._statistics.count(cause)
+        now = time.monotonic()
+        # rclpy's own throttle goes by the line of code, which would lose one cause behind another.
+        if now - self._complaints.get(cause, float("-inf")) >= COMPLAINT_PERIOD_S:
+            self._complaints[cause] = now
+            self.get_logger().error(f"message refused: {text}")
+
+    # Parameters and diagnostics.
+
+    def _check_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        try:
+            node_parameters.change(self._settings, changes, self._resources is None)
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _take_parameters(self, changes: Sequence[Parameter]) -> None:
+        self._settings = node_parameters.change(self._settings, changes, self._resources is None)
+
+    def _publish_diagnostics(self) -> None:
+        configured = self._resources is not None
+        about = About(
+            active=self._stream is not None,
+            failure=self._failure,
+            topic=self._keypoints.topic_name if configured else "",
+            publishers=self._keypoints.get_publisher_count() if configured else 0,
+            facts=self._facts,
+        )
+        name, now = self.get_fully_qualified_name(), time.monotonic()
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [self._statistics.status(name, self._facts.get("engine", ""), about, now)]
+        self._diagnostics.publish(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; 0, or 1 if its parameters are wrong."""
+    rclpy.init(args=arguments)
+    try:
+        node = MeshNode()
+    except (ParameterError, ParameterException) as error:
+        rclpy.logging.get_logger("mesh_node").fatal(f"wrong parameter: {error}")
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        node.start()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # the usual ways to end
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

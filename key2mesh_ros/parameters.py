@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: one frozen dataclass, its ROS descriptors, and what may change when.
+
+The dataclass is the only list. Descriptors, ranges and defaults are made from it;
+`config/mesh.yaml` repeats it for people, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.estimator import BACKENDS
+from key2mesh_core.keypoints import MINIMUM_KEYPOINTS, NETWORK_KEYPOINTS
+
+ANY_TIME = "any time"
+UNCONFIGURED = "only while the node is unconfigured"
+START = "only at start"
+
+
+class ParameterError(Key2MeshError):
+    """A parameter's value that the node cannot work with."""
+
+
+def _parameter(
+    default: Any,
+    text: str,
+    *,
+    change: str = ANY_TIME,
+    limits: tuple[float, float] | None = None,
+    constraints: str = "",
+) -> Any:
+    return field(
+        default=default,
+        metadata={"text": text, "change": change, "limits": limits, "constraints": constraints},
+    )
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Every parameter of the node with its default; descriptions, ranges and times of change are
+    in the fields' metadata.
+
+    Raises:
+        ParameterError: a value outside its range, naming it, the value and the rule.
+    """
+
+    model: str = _parameter(
+        "default",
+        "Model bundle: 'default' for the one that comes with the package, or a folder's path.",
+        change=UNCONFIGURED,
+    )
+    backend: str = _parameter(
+        "auto",
+        "Engine that runs the model: 'auto' takes the best at hand.",
+        change=UNCONFIGURED,
+        constraints=f"One of {', '.join(BACKENDS)}.",
+    )
+    threads: int = _parameter(2, "CPU threads for one frame.", change=UNCONFIGURED, limits=(1, 64))
+    autostart: bool = _parameter(
+        True,
+        "Configure and activate at start, without a lifecycle manager.",
+        change=START,
+    )
+    publish_vertices: bool = _parameter(
+        True, "Publish the mesh's points with each body; without them a frame costs less."
+    )
+    max_people: int = _parameter(
+        32, "Persons per frame; of more, those of the largest boxes are taken.", limits=(1, 1024)
+    )
+    min_keypoints: int = _parameter(
+        MINIMUM_KEYPOINTS,
+        "Persons with fewer usable keypoints are left out.",
+        limits=(MINIMUM_KEYPOINTS, len(NETWORK_KEYPOINTS)),
+    )
+    horizontal_fov_deg: float = _parameter(
+        60.0,
+        "Field of view [degrees] assumed while neither CameraInfo nor camera_fx is known.",
+        limits=(1.0, 179.0),
+    )
+    camera_fx: float = _parameter(
+        0.0,
+        "Focal length [px] of the keypoints' image, used while no CameraInfo has come; "
+        "0: not known.",
+        limits=(0.0, 1e6),
+    )
+    camera_fy: float = _parameter(
+        0.0, "Vertical focal length [px]; 0: the same as camera_fx.", limits=(0.0, 1e6)
+    )
+    camera_cx: float = _parameter(
+        0.0, "Principal point [px]; 0: the image's middle.", limits=(0.0, 1e6)
+    )
+    camera_cy: float = _parameter(
+        0.0, "Principal point [px]; 0: the image's middle.", limits=(0.0, 1e6)
+    )
+    marker_color: tuple[float, ...] = _parameter(
+        (0.55, 0.75, 0.95, 1.0),
+        "Colour of the markers: red, green, blue, opacity.",
+        constraints="Four numbers within 0 and 1.",
+    )
+    diagnostics_period: float = _parameter(
+        1.0, "Seconds between two diagnostics.", change=START, limits=(0.1, 60.0)
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, limits = getattr(self, each.name), each.metadata["limits"]
+            if limits and not limits[0] <= value <= limits[1]:
+                raise ParameterError(
+                    f"{each.name} must lie within {limits[0]:g} and {limits[1]:g}, got {value}"
+                )
+        if self.backend not in BACKENDS:
+            raise ParameterError(
+                f"backend must be one of {', '.join(BACKENDS)}, got '{self.backend}'"
+            )
+        if not self.model:
+            raise ParameterError("model must be 'default' or a folder's path, got ''")
+        colour = self.marker_color
+        if len(colour) != 4 or not all(math.isfinite(v) and 0 <= v <= 1 for v in colour):
+            raise ParameterError(
+                f"marker_color must be four numbers within 0 and 1, got {list(colour)}"
+            )
+
+
+def descriptor(parameter: Field[Any]) -> ParameterDescriptor:
+    """What `ros2 param describe` shows of one field of `Parameters`."""
+    about = parameter.metadata
+    result = ParameterDescriptor(
+        name=parameter.name,
+        description=f"{about['text']} May change {about['change']}.",
+        additional_constraints=about["constraints"],
+        read_only=about["change"] == START,
+    )
+    if about["limits"]:
+        low, high = about["limits"]
+        if isinstance(parameter.default, int):
+            result.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+        else:
+            result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    return result
+
+
+def declare(node: Node) -> Parameters:
+    """Declare every parameter on `node`; their values with what the command line, the launch
+    file or a parameter file says.
+
+    Raises:
+        ParameterError: a value the node cannot work with.
+        rclpy.exceptions.ParameterException: a value of another type or outside its range.
+    """
+    values = {}
+    for each in fields(Parameters):
+        declared = node.declare_parameter(each.name, _to_ros(each.default), descriptor(each))
+        values[each.name] = _from_ros(declared.value)
+    return Parameters(**values)
+
+
+def change(current: Parameters, changes: Iterable[Parameter], unconfigured: bool) -> Parameters:
+    """The parameters after `changes`; those of other names (use_sim_time) are passed over.
+
+    Raises:
+        ParameterError: a value the node cannot work with, or one that may not change now.
+    """
+    known = {each.name: each for each in fields(Parameters)}
+    values = {}
+    for parameter in changes:
+        if parameter.name not in known:
+            continue
+        value = _from_ros(parameter.value)
+        about = known[parameter.name].metadata
+        unchanged = value == getattr(current, parameter.name)
+        if about["change"] == UNCONFIGURED and not unconfigured and not unchanged:
+            raise ParameterError(
+                f"{parameter.name} may change only while the node is unconfigured: "
+                f"deactivate and clean it up, set '{parameter.name}', configure it again"
+            )
+        values[parameter.name] = value
+    return replace(current, **values)
+
+
+def _to_ros(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_ros(value: Any) -> Any:
+    # Arrays of doubles arrive as array.array; a tuple compares and prints plainly.
+    return value if isinstance(value, bool | int | float | str) else tuple(value)

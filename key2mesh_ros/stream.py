@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a frame to its bodies, and what is remembered from one frame to the next."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from key2mesh_core.estimator import Bodies, Estimator
+
+from .cameras import Camera, choose_camera
+from .diagnostics import FrameStatistics
+from .inputs import Frame, header_warnings, select_people, stamp_ns
+from .parameters import Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame's persons and their bodies.
+
+    Attributes:
+        frame: with the persons that were estimated.
+        bodies: one per person.
+        camera: the one they were seen by.
+        engine_time: seconds spent estimating.
+    """
+
+    frame: Frame
+    bodies: Bodies
+    camera: Camera
+    engine_time: float
+
+
+class Stream:
+    """The frames of one detector, from the node's activation on.
+
+    The only thing remembered is the last stamp; a tracker's or a smoother's state belongs here
+    too, to be dropped in `_restart` when the clock jumps back.
+    """
+
+    def __init__(self, estimator: Estimator, statistics: FrameStatistics) -> None:
+        self._estimator = estimator
+        self._statistics = statistics
+        self._last_stamp = 0
+
+    def estimate(
+        self,
+        frame: Frame,
+        camera_info: Any | None,
+        settings: Parameters,
+        now_ns: int,
+        vertices: bool,
+    ) -> Result:
+        """The bodies of a frame's persons; whatever is odd about the frame is counted.
+
+        Args:
+            camera_info: the newest sensor_msgs/CameraInfo, or None.
+            now_ns: the node's time [ns].
+            vertices: whether to make meshes.
+
+        Raises:
+            MessageRefused: nothing is known about the camera, not even the image's size.
+            EngineError: the engine failed.
+        """
+        count = self._statistics.count
+        self._check_clock(stamp_ns(frame.header))
+        camera = choose_camera(camera_info, settings, frame)
+        for cause in (*header_warnings(frame.header, now_ns), *camera.warnings):
+            count(cause)
+        frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
+        for cause, number in left_out.items():
+            count(cause, number)
+        begin = time.perf_counter()
+        bodies = self._estimator.estimate(frame.keypoints, camera.intrinsics, vertices)
+        return Result(frame, bodies, camera, time.perf_counter() - begin)
+
+    def _check_clock(self, stamp: int) -> None:
+        if stamp < self._last_stamp and stamp != 0:
+            self._restart()
+            self._statistics.count("clock_jump")
+        self._last_stamp = stamp or self._last_stamp
+
+    def _restart(self) -> None:
+        self._last_stamp = 0
+        self._statistics.restart(time.monotonic())
