@@ -71,6 +71,15 @@ class MeshFrame:
     vertices: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Topology:
+    """Of the body called `body_model`: triangles (F, 3) and each joint's parent (24,)."""
+
+    body_model: str
+    triangles: NDArray[np.int32]
+    parents: NDArray[np.int32]
+
+
 def mesh_frame(message: Any) -> MeshFrame:
     """A BodyMeshArray (of rclpy or of a recording alike) as arrays.
 

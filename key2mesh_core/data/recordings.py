@@ -20,7 +20,14 @@ from key2mesh_core.data.bags import (
     topics_of_type,
 )
 from key2mesh_core.errors import BagError
-from key2mesh_core.frames import Camera, KeypointFrame, MeshFrame, mesh_frame, stamp_ns_of
+from key2mesh_core.frames import (
+    Camera,
+    KeypointFrame,
+    MeshFrame,
+    Topology,
+    mesh_frame,
+    stamp_ns_of,
+)
 from key2mesh_core.keypoints import LAYOUTS
 
 KEYPOINTS_TYPE = "key2mesh_ros/msg/PersonKeypointsArray"
@@ -99,6 +106,18 @@ def read_meshes(bag: str | Path, topic: str | None = None) -> Iterator[MeshFrame
     topic = topic or the_topic(bag, MESHES_TYPE)
     for message in read_messages(bag, topic, MESHES_TYPE):
         yield mesh_frame(message.value)
+
+
+def read_topologies(bag: str | Path) -> Iterator[Topology]:
+    """Every body topology in a recording, none included."""
+    for topic in topics_of_type(bag, TOPOLOGY_TYPE):
+        for message in read_messages(bag, topic, TOPOLOGY_TYPE):
+            value = message.value
+            yield Topology(
+                value.body_model,
+                np.array(value.triangles, dtype=np.int32).reshape(-1, 3),
+                np.array(value.parents, dtype=np.int32),
+            )
 
 
 def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> Recording:

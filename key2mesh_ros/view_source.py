@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feeds the live view with what the node publishes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo
+
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.frames import Camera, mesh_frame
+
+from .msg import BodyMeshArray, BodyTopology
+
+if TYPE_CHECKING:
+    from key2mesh_core.viewer import Viewer
+
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+def topology_topic(meshes: str) -> str:
+    """Where the node that publishes `meshes` publishes its topology: beside it."""
+    return f"{meshes.rpartition('/')[0]}/topology"
+
+
+def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
+    """Shows the meshes of a topic until interrupted.
+
+    Args:
+        viewer: where to.
+        topic: of BodyMeshArray messages.
+        camera_topic: of CameraInfo messages; only the first calibrated one is used.
+    """
+    rclpy.init()
+    node = rclpy.create_node("key2mesh_view")
+    camera_shown = False
+
+    def on_topology(message: BodyTopology) -> None:
+        triangles = np.array(message.triangles, dtype=np.int32).reshape(-1, 3)
+        viewer.set_topology(triangles, np.array(message.parents, dtype=np.int32))
+
+    def on_camera(message: CameraInfo) -> None:
+        nonlocal camera_shown
+        if camera_shown:
+            return
+        try:
+            camera = Camera(
+                Intrinsics.from_matrix(message.k),
+                message.width,
+                message.height,
+                message.header.frame_id,
+            )
+        except Key2MeshError:
+            return  # uncalibrated: there is nothing to draw
+        viewer.set_camera(camera)
+        camera_shown = True
+
+    def on_meshes(message: BodyMeshArray) -> None:
+        try:
+            viewer.show(mesh_frame(message))
+        except Key2MeshError as error:
+            node.get_logger().error(f"{topic}: {error}", throttle_duration_sec=5.0)
+
+    node.create_subscription(BodyTopology, topology_topic(topic), on_topology, LATCHED)
+    node.create_subscription(CameraInfo, camera_topic, on_camera, NEWEST)
+    node.create_subscription(BodyMeshArray, topic, on_meshes, NEWEST)
+    node.get_logger().info(f"waiting for meshes on {topic}")
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # the usual ways to end it
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
