@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from key2mesh_core.errors import Key2MeshError
 
@@ -128,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _find(address: str):
+def _find(address: str) -> Any:
     module, name = address.split(":")
     return getattr(importlib.import_module(module), name)
 

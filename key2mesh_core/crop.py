@@ -51,5 +51,5 @@ def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """
     rotation = view_rotation(bounding_box(points, seen)[0])
     rays = torch.cat([points, torch.ones_like(points[..., :1])], -1) @ rotation
-    # Nothing real lies 85 degrees off the person's middle; the clamp only keeps absurd input finite.
+    # Nothing real lies 85 degrees off the middle; the clamp only keeps absurd input finite.
     return rays[..., :2] / rays[..., 2:].clamp(min=0.08), rotation

@@ -140,9 +140,7 @@ def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> di
     # Relative to the pelvis: a far person's depth is a ratio of small numbers.
     place, true_place = found["translation"][:, None], translation[:, None].numpy()
     return {
-        "joints": float(
-            np.abs((found["joints"] - place) - (joints.numpy() - true_place)).max()
-        ),
+        "joints": float(np.abs((found["joints"] - place) - (joints.numpy() - true_place)).max()),
         "vertices": float(
             np.abs((found["vertices"] - place) - (vertices.numpy() - true_place)).max()
         ),

@@ -91,5 +91,3 @@ def domain_critic(dropout: float = 0.2) -> nn.Sequential:
 def parameter_count(module: nn.Module) -> int:
     """Number of trainable numbers of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-

@@ -84,9 +84,7 @@ def load_clips(paths: Iterable[Path], frame_rate: float = 30.0) -> list[Clip]:
     return [clip for path in paths if (clip := load_clip(path, frame_rate)) is not None]
 
 
-def split_clips(
-    paths: Sequence[Path], held_out: Iterable[str]
-) -> tuple[list[Path], list[Path]]:
+def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Path], list[Path]]:
     """(training, held-out) paths: held out is what a glob of `held_out` matches (`Path.match`)."""
     patterns = list(held_out)
     matched = {path: any(path.match(p) for p in patterns) for path in paths}

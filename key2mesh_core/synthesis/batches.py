@@ -10,10 +10,10 @@ from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.crop import bounding_box, centre_view, normalise
+from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.detector import detect
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.synthesis.poses import turn_towards_cameras, vary_poses
-from key2mesh_core.synthesis.config import SynthesisConfig
 
 
 class Batch(NamedTuple):
@@ -83,5 +83,3 @@ def _translations(
     share = torch.rand(count, generator=generator, device=like.device)
     depth = 1 / (1 / far + share * (1 / near - 1 / far))
     return torch.stack([torch.zeros_like(depth), torch.zeros_like(depth), depth], 1)
-
-

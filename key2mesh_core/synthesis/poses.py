@@ -37,7 +37,9 @@ def vary_poses(
         large = share(config.large_joint_noise_share)
         size = torch.where(large, config.large_joint_noise, config.joint_noise)
         noise = torch.randn(count, 21, 3, generator=generator, device=device)
-        rotations[:, _BODY] = rotations[:, _BODY] @ axis_angle_to_matrix(noise * size[:, None, None])
+        rotations[:, _BODY] = rotations[:, _BODY] @ axis_angle_to_matrix(
+            noise * size[:, None, None]
+        )
     if config.mirror:
         rotations = torch.where(
             share(config.mirror)[:, None, None, None], mirrored(rotations), rotations
@@ -66,9 +68,7 @@ def turn_towards_cameras(
     turn = _about(2, roll) @ _about(0, pitch) @ _about(1, yaw)
     if config.tumble:
         chosen = torch.rand(count, generator=generator, device=device) < config.tumble
-        turn = torch.where(
-            chosen[:, None, None], uniform_rotations(count, generator, device), turn
-        )
+        turn = torch.where(chosen[:, None, None], uniform_rotations(count, generator, device), turn)
     return torch.cat([(turn @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
 
 

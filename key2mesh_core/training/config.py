@@ -85,9 +85,7 @@ class PretrainConfig:
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size < 2:
-            raise TrainingError(
-                f"batch_size must be at least 2 (BatchNorm), got {self.batch_size}"
-            )
+            raise TrainingError(f"batch_size must be at least 2 (BatchNorm), got {self.batch_size}")
 
 
 _PLACEHOLDER = {"motions": ("MOTIONS",), "output": Path("runs/pretrain")}

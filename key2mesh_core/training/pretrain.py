@@ -7,12 +7,13 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from key2mesh_core.body.files import load_body
@@ -64,8 +65,9 @@ class Run:
         self.network = Key2Mesh(config.dropout).to(self.device)
         self.average = None
         if config.average:
-            average = get_ema_multi_avg_fn(config.average)
-            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+            self.average = AveragedModel(
+                self.network, multi_avg_fn=moving_average(config.average), use_buffers=True
+            )
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, fused=True
         )
@@ -81,7 +83,7 @@ class Run:
 
         started = saved = time.monotonic() - self.seconds
         saved += self.seconds
-        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", smoothing=0.05)
+        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", mininterval=1)
         with SummaryWriter(self.config.output / "logs", purge_step=self.step) as log, progress:
             try:
                 while self.step < self.total_steps:
@@ -101,7 +103,7 @@ class Run:
                 progress.write(f"saved {self.config.output / LAST}; the same command continues")
                 raise
 
-    def advance(self) -> dict[str, torch.Tensor]:
+    def advance(self) -> dict[str, Tensor]:
         """One optimiser step; the randomness of a step depends on its number alone."""
         config = self.config
         seed = (config.seed << 32) + self.step
@@ -159,7 +161,7 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
 
-    def _report(self, terms: dict[str, torch.Tensor], log: Any, progress: tqdm) -> None:
+    def _report(self, terms: dict[str, Tensor], log: Any, progress: tqdm) -> None:
         values = {name: float(term) for name, term in terms.items()}
         if not math.isfinite(values["total"]):
             raise TrainingError(
@@ -208,6 +210,22 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
     return config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+    """Exponential moving average whose memory grows with the run, so that the random start is
+    forgotten at once and not after 1 / (1 - decay) steps."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], count: Any) -> None:
+        if not averages[0].is_floating_point():  # BatchNorm's counters
+            torch._foreach_copy_(averages, values)
+            return
+        steps = int(count)
+        weight = 1 - min(decay, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(averages, values, weight)
+
+    return update
+
+
 def settings_text(config: PretrainConfig) -> str:
     """The settings as JSON, as kept in the run's folder and in every checkpoint."""
     return json.dumps(dataclasses.asdict(config), indent=1, default=str, sort_keys=True)
@@ -242,9 +260,7 @@ def _device(name: str) -> torch.device:
         raise TrainingError(f"--device {name!r}: give cpu, cuda, cuda:1 or auto") from error
 
 
-def _load_motions(
-    config: PretrainConfig, body: BodyModel
-) -> tuple[MotionBank, MotionBank | None]:
+def _load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, MotionBank | None]:
     patterns = held_out_patterns(config.held_out)
     sources, kept_back = [], []
     for folder, share in map(parse_motion, config.motions):

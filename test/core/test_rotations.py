@@ -23,7 +23,9 @@ def axis_angles(seed: int = 0) -> np.ndarray:
 def test_axis_angle_to_matrix_agrees_with_scipy(make):
     vectors = axis_angles()
     expected = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(46, -1, 3, 3)
-    np.testing.assert_allclose(np.asarray(r.axis_angle_to_matrix(make(vectors))), expected, atol=1e-9)
+    np.testing.assert_allclose(
+        np.asarray(r.axis_angle_to_matrix(make(vectors))), expected, atol=1e-9
+    )
 
 
 @LIBRARIES
