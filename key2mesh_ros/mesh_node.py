@@ -8,6 +8,7 @@ one already holds the newest frame alone.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import traceback
@@ -35,6 +36,7 @@ from . import parameters as node_parameters
 from .cameras import ASSUMED_QUALITY
 from .diagnostics import About, FrameStatistics
 from .inputs import MessageRefused, read_person_keypoints
+from .lifecycle import refuse_illegal_transitions
 from .markers import mesh_markers, no_markers
 from .msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 from .outputs import body_mesh_array, body_topology
@@ -71,6 +73,7 @@ class MeshNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("mesh_node", **options)
+        refuse_illegal_transitions(self)
         self._settings: Parameters = node_parameters.declare(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
@@ -286,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     executor.add_node(node)
     try:
         node.start()
+        gc.freeze()  # what is here stays: searching it for garbage would hold up frames for ms
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass  # the usual ways to end

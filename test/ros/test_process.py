@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node as a process: it starts by itself, ends when told to, and says what is wrong."""
+
+import signal
+
+import pytest
+from helpers_ros import client, node_process, people, standing
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_working_node_cleanly(tmp_path, bundle, number):
+    with node_process(tmp_path / "log", model=bundle) as process:
+        with client() as probe:
+            probe.wait_for_node()
+            probe.exchange(people(standing()))
+            assert probe.state() == "active"
+        code, seconds = process.end(number)
+        assert code == 0, process.log
+        assert seconds < 2
+        assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_node_that_could_not_configure(tmp_path, number):
+    with node_process(tmp_path / "log", model=tmp_path / "nothing") as process:
+        process.wait_for_log("configure failed")
+        assert str(tmp_path / "nothing") in process.log
+        with client() as probe:
+            assert probe.state() == "unconfigured"  # alive, and answers
+        code, seconds = process.end(number)
+        assert (code, seconds < 2) == (0, True), process.log
+        assert "Traceback" not in process.log
+
+
+def test_without_autostart_the_node_waits_to_be_told(tmp_path, bundle):
+    with node_process(tmp_path / "log", model=bundle, autostart=False), client() as probe:
+        assert probe.state() == "unconfigured"
+        assert probe.change_state("configure")
+        assert probe.change_state("activate")
+        probe.wait_for_node()
+        assert len(probe.exchange(people(standing())).bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("threads", 0, "threads"),
+        ("horizontal_fov_deg", 60, "DOUBLE"),
+        ("backend", "abacus", "auto, onnx"),
+        ("marker_color", "[2.0, 0.0, 0.0, 1.0]", "within 0 and 1"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_start_and_is_named(tmp_path, name, value, said):
+    with node_process(tmp_path / "log", **{name: value}) as process:
+        assert process.wait() == 1
+        assert name in process.log
+        assert said in process.log
+        assert "Traceback" not in process.log
