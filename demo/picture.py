@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's picture: some persons' keypoints, their meshes over them, and the meshes' side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.frames import KeypointFrame
+from key2mesh_core.keypoints import bounding_boxes, sanitise, to_network, usable
+from key2mesh_core.render import draw_keypoints, render_mesh
+
+TILE = (300, 400)
+"""Width and height of one view [px]."""
+
+GAP = 6
+PAPER = (250, 250, 251)
+INK = (40, 44, 52)
+COLOURS = ((110, 168, 220), (236, 156, 92), (128, 190, 132))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One person in one frame: where the frame is, and the person's number in it."""
+
+    stamp_ns: int
+    seconds: float
+    name: str
+    keypoints: NDArray[np.float32]  # (18, 3), sanitised
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A shot with what came back for it: vertices (V, 3) [m] and reprojection error [px]."""
+
+    shot: Shot
+    vertices: NDArray[np.float32]
+    error: float
+
+
+def choose_shots(frames: Sequence[KeypointFrame], count: int) -> list[Shot]:
+    """Persons worth a picture, evenly spread over a recording, taking turns between people."""
+    shots: list[Shot] = []
+    candidates = []
+    for frame in frames:
+        people = sanitise(to_network(frame.layout, frame.keypoints))
+        seen = usable(people)
+        if seen.any():
+            candidates.append((frame, people, np.flatnonzero(seen)))
+    if not candidates:
+        return []
+    # The middles of `count` equal parts.
+    places = ((np.arange(count) + 0.5) / count * len(candidates)).astype(int)
+    shown: dict[str, int] = {}
+    for place in sorted(set(places.tolist())):
+        frame, people, seen = candidates[place]
+        # Whoever was shown least; of those the one whose keypoints are surest.
+        best = min(seen, key=lambda i: (shown.get(frame.ids[i], 0), -people[i, :, 2].sum()))
+        shown[frame.ids[best]] = shown.get(frame.ids[best], 0) + 1
+        seconds = (frame.stamp_ns - frames[0].stamp_ns) / 1e9
+        shots.append(Shot(frame.stamp_ns, seconds, frame.ids[best], people[best]))
+    return shots
+
+
+def draw(
+    shots: Sequence[Drawn], triangles: NDArray[np.int32], intrinsics: Intrinsics
+) -> Image.Image:
+    """A column per shot: keypoints, mesh over keypoints, mesh from the side."""
+    width, height = TILE
+    left, top = 34, 46
+    size = (left + len(shots) * (width + GAP), top + 3 * (height + GAP))
+    sheet = Image.new("RGB", size, PAPER)
+    names = sorted({drawn.shot.name for drawn in shots})
+    for column, drawn in enumerate(shots):
+        x = left + column * (width + GAP)
+        colour = COLOURS[names.index(drawn.shot.name) % len(COLOURS)]
+        for row, view in enumerate(_views(drawn, triangles, intrinsics, colour)):
+            sheet.paste(view, (x, top + row * (height + GAP)))
+        text = f"{drawn.shot.seconds:.1f} s   {drawn.error:.1f} px"
+        _write(sheet, (x + width // 2, top // 2), text)
+    for row, text in enumerate(("keypoints in", "mesh out", "from the side")):
+        _write_upwards(sheet, (left // 2, top + row * (height + GAP) + height // 2), text)
+    return sheet
+
+
+def _views(
+    drawn: Drawn, triangles: NDArray[np.int32], intrinsics: Intrinsics, colour: tuple[int, ...]
+) -> tuple[Image.Image, Image.Image, Image.Image]:
+    camera, keypoints = _closer(drawn.shot.keypoints, intrinsics)
+    blank = Image.new("RGB", TILE, (255, 255, 255))
+    seen = draw_keypoints(blank.copy(), keypoints)
+    mesh = render_mesh(drawn.vertices, triangles, camera, TILE, colour=colour, background=blank)
+    both = draw_keypoints(mesh.copy(), keypoints)
+    aside, straight = _from_the_side(drawn.vertices, camera)
+    side = render_mesh(aside, triangles, straight, TILE, colour=colour, background=blank)
+    return seen, both, side
+
+
+def _closer(
+    keypoints: NDArray[np.float32], intrinsics: Intrinsics
+) -> tuple[Intrinsics, NDArray[np.float32]]:
+    """Cuts a person's surroundings out of the image and scales them to a tile."""
+    width, height = TILE
+    box = bounding_boxes(keypoints[None])[0]
+    middle = (box[:2] + box[2:]) / 2
+    span = np.maximum(box[2:] - box[:2], 1.0)
+    scale = float(min(0.72 * width / span[0], 0.72 * height / span[1]))
+    corner = middle - np.array([width, height]) / 2 / scale
+    camera = Intrinsics(
+        intrinsics.fx * scale,
+        intrinsics.fy * scale,
+        (intrinsics.cx - float(corner[0])) * scale,
+        (intrinsics.cy - float(corner[1])) * scale,
+    )
+    moved = keypoints.copy()
+    moved[:, :2] = (moved[:, :2] - corner) * scale
+    moved[keypoints[:, 2] <= 0] = 0.0
+    return camera, moved
+
+
+def _from_the_side(
+    vertices: NDArray[np.float32], camera: Intrinsics
+) -> tuple[NDArray[np.float32], Intrinsics]:
+    """The mesh turned a quarter about the vertical through its middle, and a camera on it."""
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    distance = float(np.linalg.norm(middle))
+    quarter = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], dtype=np.float32)
+    turned = (vertices - middle) @ quarter.T + np.array([0, 0, distance], dtype=np.float32)
+    width, height = TILE
+    span = np.ptp(turned, axis=0)[:2] / distance
+    focal = min(camera.fx, 0.85 * width / float(span[0]), 0.85 * height / float(span[1]))
+    return turned.astype(np.float32), Intrinsics(focal, focal, width / 2, height / 2)
+
+
+def _write(sheet: Image.Image, place: tuple[int, int], text: str) -> None:
+    font = ImageFont.load_default(size=18)
+    ImageDraw.Draw(sheet).text(place, text, fill=INK, font=font, anchor="mm")
+
+
+def _write_upwards(sheet: Image.Image, place: tuple[int, int], text: str) -> None:
+    label = Image.new("RGB", (240, 24), PAPER)
+    _write(label, (120, 12), text)
+    label = label.rotate(90, expand=True)
+    sheet.paste(label, (place[0] - 12, place[1] - 120))
