@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES, SequenceErrors
+from key2mesh_core.evaluation.tables import markdown_table
 
 if TYPE_CHECKING:
     # clips.py needs torch; a report on real detections alone does not.
@@ -89,33 +90,6 @@ class Report:
                 )
             )
         return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that reads well as plain text too: columns aligned, numbers to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, numeric, strict=True)
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join(
-        f" {'-' * (w - 1)}: " if right else f" {'-' * w} "
-        for w, right in zip(widths, numeric, strict=True)
-    )
-    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.rstrip("x%"))
-    except ValueError:
-        return text == "-"
-    return True
 
 
 def _millimetres(value: float) -> str:
