@@ -54,7 +54,12 @@ def export(config: ExportConfig) -> None:
     data = load_body(config.body)
     network, state = load_network(config.checkpoint, data)
     card = json.loads(config.card.read_text()) if config.card else {}
-    card = {"centre_view": state["centre_view"], "steps": state["step"], **card}
+    card = {
+        "centre_view": state["centre_view"],
+        "detector_keypoints": state["detector_keypoints"],
+        "steps": state["step"],
+        **card,
+    }
     bundle = write_bundle(
         config.output,
         name=config.name,
