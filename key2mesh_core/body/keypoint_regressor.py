@@ -2,8 +2,8 @@
 """The 18 network keypoints of a body, reduced from thousands of vertices to a few numbers, exactly.
 
 A regressed keypoint is linear in the vertices, and linear blend skinning is linear in the joints'
-transforms. So for keypoint j and joint k everything that depends on the vertices,
-`sum_v J[j, v] w[v, k] (template_v, shape_directions_v, pose_directions_v, 1)`, is summed once, here.
+transforms. So for keypoint j and joint k everything that depends on vertices,
+`sum_v J[j, v] w[v, k] (template_v, shape_directions_v, pose_directions_v, 1)`, is summed once.
 Keypoints then cost a handful of 3x3 products instead of a mesh, equal to the regressed mesh to
 rounding, forward and backward.
 """

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Pa
     return [p for p in paths if not matched[p]], [p for p in paths if matched[p]]
 
 
-def _first(file: np.lib.npyio.NpzFile, keys: Sequence[str], default):
+def _first(file: np.lib.npyio.NpzFile, keys: Sequence[str], default: Any) -> Any:
     return next((file[key].item() for key in keys if key in file), default)
 
 

@@ -46,9 +46,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise TrainingError(f"{path}: there is no such checkpoint") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); delete it to "
-            "start anew, or give another one"
+            f"{path}: not a readable checkpoint ({reason}); delete it to start anew, or give "
+            "another one"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__

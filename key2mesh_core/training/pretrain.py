@@ -31,6 +31,7 @@ from key2mesh_core.training.losses import supervised_loss
 
 LAST, BEST = "last.pt", "best.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_STEPS_BETWEEN_REPORTS = 100
 
 
 def pretrain(config: PretrainConfig) -> None:
@@ -90,7 +91,7 @@ class Run:
                     terms = self.advance()
                     self.seconds = time.monotonic() - started
                     progress.update()
-                    if self.step % 100 == 0:
+                    if self.step % _STEPS_BETWEEN_REPORTS == 0:
                         self._report(terms, log, progress)
                     if self.step % self.config.steps_per_epoch == 0:
                         self._finish_epoch(log, progress)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training runs: they learn, resume to the same result, survive being killed, refuse bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_training import small_body, write_clip
+
+from key2mesh_core.body.files import save_body
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
+from key2mesh_core.training.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
+from key2mesh_core.training.pretrain import (
+    Run,
+    held_out_patterns,
+    learning_rate,
+    moving_average,
+    parse_motion,
+    pretrain,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for seed in range(4):
+        write_clip(folder / "clips" / f"{seed}_poses.npz", seed=seed)
+    save_body(folder / "body.npz", small_body())
+    return folder
+
+
+def config(data: Path, output: Path, **changes) -> PretrainConfig:
+    return PretrainConfig(
+        motions=(str(data / "clips"),),
+        output=output,
+        held_out=("3_poses.npz",),
+        body=str(data / "body.npz"),
+        **{
+            "epochs": 2,
+            "steps_per_epoch": 6,
+            "batch_size": 16,
+            "evaluation_frames": 32,
+            "average": 0.9,
+        }
+        | changes,
+    )
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(path)
+    return {f"{part}.{k}": v for part in ("network", "trained") for k, v in state[part].items()}
+
+
+def assert_same(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("recipe", ["robot", "paper"])
+def test_training_lowers_the_loss(data, tmp_path, recipe):
+    settings = replace(
+        PRETRAIN_RECIPES[recipe][1],
+        motions=(str(data / "clips"),),
+        output=tmp_path,
+        body=str(data / "body.npz"),
+        batch_size=32,
+        steps_per_epoch=40,
+        epochs=1,
+        dropout=0.0,
+        loss=LossWeights(betas=0.0),
+    )
+    run = Run(settings)
+    losses = [float(run.advance()["total"]) for _ in range(35)]
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+
+
+def test_a_run_leaves_checkpoints_settings_and_logs(data, tmp_path):
+    pretrain(config(data, tmp_path))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"best.pt", "last.pt", "settings.json", "logs"} <= names
+    assert not list(tmp_path.glob("*.partial"))
+    assert list((tmp_path / "logs").iterdir())
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 12
+
+
+def test_a_run_interrupted_twice_equals_an_uninterrupted_one(data, tmp_path, monkeypatch):
+    pretrain(config(data, tmp_path / "whole"))
+    advance, interrupt_at = Run.advance, [4, 9]
+
+    def advance_or_interrupt(run):
+        if interrupt_at and run.step == interrupt_at[0]:
+            interrupt_at.pop(0)
+            raise KeyboardInterrupt
+        return advance(run)
+
+    monkeypatch.setattr(Run, "advance", advance_or_interrupt)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(data, tmp_path / "parts"))
+    pretrain(config(data, tmp_path / "parts"))
+    assert not interrupt_at
+    assert_same(tmp_path / "whole" / "last.pt", tmp_path / "parts" / "last.pt")
+    assert_same(tmp_path / "whole" / "best.pt", tmp_path / "parts" / "best.pt")
+
+
+def test_a_killed_process_continues_to_the_same_result(data, tmp_path):
+    """kill -9 in the middle of the real command, then the very same command again."""
+
+    def command(output: Path) -> list[str]:
+        words = f"""-m key2mesh_core.cli pretrain robot --motions {data / "clips"} --output {output}
+            --held-out 3_poses.npz --body {data / "body.npz"} --epochs 3 --steps-per-epoch 5
+            --batch-size 16 --evaluation-frames 16 --threads 1""".split()
+        return [sys.executable, *words]
+
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command(tmp_path / "whole"), check=True, env=environment, capture_output=True)
+    process = subprocess.Popen(
+        command(tmp_path / "killed"), env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "last.pt").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(
+        command(tmp_path / "killed"), check=True, env=environment, capture_output=True, text=True
+    )
+    assert "continuing" in again.stdout
+    assert_same(tmp_path / "whole" / "last.pt", tmp_path / "killed" / "last.pt")
+
+
+def test_a_folder_of_another_run_is_refused(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    with pytest.raises(TrainingError, match=r"other settings \(seed\)"):
+        pretrain(config(data, tmp_path, epochs=1, seed=1))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 1})
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"last\.pt.*No space left"):
+        save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_damaged_and_hostile_checkpoints_are_refused_by_name(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    save_checkpoint(tmp_path / "good.pt", {"step": 1})
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:200])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save(Bomb(), tmp_path / "bomb.pt")
+    (tmp_path / "executed").unlink(missing_ok=True)
+    torch.save({"format": 99}, tmp_path / "future.pt")
+    for name in ("cut", "empty", "bomb", "future", "missing"):
+        with pytest.raises(TrainingError, match=rf"{name}\.pt"):
+            load_checkpoint(tmp_path / f"{name}.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_diverged_loss_stops_the_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("key2mesh_core.training.pretrain._STEPS_BETWEEN_REPORTS", 3)
+    run = Run(config(data, tmp_path, learning_rate=1e38))
+    with pytest.raises(TrainingError, match="--learning-rate"):
+        run.train()
+
+
+def test_schedules():
+    robot, paper = (PRETRAIN_RECIPES[name][1] for name in ("robot", "paper"))
+    total = robot.epochs * robot.steps_per_epoch
+    assert learning_rate(robot, 0) < 1e-5
+    assert learning_rate(robot, 500) == pytest.approx(1e-3, rel=0.01)
+    assert learning_rate(robot, total - 1) < 1e-6
+    assert learning_rate(paper, 0) == 1e-3
+    assert learning_rate(paper, 9 * paper.steps_per_epoch) == pytest.approx(1e-3 * 0.8**9)
+
+
+def test_the_moving_average_forgets_its_start_and_then_remembers():
+    update, average = moving_average(0.99), [torch.full((3,), 1000.0)]
+    for step in range(2000):
+        update(average, [torch.full((3,), float(step % 2))], torch.tensor(step))
+    torch.testing.assert_close(average[0], torch.full((3,), 0.5), atol=0.01, rtol=0)
+    counter = [torch.tensor(3)]
+    update(counter, [torch.tensor(9)], torch.tensor(5))
+    assert counter[0] == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a/b", ("a/b", 1.0)), ("a/b=0.4", ("a/b", 0.4)), ("x=y=2", ("x=y", 2.0))],
+)
+def test_motions_with_shares(text, expected):
+    assert parse_motion(text) == (Path(expected[0]), expected[1])
+
+
+@pytest.mark.parametrize("text", ["a=", "a=none", "a=0", "a=-1", "a=inf"])
+def test_impossible_shares_are_refused(text):
+    with pytest.raises(TrainingError, match=text):
+        parse_motion(text)
+
+
+def test_held_out_lists_come_from_files(tmp_path):
+    (tmp_path / "list.txt").write_text("a/1.npz\n\n  b/*.npz \n")
+    assert held_out_patterns(("c", f"@{tmp_path / 'list.txt'}")) == ["c", "a/1.npz", "b/*.npz"]
+    with pytest.raises(TrainingError, match=r"missing\.txt"):
+        held_out_patterns((f"@{tmp_path / 'missing.txt'}",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"motions": ()}, "--motions"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(TrainingError, match=message):
+        PretrainConfig(**{"motions": ("a",), "output": Path("b")} | changes)
+
+
+def test_everything_held_out_is_refused(data, tmp_path):
+    with pytest.raises(TrainingError, match="every clip there is held out"):
+        Run(replace(config(data, tmp_path), held_out=("*.npz",)))
