@@ -40,3 +40,7 @@ class TrainingError(Key2MeshError):
 
 class EvaluationError(Key2MeshError):
     """Predictions, truth or measuring data that cannot be compared."""
+
+
+class RenderError(Key2MeshError):
+    """A picture is asked for of things that do not fit one another."""

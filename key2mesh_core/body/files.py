@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BodyFileError
-from .data import FACE_NAMES, JOINT_COUNT, BodyData
-from .pickles import read_pickle
+from key2mesh_core.body.data import FACE_NAMES, JOINT_COUNT, BodyData
+from key2mesh_core.body.pickles import read_pickle
+from key2mesh_core.errors import BodyFileError
 
 DEFAULT_BODY = Path(__file__).parent.parent / "assets" / "body" / "default.npz"
 """The body that key2mesh ships: open licence, see docs/body.md."""
@@ -33,6 +33,7 @@ MAX_SHAPE_COMPONENTS = 10
 """The network predicts ten betas; files with 300 components are cut to these."""
 
 _KEYS = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
+_OPTIONAL_KEYS = ("posedirs", "face_regressor", "name", "gender")
 
 
 def load_body(path: str | os.PathLike[str] = "default") -> BodyData:
@@ -110,7 +111,7 @@ def _load(path: Path) -> BodyData:
     if path.suffix == ".npz":
         raw = _read_npz(path)
     elif path.suffix == ".pkl":
-        raw = read_pickle(path)
+        raw = read_pickle(path, (*_KEYS, *_OPTIONAL_KEYS))
     else:
         raise BodyFileError(f"{path}: a body file ends in .pkl or .npz, not {path.suffix!r}")
     try:
@@ -122,9 +123,9 @@ def _load(path: Path) -> BodyData:
 
 
 def _read_npz(path: Path) -> dict[str, object]:
-    wanted = {*_KEYS, "posedirs", "face_regressor", "name", "gender"}
     try:
         with np.load(path, allow_pickle=False) as archive:
+            wanted = (*_KEYS, *_OPTIONAL_KEYS)
             return {key: archive[key] for key in archive.files if key in wanted}
     except ValueError as error:
         if "allow_pickle" in str(error):
@@ -146,6 +147,11 @@ def _from_smpl_keys(path: Path, raw: Mapping[str, object]) -> BodyData:
         )
     template = np.asarray(raw["v_template"])
     shape_directions = np.asarray(raw["shapedirs"])
+    if template.ndim != 2 or shape_directions.ndim != 3:
+        raise BodyFileError(
+            f"{path}: v_template must be (V, 3) and shapedirs (V, 3, B), got "
+            f"{template.shape} and {shape_directions.shape}"
+        )
     table = np.asarray(raw["kintree_table"])
     if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] != JOINT_COUNT:
         raise BodyFileError(
