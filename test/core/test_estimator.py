@@ -20,7 +20,7 @@ from key2mesh_core.bundle import Bundle
 from key2mesh_core.camera import Intrinsics, project
 from key2mesh_core.engines.onnx import OnnxEngine
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.estimator import CHUNK, Bodies, Estimator, quality_of, usable
+from key2mesh_core.estimator import MESH_CHUNK, POSE_CHUNK, Bodies, Estimator, quality_of, usable
 from key2mesh_core.keypoints import sanitise
 
 CAMERA = Intrinsics(600, 600, 320, 240)
@@ -96,7 +96,7 @@ def test_a_person_stands_where_the_pixels_say(estimator, bundle):
     np.testing.assert_allclose(middle, bodies.joints[0].mean(axis=0), atol=0.2)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, CHUNK, CHUNK + 1, 10_000])
+@pytest.mark.parametrize("count", [0, 1, 2, MESH_CHUNK + 1, POSE_CHUNK, POSE_CHUNK + 1, 10_000])
 def test_any_number_of_persons(estimator, count):
     crowd = _crowd(count)
     with_meshes = count <= 2000
@@ -121,11 +121,13 @@ def test_large_crowds_go_through_in_chunks(bundle):
     real = OnnxEngine(bundle.pose_path), OnnxEngine(bundle.mesh_path)
     pose, mesh = FakeEngine(real[0].run), FakeEngine(real[1].run)
     estimator = Estimator.from_engines(bundle, pose, mesh)
-    estimator.estimate(_crowd(2 * CHUNK + 3), CAMERA, vertices=False)
-    assert pose.batches == [CHUNK, CHUNK, 3]
+    estimator.estimate(_crowd(2 * POSE_CHUNK + 3), CAMERA, vertices=False)
+    assert pose.batches == [POSE_CHUNK, POSE_CHUNK, 3]
     assert mesh.batches == []  # nobody asked for vertices
     estimator.estimate(_crowd(0), CAMERA)
     assert (len(pose.batches), len(mesh.batches)) == (3, 0)  # nobody there
+    estimator.estimate(_crowd(MESH_CHUNK + 1), CAMERA)
+    assert mesh.batches == [MESH_CHUNK, 1]
     estimator.close()
     assert pose.closed
     assert mesh.closed
@@ -239,9 +241,9 @@ def test_unknown_backends_list_the_known(bundle):
     assert Estimator(bundle, backend="onnx", threads=1).device.endswith("threads=1")
 
 
-def test_the_first_the_second_and_the_third_call_may_fail(bundle):
+def test_the_first_or_the_second_call_may_fail_and_the_next_works(bundle):
     pose, mesh = OnnxEngine(bundle.pose_path), OnnxEngine(bundle.mesh_path)
-    crowd = _crowd(2 * CHUNK)
+    crowd = _crowd(POSE_CHUNK + MESH_CHUNK)
     for call in (1, 2):
         for failing in (0, 1):
             engines = [FakeEngine(pose.run), FakeEngine(mesh.run)]
