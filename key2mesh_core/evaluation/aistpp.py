@@ -4,8 +4,8 @@
 What is measured: the 12 limb joints (shoulders, elbows, wrists, hips, knees, ankles), every
 camera and every frame in which the detector gave at least 6 usable keypoints and the truth knows
 at least 6 of the 12 joints. A similarity alignment with fewer points would flatter the network.
-The predicted joints are SMPL's own, without any regressor fitted to COCO's habits: COCO places
-hips nearly twice as wide as SMPL, which no pose can make up for, so zero is out of reach.
+The predicted joints are the body's own, without any regressor fitted to the habits of detectors:
+those place hips and ankles where no joint of a body model lies, so zero is out of reach.
 """
 
 from __future__ import annotations

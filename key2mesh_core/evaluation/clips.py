@@ -73,7 +73,15 @@ def conditions(detector_keypoints: bool = True) -> dict[str, SynthesisConfig]:
             tilt_degrees=paper.tilt_degrees,
             roll_degrees=paper.roll_degrees,
         ),
-        "augmented": robot,
+        # What a detector does to the keypoints; the poses stay those that were recorded.
+        "augmented keypoints": replace(
+            robot,
+            tumble=0.0,
+            mirror=0.0,
+            exchange_halves=0.0,
+            joint_noise=0.0,
+            large_joint_noise_share=0.0,
+        ),
     }
 
 

@@ -124,9 +124,11 @@ def test_a_model_of_another_body_is_refused(body, bank) -> None:
 
 
 def test_rows_of_clips_are_reported_and_drawn(body, bank) -> None:
-    report = Report("model", body.identifier, [measure(body, bank, "augmented", scale=1.1)])
-    assert "| augmented |" in report.to_markdown()
-    assert '"augmented"' in report.to_json()
+    report = Report(
+        "model", body.identifier, [measure(body, bank, "augmented keypoints", scale=1.1)]
+    )
+    assert "| augmented keypoints |" in report.to_markdown()
+    assert '"augmented keypoints"' in report.to_json()
     assert draw_report(report).size[1] > 23 * 20
 
 
