@@ -28,25 +28,10 @@ COORDINATE_LIMIT_PX = 1e5
 """No image is this large: a coordinate beyond it is a detector's mistake."""
 
 NETWORK_KEYPOINTS: tuple[str, ...] = (
-    "nose",
-    "neck",
-    "right_shoulder",
-    "right_elbow",
-    "right_wrist",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "right_hip",
-    "right_knee",
-    "right_ankle",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
-    "right_eye",
-    "left_eye",
-    "right_ear",
-    "left_ear",
-)
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
+    "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip",
+    "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear",
+)  # fmt: skip
 """The network's input order: OpenPose's COCO layout."""
 
 
@@ -129,24 +114,10 @@ class Layout:
 
 
 _COCO_17 = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+    "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
 
 _OPENPOSE_FEET = (
     "left_big_toe",
@@ -157,8 +128,22 @@ _OPENPOSE_FEET = (
     "right_heel",
 )
 
+_MEDIAPIPE_33 = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
+    "right_eye_outer", "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_pinky",
+    "right_pinky", "left_index", "right_index", "left_thumb", "right_thumb", "left_hip",
+    "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel",
+    "right_heel", "left_foot_index", "right_foot_index",
+)  # fmt: skip
+
 # MPII's upper neck (BODY_25B, and Halpe 26 as RTMPose is trained) lies at the chin's height, not
 # between the shoulders where OpenPose's COCO layout has its neck: another name keeps it out.
+_HALPE_26 = (
+    *_COCO_17, "head_top", "upper_neck", "mid_hip", "left_big_toe", "right_big_toe",
+    "left_small_toe", "right_small_toe", "left_heel", "right_heel",
+)  # fmt: skip
+
 _LAYOUTS = (
     Layout("openpose_coco_18", NETWORK_KEYPOINTS),
     Layout(
@@ -169,59 +154,8 @@ _LAYOUTS = (
     Layout("coco_17", _COCO_17),
     # ROS4HRI (REP-155, hri_msgs/Skeleton2D): OpenPose's order but for the eyes and the ears.
     Layout("hri_18", (*NETWORK_KEYPOINTS[:14], "left_eye", "right_eye", "left_ear", "right_ear")),
-    Layout(
-        "mediapipe_33",
-        (
-            "nose",
-            "left_eye_inner",
-            "left_eye",
-            "left_eye_outer",
-            "right_eye_inner",
-            "right_eye",
-            "right_eye_outer",
-            "left_ear",
-            "right_ear",
-            "left_mouth",
-            "right_mouth",
-            "left_shoulder",
-            "right_shoulder",
-            "left_elbow",
-            "right_elbow",
-            "left_wrist",
-            "right_wrist",
-            "left_pinky",
-            "right_pinky",
-            "left_index",
-            "right_index",
-            "left_thumb",
-            "right_thumb",
-            "left_hip",
-            "right_hip",
-            "left_knee",
-            "right_knee",
-            "left_ankle",
-            "right_ankle",
-            "left_heel",
-            "right_heel",
-            "left_foot_index",
-            "right_foot_index",
-        ),
-    ),
-    Layout(
-        "halpe_26",
-        (
-            *_COCO_17,
-            "head_top",
-            "upper_neck",
-            "mid_hip",
-            "left_big_toe",
-            "right_big_toe",
-            "left_small_toe",
-            "right_small_toe",
-            "left_heel",
-            "right_heel",
-        ),
-    ),
+    Layout("mediapipe_33", _MEDIAPIPE_33),
+    Layout("halpe_26", _HALPE_26),
 )
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
