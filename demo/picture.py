@@ -44,27 +44,36 @@ class Drawn:
 
 
 def choose_shots(frames: Sequence[KeypointFrame], count: int) -> list[Shot]:
-    """Persons worth a picture, evenly spread over a recording, taking turns between people."""
-    shots: list[Shot] = []
-    candidates = []
-    for frame in frames:
+    """Persons worth a picture: one from each of `count` equal parts of a recording, in poses as
+    different from those before as there are, among the fifth that was detected most surely."""
+    parts: list[list[Shot]] = [[] for _ in range(count)]
+    for place, frame in enumerate(frames):
         people = sanitise(to_network(frame.layout, frame.keypoints))
-        seen = usable(people)
-        if seen.any():
-            candidates.append((frame, people, np.flatnonzero(seen)))
-    if not candidates:
-        return []
-    # The middles of `count` equal parts.
-    places = ((np.arange(count) + 0.5) / count * len(candidates)).astype(int)
-    shown: dict[str, int] = {}
-    for place in sorted(set(places.tolist())):
-        frame, people, seen = candidates[place]
-        # Whoever was shown least; of those the one whose keypoints are surest.
-        best = min(seen, key=lambda i: (shown.get(frame.ids[i], 0), -people[i, :, 2].sum()))
-        shown[frame.ids[best]] = shown.get(frame.ids[best], 0) + 1
         seconds = (frame.stamp_ns - frames[0].stamp_ns) / 1e9
-        shots.append(Shot(frame.stamp_ns, seconds, frame.ids[best], people[best]))
-    return shots
+        parts[place * count // len(frames)] += [
+            Shot(frame.stamp_ns, seconds, frame.ids[i], people[i])
+            for i in np.flatnonzero(usable(people))
+        ]
+    chosen: list[Shot] = []
+    for part in filter(None, parts):
+        surest = sorted(part, key=lambda shot: -shot.keypoints[:, 2].sum())
+        surest = surest[: -(-len(surest) // 5)]
+        chosen.append(
+            max(surest, key=lambda shot: min((_unlike(shot, c) for c in chosen), default=0.0))
+        )
+    return chosen
+
+
+def _unlike(a: Shot, b: Shot) -> float:
+    """How different two poses look in the image, whatever their size and place."""
+    both = (a.keypoints[:, 2] > 0) & (b.keypoints[:, 2] > 0)
+    if not both.any():
+        return 1.0
+    shapes = []
+    for shot in (a, b):
+        points = shot.keypoints[both, :2] - shot.keypoints[both, :2].mean(axis=0)
+        shapes.append(points / max(float(np.linalg.norm(points)), 1e-6))
+    return float(np.linalg.norm(shapes[0] - shapes[1]))
 
 
 def draw(

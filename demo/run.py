@@ -118,6 +118,7 @@ def play(options: argparse.Namespace, folder: Path) -> tuple[Outcome, Processes]
     """Runs the processes once through the recording; whoever calls it ends them."""
     from picture import choose_shots
 
+    os.environ.setdefault("ROS_LOG_DIR", str(folder / "ros"))  # not in the user's home
     frames = list(read_keypoints(options.bag))[: options.limit or None]
     outcome = Outcome.expected_of(frames)
     shots = choose_shots(frames, SHOTS)
