@@ -98,6 +98,7 @@ class Client(Node):
         self.topologies: list[BodyTopology] = []
         self.markers: list[MarkerArray] = []
         self.status: DiagnosticStatus | None = None
+        self.statuses: list[DiagnosticStatus] = []
         self.keypoints = self.create_publisher(PersonKeypointsArray, f"{node}/keypoints", newest)
         self.camera = self.create_publisher(CameraInfo, f"{node}/camera_info", newest)
         self.create_subscription(BodyMeshArray, f"{node}/meshes", self.meshes.append, 100)
@@ -110,6 +111,7 @@ class Client(Node):
         for status in message.status:
             if status.name == self.node:
                 self.status = status
+                self.statuses.append(status)
 
     def watch_markers(self) -> Any:
         """Subscribe to the markers; the subscription, to be destroyed by who made it."""
@@ -174,6 +176,11 @@ class Client(Node):
                 self.executor_.spin_once(timeout_sec=0.05)
         return answer()
 
+    def exchange_again(self, message: PersonKeypointsArray) -> BodyMeshArray:
+        """`exchange`, also of a message that was answered before."""
+        self.meshes.clear()
+        return self.exchange(message)
+
     def send_until_counted(self, message: PersonKeypointsArray, key: str) -> None:
         """Send until the diagnostics count one more of `key`."""
         before = self.number(key)
@@ -200,8 +207,34 @@ class Client(Node):
         request = ChangeState.Request(transition=Transition(id=number))
         return self.ask(ChangeState, "change_state", request).success
 
+    def bring(self, transition: str, state: str) -> None:
+        """Ask for a transition, and wait for the state instead of the answer.
+
+        A process that has just discovered us may answer before it knows where to.
+        """
+        client = self.create_client(ChangeState, f"{self.node}/change_state")
+        try:
+            self.wait(client.service_is_ready, "change_state")
+            request = ChangeState.Request(transition=Transition(id=TRANSITIONS[transition]))
+            client.call_async(request)
+            self.wait(lambda: self.state() == state, f"the state '{state}'")
+        finally:
+            self.destroy_client(client)
+
     def state(self) -> str:
-        return self.ask(GetState, "get_state", GetState.Request()).current_state.label
+        """The lifecycle's state; asked for again if no answer comes (see `bring`)."""
+        client = self.create_client(GetState, f"{self.node}/get_state")
+        try:
+            self.wait(client.service_is_ready, "get_state")
+            limit = time.monotonic() + PATIENCE_S
+            while time.monotonic() < limit:
+                future = client.call_async(GetState.Request())
+                self.executor_.spin_until_future_complete(future, timeout_sec=1.0)
+                if future.done():
+                    return future.result().current_state.label
+            raise AssertionError(f"no answer from get_state within {PATIENCE_S} s")
+        finally:
+            self.destroy_client(client)
 
     def set_parameters(self, **values: Any) -> list[tuple[bool, str]]:
         """(whether it succeeded, why not) of each."""

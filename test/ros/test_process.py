@@ -35,8 +35,8 @@ def test_a_signal_ends_a_node_that_could_not_configure(tmp_path, number):
 def test_without_autostart_the_node_waits_to_be_told(tmp_path, bundle):
     with node_process(tmp_path / "log", model=bundle, autostart=False), client() as probe:
         assert probe.state() == "unconfigured"
-        assert probe.change_state("configure")
-        assert probe.change_state("activate")
+        probe.bring("configure", "inactive")
+        probe.bring("activate", "active")
         probe.wait_for_node()
         assert len(probe.exchange(people(standing())).bodies) == 1
 

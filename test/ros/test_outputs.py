@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies to messages: the numbers arrive whole, also through serialisation."""
+
+import numpy as np
+import pytest
+from helpers_bundle import make_bundle
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+
+from key2mesh_core.estimator import Bodies
+from key2mesh_core.rotations import axis_angle_to_matrix
+from key2mesh_ros.msg import BodyMeshArray, BodyTopology
+from key2mesh_ros.outputs import body_mesh_array, body_topology
+
+
+def some_bodies(count, vertices=7):
+    random = np.random.default_rng(3)
+    poses = random.normal(size=(count, 24, 3))
+    return Bodies(
+        betas=random.normal(size=(count, 10)).astype(np.float32),
+        rotations=axis_angle_to_matrix(poses).astype(np.float32),
+        translation=random.normal(size=(count, 3)).astype(np.float32),
+        joints=random.normal(size=(count, 24, 3)).astype(np.float32),
+        reprojection_error=random.uniform(0, 9, count).astype(np.float32),
+        quality=random.uniform(0, 1, count).astype(np.float32),
+        vertices=random.normal(size=(count, vertices, 3)).astype(np.float32),
+    )
+
+
+def header():
+    result = Header(frame_id="camera")
+    result.stamp.sec, result.stamp.nanosec = 12, 34
+    return result
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_bodies_survive_the_way_over_the_wire(count):
+    bodies, ids = some_bodies(count), [f"id{number}" for number in range(count)]
+    sent = body_mesh_array(header(), ids, bodies, "body@0")
+    message = deserialize_message(serialize_message(sent), BodyMeshArray)
+    assert message.header == header()
+    assert message.body_model == "body@0"
+    assert [body.id for body in message.bodies] == ids
+    for n, body in enumerate(message.bodies):
+        np.testing.assert_array_equal(body.betas, bodies.betas[n])
+        np.testing.assert_array_equal(body.joints.reshape(24, 3), bodies.joints[n])
+        np.testing.assert_array_equal(np.reshape(body.vertices, (-1, 3)), bodies.vertices[n])
+        matrices = axis_angle_to_matrix(body.pose.reshape(24, 3).astype(np.float64))
+        np.testing.assert_allclose(matrices, bodies.rotations[n], atol=2e-6)
+        place = (body.position.x, body.position.y, body.position.z)
+        assert place == tuple(bodies.translation[n].tolist())
+        assert body.quality == bodies.quality[n]
+        assert body.reprojection_error == bodies.reprojection_error[n]
+
+
+def test_vertices_are_sent_only_when_wanted_and_there():
+    bodies = some_bodies(2)
+    for wanted in (body_mesh_array(header(), "ab", bodies, "", vertices=False),):
+        assert [len(body.vertices) for body in wanted.bodies] == [0, 0]
+
+
+def test_quality_is_cut_to_what_the_camera_allows():
+    bodies = some_bodies(20)
+    message = body_mesh_array(header(), ["a"] * 20, bodies, "", most_quality=0.5)
+    qualities = [body.quality for body in message.bodies]
+    np.testing.assert_array_equal(qualities, np.minimum(bodies.quality, 0.5))
+    assert max(qualities) == 0.5
+
+
+def test_arrays_of_other_strides_arrive_in_order():
+    bodies = some_bodies(1)
+    turned = np.asfortranarray(bodies.vertices)
+    assert not turned[0].flags["C_CONTIGUOUS"]
+    message = body_mesh_array(header(), ["a"], Bodies(**{**vars(bodies), "vertices": turned}), "")
+    np.testing.assert_array_equal(message.bodies[0].vertices, bodies.vertices.ravel())
+
+
+def test_the_topology_survives_the_way_over_the_wire(tmp_path):
+    bundle = make_bundle(tmp_path)
+    message = deserialize_message(serialize_message(body_topology(bundle)), BodyTopology)
+    assert message.body_model == bundle.body_model
+    np.testing.assert_array_equal(np.reshape(message.triangles, (-1, 3)), bundle.triangles)
+    assert list(message.parents) == bundle.parents.tolist()
+    assert message.parents[0] == -1
+    assert tuple(message.joint_names) == bundle.joint_names
