@@ -15,7 +15,7 @@ RUN := tools/with-ros python
 # The locks name everything, so nothing is resolved, and what is built from source may fetch
 # no build tool that the locks do not name.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/python -m pip -qq
-PIP_LOCKED := $(PIP) install --no-deps --require-hashes
+PIP_LOCKED := $(PIP) install --no-compile --no-deps --require-hashes
 
 ROS_PACKAGE_FILES := package.xml CMakeLists.txt tools/build-messages tools/nodes/mesh_node \
   $(wildcard msg/*.msg launch/* config/*)
