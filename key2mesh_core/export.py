@@ -28,6 +28,7 @@ from key2mesh_core.bundle import (
     POSE_GRAPH,
     POSE_SIGNATURE,
     Bundle,
+    load_bundle,
     mesh_signature,
     write_manifest,
     write_topology,
@@ -60,16 +61,19 @@ def export(config: ExportConfig) -> None:
         "steps": state["step"],
         **card,
     }
-    bundle = write_bundle(
-        config.output,
-        name=config.name,
-        network=network,
-        data=data,
-        body=BodyModel(data, state["detector_keypoints"]),
-        centre=state["centre_view"],
-        card=card,
-        half_weights=config.half_weights,
-    )
+    try:
+        bundle = write_bundle(
+            config.output,
+            name=config.name,
+            network=network,
+            data=data,
+            body=BodyModel(data, state["detector_keypoints"]),
+            centre=state["centre_view"],
+            card=card,
+            half_weights=config.half_weights,
+        )
+    except OSError as error:
+        raise TrainingError(f"{config.output}: cannot be written: {error}") from error
     size = sum(path.stat().st_size for path in bundle.path.iterdir())
     print(f"{bundle.path}: {bundle.name} for {bundle.body_model}, {size / 1e6:.1f} MB")
 
@@ -230,8 +234,6 @@ def _halve_weights(model: onnx.ModelProto) -> None:
 
 
 def _put_in_place(folder: Path, output: Path) -> Bundle:
-    from key2mesh_core.bundle import load_bundle
-
     old = output.with_name(output.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():

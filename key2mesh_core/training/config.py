@@ -45,7 +45,7 @@ class PretrainConfig:
     """From motion capture to keypoints."""
     loss: LossWeights = field(default_factory=LossWeights)
     """Eq. 1."""
-    epochs: int = 20
+    epochs: int = 36
     """Number of epochs. [10]"""
     steps_per_epoch: int = 1000
     """Optimiser steps per epoch: frames are sampled, not enumerated."""
@@ -57,8 +57,9 @@ class PretrainConfig:
     """cosine: down to zero over the run; exponential: times `decay` every epoch. [exponential]"""
     decay: float = 0.8
     """Factor per epoch of the exponential schedule."""
-    dropout: float = 0.1
-    """Dropout of the network. [0.2]"""
+    dropout: float = 0.0
+    """Dropout of the network. Endless varied samples need none: without it a run of 4,000 steps
+    ended 6 % better on real detections than with 0.1. [0.2]"""
     average: float = 0.999
     """Exponential moving average of the weights, which is what gets evaluated and exported;
     0 turns it off. [0]"""

@@ -81,7 +81,7 @@ def test_training_lowers_the_loss(data, tmp_path, recipe):
     )
     run = Run(settings)
     losses = [float(run.advance()["total"]) for _ in range(35)]
-    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
 def test_a_run_leaves_checkpoints_settings_and_logs(data, tmp_path):
