@@ -8,8 +8,10 @@ through `pickles.read_pickle`, which knows arrays and nothing else.
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +36,13 @@ MAX_SHAPE_COMPONENTS = 10
 
 _KEYS = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 _OPTIONAL_KEYS = ("posedirs", "face_regressor", "name", "gender")
+
+
+_DAMAGE = (
+    *(OSError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError),
+    *(SyntaxError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What numpy's reader raises on altered .npz files, apart from ValueError."""
 
 
 def load_body(path: str | os.PathLike[str] = "default") -> BodyData:
@@ -134,7 +143,7 @@ def _read_npz(path: Path) -> dict[str, object]:
                 "use the .pkl of the same download, or save its arrays as plain numbers"
             ) from error
         raise BodyFileError(f"{path}: damaged ({error}); download or make it again") from error
-    except (OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise BodyFileError(f"{path}: damaged ({error}); download or make it again") from error
 
 

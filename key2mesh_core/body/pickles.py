@@ -36,6 +36,7 @@ _ALLOWED = {
     *(Name("numpy", name) for name in ("ndarray", "dtype")),
     *(Name(module, "object") for module in ("__builtin__", "builtins")),
     *(Name(module, "set") for module in ("__builtin__", "builtins")),
+    *(Name(module, "bytes") for module in ("__builtin__", "builtins")),
     *_RECONSTRUCTORS,
     _ENCODE,
 }
@@ -167,6 +168,8 @@ def _bytes(key: str, content: object) -> bytes:
         # How Python 3 writes bytes for Python 2.
         text, encoding = (*content.arguments, None, None)[:2]
         content = text if encoding == "latin1" else None
+    elif isinstance(content, Record) and content.maker.name == "bytes" and not content.arguments:
+        content = b""
     if isinstance(content, str):
         try:
             return content.encode("latin1")
