@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-# Threads of the contestants that sleep should sleep, not spin: read when OpenMP starts.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from benchmarks import machine, report
 from key2mesh_core.errors import Key2MeshError
@@ -49,7 +45,8 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
         print(f"measuring: {name}", flush=True)
         try:
             results[name] = parts[name](config)
-        except (ModuleNotFoundError, Key2MeshError) as error:
+        # ImportError: ROS is there but not its libraries (start it by tools/with-ros).
+        except (ImportError, Key2MeshError) as error:
             results["left_out"][name] = str(error)
     config.output.mkdir(parents=True, exist_ok=True)
     (config.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
