@@ -7,6 +7,7 @@ import torch
 from helpers_training import small_body
 from scipy.spatial.transform import Rotation
 
+from key2mesh_core.body.files import load_body
 from key2mesh_core.body.keypoint_regressor import FACE_ROW, joint_mix
 from key2mesh_core.body.torch_model import BodyModel
 
@@ -81,3 +82,30 @@ def test_no_person_is_no_error():
     assert joints.shape == (0, 24, 3)
     assert keypoints.shape == (0, 18, 3)
     assert model.vertices(torch.zeros(0, 10), torch.zeros(0, 24, 3, 3)).shape == (0, 192, 3)
+
+
+@pytest.mark.parametrize("correctives", [False, True])
+@pytest.mark.parametrize("as_detected", [False, True])
+def test_joints_keypoints_and_mesh_are_those_of_smplx(correctives, as_detected):
+    smplx_body = pytest.importorskip("benchmarks.smplx_body", reason="smplx is not installed")
+    data = small_body(correctives=correctives)
+    betas, rotations = random_pose(30)
+    model, oracle = BodyModel(data, as_detected), smplx_body.SmplxBody(data, as_detected)
+    with torch.no_grad():
+        for found, expected in zip(
+            model.keypoints(betas, rotations), oracle.keypoints(betas, rotations), strict=True
+        ):
+            torch.testing.assert_close(found, expected, atol=5e-6, rtol=0)
+        vertices = model.vertices(betas, rotations)
+    torch.testing.assert_close(vertices, oracle.latest_vertices, atol=5e-6, rtol=0)
+
+
+def test_the_default_body_is_that_of_smplx_too():
+    smplx_body = pytest.importorskip("benchmarks.smplx_body", reason="smplx is not installed")
+    data = load_body("default")
+    betas, rotations = random_pose(3)
+    model, oracle = BodyModel(data), smplx_body.SmplxBody(data)
+    with torch.no_grad():
+        oracle.keypoints(betas, rotations)
+        vertices = model.vertices(betas, rotations)
+    torch.testing.assert_close(vertices, oracle.latest_vertices, atol=1e-5, rtol=0)
