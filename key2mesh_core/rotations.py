@@ -9,9 +9,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 Array = Any
+
+
+def _quaternion_products() -> list[list[float]]:
+    """Rows of a (10, 16) matrix that takes (R row by row, 1) to 4 q_i q_j, row by row, of the
+    quaternion q = (w, x, y, z): one product of matrices instead of many small sums."""
+    rows = [[0.0] * 16 for _ in range(10)]
+
+    def put(i: int, j: int, terms: dict[int, float]) -> None:
+        for column in {4 * i + j, 4 * j + i}:
+            for row, sign in terms.items():
+                rows[row][column] = sign
+
+    for i, signs in enumerate(((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))):
+        put(i, i, {0: signs[0], 4: signs[1], 8: signs[2], 9: 1.0})
+    for i in range(3):  # w with x, y, z; then the two others with each other
+        j, k = (i + 1) % 3, (i + 2) % 3
+        put(0, i + 1, {3 * k + j: 1.0, 3 * j + k: -1.0})
+        put(j + 1, k + 1, {3 * k + j: 1.0, 3 * j + k: 1.0})
+    return rows
+
+
+_PRODUCTS = np.array(_quaternion_products(), dtype=np.float32)  # of -1, 0 and 1: exact
 
 
 def axis_angle_to_matrix(axis_angle: Array) -> Array:
@@ -46,21 +69,13 @@ def matrix_to_axis_angle(matrix: Array) -> Array:
     accurate near 0 and near pi, where the textbook formula divides by zero.
     """
     xp = array_namespace(matrix)
-    m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
-    # Four times the products q_i q_j of the quaternion (w, x, y, z): a symmetric rank-1 matrix.
-    ww, xx = 1 + m00 + m11 + m22, 1 + m00 - m11 - m22
-    yy, zz = 1 - m00 + m11 - m22, 1 - m00 - m11 + m22
-    wx = matrix[..., 2, 1] - matrix[..., 1, 2]
-    wy = matrix[..., 0, 2] - matrix[..., 2, 0]
-    wz = matrix[..., 1, 0] - matrix[..., 0, 1]
-    xy = matrix[..., 0, 1] + matrix[..., 1, 0]
-    xz = matrix[..., 0, 2] + matrix[..., 2, 0]
-    yz = matrix[..., 1, 2] + matrix[..., 2, 1]
-    rows = [[ww, wx, wy, wz], [wx, xx, xy, xz], [wy, xy, yy, yz], [wz, xz, yz, zz]]
-    products = xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2)
-    best = xp.argmax(xp.stack([ww, xx, yy, zz], axis=-1), axis=-1)
+    linear = xp.asarray(_PRODUCTS, dtype=matrix.dtype, device=_device(matrix))
+    flat = xp.reshape(matrix, (*matrix.shape[:-2], 9))
+    products = xp.matmul(flat, linear[:9, :]) + linear[9, :]
+    best = xp.argmax(products[..., ::5], axis=-1)
     chosen = xp.astype(xp.arange(4, device=_device(matrix)) == best[..., None], matrix.dtype)
-    quaternion = xp.sum(products * chosen[..., None], axis=-2)
+    products = xp.reshape(products, (*matrix.shape[:-2], 4, 4))
+    quaternion = xp.matmul(chosen[..., None, :], products)[..., 0, :]
     quaternion = quaternion / xp.sqrt(xp.sum(quaternion * quaternion, axis=-1, keepdims=True))
     # q and -q are one rotation; w >= 0 picks the shorter way round.
     sign = xp.where(quaternion[..., :1] < 0, -1.0, 1.0)

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints import (
-    SEEN_CONFIDENCE,
+    MINIMUM_SIZE_PX,
     bounding_boxes,
     get_layout,
     sanitise,
     to_network,
-    usable,
 )
 
 FUTURE_TOLERANCE_NS = 100_000_000
@@ -102,17 +101,18 @@ def select_people(
     spot) and, beyond `max_people`, those of the smallest boxes.
     """
     keypoints = frame.keypoints
-    seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
-    chosen = np.flatnonzero((seen >= min_keypoints) & usable(keypoints))
+    # What `usable` asks for, without cleaning again what is clean.
+    boxes = bounding_boxes(keypoints)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    seen = np.count_nonzero(keypoints[..., 2], axis=1)
+    chosen = np.flatnonzero((seen >= min_keypoints) & (sides.max(axis=1) >= MINIMUM_SIZE_PX))
     left_out = {}
     if len(chosen) < len(keypoints):
         left_out["too_few_keypoints"] = len(keypoints) - len(chosen)
     if len(chosen) > max_people:
         left_out["over_max_people"] = len(chosen) - max_people
-        boxes = bounding_boxes(keypoints[chosen])
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         # Stable, so that equal boxes do not change places from frame to frame.
-        largest = np.argsort(-areas, kind="stable")[:max_people]
+        largest = np.argsort(-sides[chosen].prod(axis=1), kind="stable")[:max_people]
         chosen = np.sort(chosen[largest])
     if not left_out:
         return frame, left_out

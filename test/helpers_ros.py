@@ -160,16 +160,16 @@ class Client(Node):
         self.wait(lambda: self.topologies, "the topology")
         self.wait(lambda: self.count_publishers(f"{self.node}/meshes"), "the mesh topic")
 
-    def exchange(self, message: PersonKeypointsArray) -> BodyMeshArray:
+    def exchange(self, message: PersonKeypointsArray, seconds: float = PATIENCE_S) -> BodyMeshArray:
         """Send until the meshes of this message come: sensor data may be lost on the way."""
         stamp = message.header.stamp
 
         def answer() -> BodyMeshArray | None:
             return next((m for m in self.meshes if m.header.stamp == stamp), None)
 
-        limit = time.monotonic() + PATIENCE_S
+        limit = time.monotonic() + seconds
         while answer() is None:
-            assert time.monotonic() < limit, f"no meshes of a message within {PATIENCE_S} s"
+            assert time.monotonic() < limit, f"no meshes of a message within {seconds} s"
             self.keypoints.publish(message)
             pause = time.monotonic() + 1.0
             while answer() is None and time.monotonic() < pause:
