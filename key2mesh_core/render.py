@@ -172,8 +172,13 @@ def _draw(
     colour: tuple[int, int, int],
 ) -> tuple[Image.Image, tuple[int, int]] | None:
     """The mesh's own part of the picture as RGBA and its upper left corner; None if unseen."""
+    finite = np.isfinite(vertices).all(1)
+    triangles, vertices = (
+        triangles[finite[triangles].all(1)],
+        np.where(finite[:, None], vertices, 0),
+    )
     normals = vertex_normals(vertices, triangles)
-    visible = np.isfinite(vertices).all(1) & (vertices[:, 2] > NEAR_M)
+    visible = vertices[:, 2] > NEAR_M
     triangles = triangles[visible[triangles].all(1)]
     corner = vertices[triangles]
     outward = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
@@ -203,7 +208,6 @@ def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]
     """(V, 3) outward unit normals, triangles weighted by area; zero where there are none."""
     corner = vertices[triangles]
     faces = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    faces = np.nan_to_num(faces, posinf=0, neginf=0)
     normals = np.zeros((len(vertices), 3))
     for k in range(3):
         np.add.at(normals, triangles[:, k], faces)
