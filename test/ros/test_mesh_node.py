@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers_bundle import FakeEngine, damage, standing_person
+from helpers_bundle import FakeEngine, damage, rewrite_manifest, standing_person
 from helpers_ros import camera_info, client, node_here, people, standing
 from lifecycle_msgs.msg import Transition
 
@@ -99,6 +99,17 @@ def test_a_truncated_bundle_fails_configure_by_name_and_a_good_one_mends_it(tmp_
         assert probe.change_state("configure")
         assert probe.change_state("activate")
         assert probe.fresh_status().level != DiagnosticStatus.ERROR
+
+
+def test_a_bundle_of_another_version_fails_configure_by_name(tmp_path, bundle):
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    rewrite_manifest(other, lambda manifest: manifest.update(format=99))
+    with node_here(model=str(other), **QUICK), client() as probe:
+        assert not probe.change_state("configure")
+        message = probe.fresh_status().message
+        assert str(other / "model.json") in message
+        assert "99" in message
 
 
 def test_configure_undoes_what_it_had_made_when_a_later_step_fails(bundle, monkeypatch):
