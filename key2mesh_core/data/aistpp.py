@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.data.pickled_arrays import load_pickled_arrays
-from key2mesh_core.errors import EvaluationError
+from key2mesh_core.errors import BodyFileError, EvaluationError
 
 COCO_JOINTS = 17
 
@@ -61,10 +61,13 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
     """(C, F, 17, 3) x px, y px, score of one official pickle; may hold NaN.
 
     Raises:
-        EvaluationError: the file is unreadable, holds anything but arrays, or other shapes.
+        EvaluationError: the file is unreadable, names what is no array, or holds other shapes.
     """
-    content = load_pickled_arrays(path)
-    keypoints = content.get("keypoints2d") if isinstance(content, dict) else None
+    try:
+        # Made for body files, which are dictionaries of arrays as well: it runs nothing.
+        keypoints = read_pickle(Path(path), ("keypoints2d",)).get("keypoints2d")
+    except BodyFileError as error:
+        raise EvaluationError(f"not a keypoints2d file of AIST++: {error}") from error
     if not isinstance(keypoints, np.ndarray):
         raise EvaluationError(
             f"{path} has no array 'keypoints2d'; give a file of AIST++'s keypoints2d folder."
