@@ -230,7 +230,9 @@ class MeshNode(LifecycleNode):
         # From the middleware's receipt, so that waiting for the executor counts.
         latency = 1e-9 * (time.time_ns() - info["received_timestamp"])
         self._statistics.published(latency, result.engine_time, len(bodies))
-        self._facts["camera"] = result.camera.description
+        if self._facts.get("camera") != result.camera.description:
+            self._facts["camera"] = result.camera.description
+            self.get_logger().info(f"camera: {result.camera.description}")
         if marking:
             triangles = self._estimator.bundle.triangles
             color = self._settings.marker_color
