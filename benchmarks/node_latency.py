@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from key2mesh_ros.msg import BodyMeshArray, PersonKeypoints, PersonKeypointsArray
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -35,6 +34,7 @@ from sensor_msgs.msg import CameraInfo
 from key2mesh_core.bundle import load_bundle
 from key2mesh_core.camera import Intrinsics
 from key2mesh_core.estimator import Estimator
+from key2mesh_ros.msg import BodyMeshArray, PersonKeypoints, PersonKeypointsArray
 
 WIDTH, HEIGHT = 1280, 720
 CAMERA = Intrinsics(900.0, 900.0, WIDTH / 2, HEIGHT / 2)
