@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import socket
 import time
 from collections import deque
 from typing import Any
@@ -64,7 +65,9 @@ class Viewer:
         # Browsers open connections that they never use; each would be a traceback in the log.
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # viser's own banner
+            # viser waits for ever if it cannot bind the address.
+            socket.create_server((host, 0)).close()
+            with contextlib.redirect_stdout(io.StringIO()):  # its banner
                 self._server = viser.ViserServer(
                     host=host, port=port, label="Key2Mesh", verbose=False
                 )
@@ -120,7 +123,8 @@ class Viewer:
 
     def close(self) -> None:
         """Stops serving."""
-        self._server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
 
     def _build(self) -> None:
         scene, gui = self._server.scene, self._server.gui

@@ -129,6 +129,22 @@ class Browser:
         result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         return result["result"].get("value")
 
+    def drawing(self) -> NDArray[np.uint8]:
+        """(height, width, 3) the page's canvas alone, without panels and notices over it."""
+        self.evaluate(
+            """(() => {
+                const style = document.createElement("style");
+                style.id = "only-the-canvas";
+                style.textContent = "* { visibility: hidden !important }"
+                    + "canvas { visibility: visible !important }";
+                document.head.append(style);
+            })()"""
+        )
+        try:
+            return self.picture()
+        finally:
+            self.evaluate('document.getElementById("only-the-canvas").remove()')
+
     def picture(self) -> NDArray[np.uint8]:
         """(height, width, 3) what the page looks like now."""
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
