@@ -6,6 +6,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
+# Half a second of imports that the first rotation converted would make the first frame wait for.
+import array_api_compat.numpy  # noqa: F401
 import numpy as np
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
