@@ -80,7 +80,9 @@ class Probe(Node):
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.keypoints = self.create_publisher(PersonKeypointsArray, "/mesh_node/keypoints", newest)
         self.camera_info = self.create_publisher(CameraInfo, "/mesh_node/camera_info", newest)
-        self.create_subscription(BodyMeshArray, "/mesh_node/meshes", self._on_meshes, newest)
+        # Reliable: ten meshes are 830 kB, more than the middleware's shared memory takes at once;
+        # what it loses of them is sent again.
+        self.create_subscription(BodyMeshArray, "/mesh_node/meshes", self._on_meshes, 5)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._received = received
 

@@ -38,6 +38,7 @@ from .diagnostics import About, FrameStatistics
 from .inputs import MessageRefused, read_person_keypoints
 from .lifecycle import refuse_illegal_transitions
 from .markers import mesh_markers, no_markers
+from .middleware import make_room_for_meshes
 from .msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 from .outputs import body_mesh_array, body_topology
 from .parameters import ParameterError, Parameters
@@ -280,6 +281,7 @@ class MeshNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 0, or 1 if its parameters are wrong."""
+    make_room_for_meshes()
     rclpy.init(args=arguments)
     try:
         node = MeshNode()

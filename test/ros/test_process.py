@@ -5,6 +5,11 @@ import signal
 
 import pytest
 from helpers_ros import client, node_process, people, standing
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+
+from key2mesh_ros.middleware import PROFILE, make_room_for_meshes
+from key2mesh_ros.msg import BodyMeshArray
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -39,6 +44,42 @@ def test_without_autostart_the_node_waits_to_be_told(tmp_path, bundle):
         probe.bring("activate", "active")
         probe.wait_for_node()
         assert len(probe.exchange(people(standing())).bodies) == 1
+
+
+def test_meshes_of_many_people_reach_best_effort_subscribers(tmp_path, bundle):
+    """Messages of 830 kB, as ten people of a full mesh make, which Fast DDS's defaults lose."""
+    crowd = people(*[standing()] * 500)
+    node = node_process(tmp_path / "log", model=bundle, max_people=500)
+    with node as process, client() as probe:
+        probe.wait_for_node()
+        probe.exchange(crowd)
+        received = []
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        probe.create_subscription(BodyMeshArray, "/mesh_node/meshes", received.append, newest)
+        probe.wait(lambda: (probe.exchange_again(crowd), received)[1], "the subscription")
+        received.clear()
+        probe.meshes.clear()
+        for _ in range(10):
+            before = len(probe.meshes)
+            probe.keypoints.publish(crowd)
+            probe.wait(lambda before=before: len(probe.meshes) > before, "meshes")
+            probe.spin(0.2)
+        assert len(received) >= 9, process.log
+        assert len(serialize_message(received[0])) > 800_000
+
+
+def test_the_users_own_middleware_settings_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = {}
+    assert make_room_for_meshes(environment)
+    assert list(environment.values()) == [str(PROFILE)]
+    assert PROFILE.is_file()
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        environment = {name: "mine"}
+        assert not make_room_for_meshes(environment)
+        assert environment == {name: "mine"}
+    (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
+    assert not make_room_for_meshes({})
 
 
 @pytest.mark.parametrize(
