@@ -76,15 +76,13 @@ def matrix_to_axis_angle(matrix: Array) -> Array:
     chosen = xp.astype(xp.arange(4, device=_device(matrix)) == best[..., None], matrix.dtype)
     products = xp.reshape(products, (*matrix.shape[:-2], 4, 4))
     quaternion = xp.matmul(chosen[..., None, :], products)[..., 0, :]
-    quaternion = quaternion / xp.sqrt(xp.sum(quaternion * quaternion, axis=-1, keepdims=True))
-    # q and -q are one rotation; w >= 0 picks the shorter way round.
-    sign = xp.where(quaternion[..., :1] < 0, -1.0, 1.0)
-    w, vector = quaternion[..., :1] * sign, quaternion[..., 1:] * xp.astype(sign, matrix.dtype)
-    norm = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True))
-    angle = 2 * xp.atan2(norm, w)
-    small = norm < 1e-6
-    scale = xp.where(small, 2 * xp.ones_like(norm), angle / xp.where(small, 1.0, norm))
-    return vector * xp.astype(scale, matrix.dtype)
+    w, vector = quaternion[..., :1], quaternion[..., 1:]
+    # The quaternion's length cancels in both ratios. The smallest norm keeps 0 / 0 out; near it
+    # atan2(norm, w) / norm is 1 / w to the last bit.
+    norm = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True) + 1e-30)
+    scale = 2 * xp.atan2(norm, xp.abs(w)) / norm
+    # q and -q are one rotation; w >= 0 is the shorter way round.
+    return vector * xp.copysign(scale, w)
 
 
 def rotation_6d_to_matrix(rotation_6d: Array) -> Array:

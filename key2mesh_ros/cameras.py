@@ -59,7 +59,8 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
 
 
 def _from_camera_info(info: Any, frame: Frame) -> Camera:
-    full = Intrinsics.from_matrix(info.k)
+    fx, _, cx, _, fy, cy, *_ = (float(value) for value in info.k)  # row by row
+    full = Intrinsics(fx, fy, cx, cy)
     # K belongs to the whole sensor; the image may be a part of it (roi), and smaller (binning,
     # or a detector's own resizing).
     width, height, left, top = info.width, info.height, 0, 0
