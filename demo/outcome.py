@@ -50,7 +50,6 @@ class Outcome:
             waited = receiver.poll_event(0.02)
             while waited is not None:
                 self._take_answer(waited)
-                done_at = done_at and time.monotonic()
                 waited = receiver.poll_event(0)
             told = player.poll_event(0)
             while told is not None:
@@ -60,7 +59,7 @@ class Outcome:
                     done_at = time.monotonic()
                 told = player.poll_event(0)
             node.check_alive()
-            if done_at is None and player.process.poll() == 0:
+            if done_at is None and player.process.poll() == 0 and player.is_silent():
                 raise DemoError(f"the player ended before the recording did:\n{player.log()}")
             self._show()
             if done_at is not None and self.sent.keys() <= self.answered.keys():

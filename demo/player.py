@@ -96,9 +96,10 @@ def play(node: Node, bag: str, limit: int, rate: float, loop: bool) -> int:
                     tell(stamp=stamp.sec * 1_000_000_000 + stamp.nanosec, sent=sent)
         if measured:
             tell(done=True)
-            measured = False  # what comes now is for the eye only
-        if not loop:
-            break
+            measured = False
+            # What comes now is for the eye only, once demo/run.py has measured: it says so.
+            if not loop or not sys.stdin.readline():
+                break
         time.sleep(0.5)
     # Leave only once the last message has been taken.
     for publisher in publishers:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -106,6 +107,10 @@ class Child:
             raise DemoError(f"the {self.name}: {event['error']}")
         return event
 
+    def is_silent(self) -> bool:
+        """Whether it has told nothing that is still to be heard."""
+        return self._lines.empty()
+
     def events(self, timeout: float, also_alive: Child) -> Iterator[dict[str, Any]]:
         """The events that come within `timeout` [s], while another process lives, too."""
         end = time.monotonic() + timeout
@@ -114,6 +119,11 @@ class Child:
             also_alive.check_alive()
             if event is not None:
                 yield event
+
+    def go_on(self) -> None:
+        """Tells it, by a line on its standard input, to go on."""
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def finish(self) -> None:
         """Closes its standard input, which is a request to finish its work, and waits."""
@@ -134,7 +144,8 @@ class Child:
                 self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 continue
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self._reader.join(PATIENCE_S)
         self.process.stdout.close()
 

@@ -261,10 +261,10 @@ class Viewer:
         distance = max(float(centre[2]), 1.0)
         position = distance * np.array([-0.4, -0.28, -0.22])
         start = self._server.initial_camera
-        start.position, start.look_at, start.fov = position, 0.75 * centre, np.radians(45.0)
+        start.position, start.look_at, start.fov = position, 0.75 * centre, np.radians(38.0)
         for client in self._server.get_clients().values():
             client.camera.position, client.camera.look_at = position, 0.75 * centre
-            client.camera.fov = np.radians(45.0)
+            client.camera.fov = np.radians(38.0)
 
     def _write_status(self, frame: MeshFrame, names: list[str]) -> None:
         self._arrivals.append(time.monotonic())
