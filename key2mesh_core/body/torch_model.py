@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.body.keypoint_regressor import reduce_regressor, shape_directions
+from key2mesh_core.body.keypoint_regressor import BETAS, reduce_regressor, shape_directions
 
 
 class BodyModel(nn.Module):
@@ -30,40 +31,39 @@ class BodyModel(nn.Module):
         directions = shape_directions(body)
         joints = regressor @ body.template
         joint_shape = np.einsum("jv,vcb->jcb", regressor, directions)
-        parents = np.asarray(body.parents)
-        # Bones, child minus parent: forward kinematics needs no joint position but these.
-        self._buffer("bone_template", joints[1:] - joints[parents[1:]])
-        self._buffer("bone_shape", joint_shape[1:] - joint_shape[parents[1:]])
-        self._buffer("joint_template", joints - joints[:1])
-        self._buffer("joint_shape", joint_shape - joint_shape[:1])
-        self.levels, order = _levels(parents)
-        self._buffer("tree_order", np.argsort(order), dtype=torch.int64)
+        root = joints[:1], joint_shape[:1]
+        parents = np.maximum(body.parents, 0)
+        # Bones, child minus parent: kinematics needs no joint's place but these. The root's is 0.
+        self._linear("bone", joints - joints[parents], joint_shape - joint_shape[parents])
+        self._linear("joint", joints - root[0], joint_shape - root[1])
+        self._buffer("bottom_row", np.eye(4)[3:])
+        self.levels = _levels(body.parents)
+        for depth, (_, _, slots) in enumerate(self.levels):
+            self._buffer(f"parent_slots_{depth}", np.array(slots), dtype=torch.int64)
 
         reduced = reduce_regressor(body, as_detected)
+        mass = reduced.mass.astype(np.float64)
         self._buffer("joint_mix", reduced.joint_mix)
         self._buffer("pair_joint", reduced.joint, dtype=torch.int64)
-        self._buffer("pair_template", reduced.template)
-        self._buffer("pair_shape", reduced.shape)
-        self._buffer("pair_pose", reduced.pose)
-        self._buffer("pair_mass", reduced.mass)
-        # Pairs must lie relative to the pelvis, as the joints do.
-        self.pair_template -= self.pair_mass[:, None] * self.joint_mean(joints)
-        self.pair_shape -= self.pair_mass[:, None, None] * self.joint_mean(joint_shape)
+        # Relative to the pelvis, as the joints are.
+        self._linear(
+            "pair",
+            reduced.template - mass[:, None] * root[0],
+            reduced.shape - mass[:, None, None] * root[1],
+        )
+        self._buffer("pair_pose", None if reduced.pose is None else reduced.pose.reshape(-1, 207))
+        self._buffer("pair_mass", mass[:, None])
         self._buffer("pair_sum", np.eye(18)[:, reduced.keypoint])
 
         # Kept as (3, V, ...) so that skinning works on long rows instead of tiny 3-vectors.
-        root = joints[:1], joint_shape[:1]
         self._buffer("vertex_template", (body.template - root[0]).T)
-        self._buffer("vertex_shape", (directions - root[1]).transpose(1, 0, 2))
+        self._buffer("vertex_shape", (directions - root[1]).transpose(1, 0, 2).reshape(-1, BETAS))
         pose = body.pose_directions
-        correctives = None if pose is None or not np.any(pose) else pose.transpose(1, 0, 2)
+        correctives = None
+        if pose is not None and np.any(pose):
+            correctives = pose.transpose(1, 0, 2).reshape(-1, 207)
         self._buffer("vertex_pose", correctives)
         self._buffer("skinning_weights", body.skinning_weights.T)
-
-    @staticmethod
-    def joint_mean(values: np.ndarray) -> Tensor:
-        """The root's row of a per-joint table, as float32."""
-        return torch.as_tensor(np.asarray(values[0]), dtype=torch.float32)
 
     def forward_kinematics(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (N, 24, 3) [m], pelvis at the origin, and their world rotations (N, 24, 3, 3).
@@ -71,46 +71,55 @@ class BodyModel(nn.Module):
         Args:
             betas: (N, 10). rotations: (N, 24, 3, 3) relative to the parent, the root absolute.
         """
-        bones = self.bone_template + torch.einsum("jcb,nb->njc", self.bone_shape, betas)
-        worlds = [rotations[:, :1]]
-        positions = [torch.zeros_like(bones[:, :1])]
-        # Joints of equal depth at once: 9 small batched products instead of 23.
-        for joints, parent_slots in self.levels:
-            parents = worlds[-1][:, parent_slots]
-            step = (parents @ bones[:, [j - 1 for j in joints], :, None])[..., 0]
-            positions.append(positions[-1][:, parent_slots] + step)
-            worlds.append(parents @ rotations[:, joints])
-        world = torch.cat(worlds, dim=1)[:, self.tree_order]
-        return torch.cat(positions, dim=1)[:, self.tree_order], world
+        bones = self._shaped("bone", betas)[..., None]
+        # shape[0], not len(): an export keeps the number of persons open.
+        bottom = self.bottom_row.expand(betas.shape[0], 24, 1, 4)
+        local = torch.cat([torch.cat([rotations, bones], -1), bottom], -2)
+        # Joints of equal depth at once, rotation and place in one product: 8 instead of 46.
+        worlds = [local[:, :1]]
+        for depth, (first, last, _) in enumerate(self.levels):
+            parents = worlds[-1].index_select(1, getattr(self, f"parent_slots_{depth}"))
+            worlds.append(parents @ local[:, first:last])
+        world = torch.cat(worlds, dim=1)
+        return world[..., :3, 3], world[..., :3, :3]
 
     def keypoints(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (N, 24, 3) and the network's keypoints (N, 18, 3) [m], without a mesh."""
         joints, world = self.forward_kinematics(betas, rotations)
-        offset = self.pair_template + torch.einsum("pcb,nb->npc", self.pair_shape, betas)
+        offset = self._shaped("pair", betas)
         if self.pair_pose is not None:
-            offset = offset + torch.einsum("pcf,nf->npc", self.pair_pose, _pose_feature(rotations))
-        rest = self.joint_template + torch.einsum("jcb,nb->njc", self.joint_shape, betas)
-        offset = offset - self.pair_mass[:, None] * rest[:, self.pair_joint]
-        rotated = (world[:, self.pair_joint] @ offset[..., None])[..., 0]
-        pairs = rotated + self.pair_mass[:, None] * joints[:, self.pair_joint]
+            correction = linear(_pose_feature(rotations), self.pair_pose)
+            offset = offset + correction.reshape(offset.shape)
+        rest = self._shaped("joint", betas).index_select(1, self.pair_joint)
+        offset = offset - self.pair_mass * rest
+        rotated = (world.index_select(1, self.pair_joint) @ offset[..., None])[..., 0]
+        pairs = rotated + self.pair_mass * joints.index_select(1, self.pair_joint)
         return joints, self.joint_mix @ joints + self.pair_sum @ pairs
 
     def vertices(self, betas: Tensor, rotations: Tensor) -> Tensor:
         """Vertices (N, V, 3) [m], pelvis at the origin."""
         joints, world = self.forward_kinematics(betas, rotations)
         count = self.vertex_template.shape[1]
-        shaped = self.vertex_template + (betas @ self.vertex_shape.reshape(-1, 10).T).reshape(
-            -1, 3, count
-        )
+        shaped = self.vertex_template + linear(betas, self.vertex_shape).reshape(-1, 3, count)
         if self.vertex_pose is not None:
-            flat = self.vertex_pose.reshape(-1, 207).T
-            shaped = shaped + (_pose_feature(rotations) @ flat).reshape(-1, 3, count)
-        rest = self.joint_template + torch.einsum("jcb,nb->njc", self.joint_shape, betas)
+            correction = linear(_pose_feature(rotations), self.vertex_pose)
+            shaped = shaped + correction.reshape(-1, 3, count)
+        rest = self._shaped("joint", betas)
         shift = joints - (world @ rest[..., None])[..., 0]
         transforms = torch.cat([world.flatten(2), shift], dim=2).transpose(1, 2)
         skinned = transforms @ self.skinning_weights
         turned = (skinned[:, :9].reshape(-1, 3, 3, count) * shaped[:, None]).sum(2)
         return (turned + skinned[:, 9:]).transpose(1, 2)
+
+    def _linear(self, name: str, template: np.ndarray, shape: np.ndarray) -> None:
+        """Keeps points (P, 3) that move with the shape by (P, 3, 10), for `_shaped`."""
+        self._buffer(f"{name}_template", template.reshape(-1))
+        self._buffer(f"{name}_shape", shape.reshape(-1, BETAS))
+
+    def _shaped(self, name: str, betas: Tensor) -> Tensor:
+        """Such points (N, P, 3) for betas (N, 10) [m]."""
+        template, shape = getattr(self, f"{name}_template"), getattr(self, f"{name}_shape")
+        return linear(betas, shape, template).reshape(-1, len(template) // 3, 3)
 
     def _buffer(
         self, name: str, values: np.ndarray | None, dtype: torch.dtype = torch.float32
@@ -126,12 +135,17 @@ def _pose_feature(rotations: Tensor) -> Tensor:
     return (rotations[:, 1:] - identity).flatten(1)
 
 
-def _levels(parents: np.ndarray) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
-    """Joints by depth as (joints, their parents' places in the level above), and all in order."""
-    levels, order, above = [], [0], [0]
-    while len(order) < len(parents):
-        joints = [j for j in range(1, len(parents)) if int(parents[j]) in above]
-        levels.append((joints, [above.index(int(parents[j])) for j in joints]))
-        order += joints
-        above = joints
-    return levels, order
+def _levels(parents: np.ndarray) -> list[tuple[int, int, list[int]]]:
+    """Joints by depth below the root: first, last + 1, and their parents' places one level up.
+
+    SMPL numbers its joints level by level, so every level is a slice.
+    """
+    levels, above = [], range(1)
+    while above.stop < len(parents):
+        last = above.stop
+        while last < len(parents) and int(parents[last]) in above:
+            last += 1
+        level = range(above.stop, last)
+        levels.append((level.start, level.stop, [int(parents[j]) - above.start for j in level]))
+        above = level
+    return levels

@@ -22,16 +22,19 @@ from key2mesh_core.data.amass import find_clips, load_clips, split_clips
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.heldout import held_out_errors
 from key2mesh_core.network import Key2Mesh
-from key2mesh_core.synthesis.batches import synthesise
+from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import without_augmentation
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.training.config import PretrainConfig
+from key2mesh_core.training.interrupts import deferred_interrupts
 from key2mesh_core.training.losses import supervised_loss
 
 LAST, BEST = "last.pt", "best.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _STEPS_BETWEEN_REPORTS = 100
+#: Steps whose samples are made together.
+BATCHES_AT_ONCE = 4
 
 
 def pretrain(config: PretrainConfig) -> None:
@@ -73,6 +76,7 @@ class Run:
             self.network.parameters(), lr=config.learning_rate, fused=True
         )
         self.generator = torch.Generator(self.device)
+        self._made: tuple[int, Batch] | None = None
         self.total_steps = config.epochs * config.steps_per_epoch
         self.step = 0
         self.seconds = 0.0
@@ -85,10 +89,12 @@ class Run:
         started = saved = time.monotonic() - self.seconds
         saved += self.seconds
         progress = tqdm(total=self.total_steps, initial=self.step, unit="step", mininterval=1)
-        with SummaryWriter(self.config.output / "logs", purge_step=self.step) as log, progress:
+        logs = SummaryWriter(self.config.output / "logs", purge_step=self.step)
+        with logs as log, progress, deferred_interrupts() as check_interrupt:
             try:
                 while self.step < self.total_steps:
                     terms = self.advance()
+                    check_interrupt()
                     self.seconds = time.monotonic() - started
                     progress.update()
                     if self.step % _STEPS_BETWEEN_REPORTS == 0:
@@ -105,17 +111,22 @@ class Run:
                 raise
 
     def advance(self) -> dict[str, Tensor]:
-        """One optimiser step; the randomness of a step depends on its number alone."""
-        config = self.config
-        seed = (config.seed << 32) + self.step
-        self.generator.manual_seed(seed)
-        torch.manual_seed(seed)
+        """One optimiser step; returns the loss and its terms."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config, self.step)
+            group["lr"] = learning_rate(self.config, self.step)
+        terms = self.backward()
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        return terms
+
+    def backward(self) -> dict[str, Tensor]:
+        """Gradients of the step's samples; their randomness follows from its number alone."""
+        config = self.config
+        torch.manual_seed((config.seed << 32) + self.step)  # dropout
         self.network.train()
-        batch = synthesise(
-            self.bank, self.body, config.synthesis, config.batch_size, self.generator
-        )
+        batch = self._next_batch()
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
         ):
@@ -123,11 +134,19 @@ class Run:
         loss, terms = supervised_loss(prediction, batch, self.body, config.loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        self.step += 1
         return {"total": loss.detach(), **terms}
+
+    def _next_batch(self) -> Batch:
+        """Several steps' samples are made at once: small operations cost by their number."""
+        config = self.config
+        group, place = divmod(self.step, BATCHES_AT_ONCE)
+        if self._made is None or self._made[0] != group:
+            self.generator.manual_seed((config.seed << 32) + group)
+            count = BATCHES_AT_ONCE * config.batch_size
+            samples = synthesise(self.bank, self.body, config.synthesis, count, self.generator)
+            self._made = group, samples
+        rows = slice(place * config.batch_size, (place + 1) * config.batch_size)
+        return Batch(*(part[rows] for part in self._made[1]))
 
     def evaluated(self) -> nn.Module:
         """The network that counts: the moving average, if there is one."""

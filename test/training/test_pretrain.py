@@ -17,6 +17,7 @@ from key2mesh_core.body.files import save_body
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.training.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
+from key2mesh_core.training.interrupts import deferred_interrupts
 from key2mesh_core.training.pretrain import (
     Run,
     held_out_patterns,
@@ -242,3 +243,20 @@ def test_impossible_settings_are_refused(changes, message):
 def test_everything_held_out_is_refused(data, tmp_path):
     with pytest.raises(TrainingError, match="every clip there is held out"):
         Run(replace(config(data, tmp_path), held_out=("*.npz",)))
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step():
+    with deferred_interrupts() as check:
+        check()
+        signal.raise_signal(signal.SIGINT)  # nothing happens yet
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    with pytest.raises(KeyboardInterrupt):  # Python's own handler is back
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with deferred_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
