@@ -2,6 +2,7 @@
 """The README's programs do what it says: they are taken from it and run."""
 
 import re
+import select
 import subprocess
 import sys
 from array import array
@@ -26,7 +27,11 @@ def test_the_robot_app_hears_of_a_person():
     text = program("rclpy.spin")
     assert text.count("\n") <= 25
     app = subprocess.Popen(
-        [sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        # -u: what it prints must not wait in a buffer, for it is never asked to end.
+        [sys.executable, "-u", "-c", text],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     )
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -42,7 +47,13 @@ def test_the_robot_app_hears_of_a_person():
             assert app.poll() is None
         joints = np.arange(72, dtype=np.float32)
         body = BodyMesh(joints=joints, vertices=array("f", [0, 0, 3.5, 0, 0, 2.25]))
-        publisher.publish(BodyMeshArray(bodies=[body]))
+        # Again and again: the subscriber may not have found the publisher yet.
+        for _ in range(300):
+            publisher.publish(BodyMeshArray(bodies=[body]))
+            if select.select([app.stdout], [], [], 0.1)[0]:
+                break
+        else:
+            pytest.fail("the app printed nothing for 30 s")
         line = app.stdout.readline()
     finally:
         app.kill()
