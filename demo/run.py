@@ -24,6 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # started by its path, with or wit
 from outcome import Outcome  # noqa: E402
 from processes import Child, DemoError, Processes, find_node_program  # noqa: E402
 
+from key2mesh_core.bundle import load_bundle  # noqa: E402
 from key2mesh_core.data.recordings import (  # noqa: E402
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
@@ -119,6 +120,7 @@ def play(options: argparse.Namespace, folder: Path) -> tuple[Outcome, Processes]
     from picture import choose_shots
 
     os.environ.setdefault("ROS_LOG_DIR", str(folder / "ros"))  # not in the user's home
+    load_bundle(options.model)  # what the node would refuse is said at once
     frames = list(read_keypoints(options.bag))[: options.limit or None]
     outcome = Outcome.expected_of(frames)
     shots = choose_shots(frames, SHOTS)

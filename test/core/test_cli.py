@@ -83,3 +83,10 @@ def test_ctrl_c_ends_with_130(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_find", interrupted)
     assert cli.main(["view"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{sys.executable} -m key2mesh_core.cli pretrain paper --help | head -n 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "usage" in result.stdout
+    assert "Traceback" not in result.stderr
