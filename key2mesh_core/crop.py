@@ -37,11 +37,10 @@ def view_rotation(centre: Tensor) -> Tensor:
     it (the observation of CLIFF, Li et al., ECCV 2022).
     """
     norm = torch.sqrt(1 + (centre * centre).sum(1, keepdim=True))
-    x, y = (centre / norm).unbind(1)
-    z = 1 / norm[:, 0]
-    k = 1 / (1 + z)
-    rows = [1 - k * x * x, -k * x * y, x, -k * x * y, 1 - k * y * y, y, -x, -y, z]
-    return torch.stack(rows, 1).reshape(-1, 3, 3)
+    across, along = (centre / norm)[..., None], (1 / norm)[..., None]
+    outer = across @ across.mT / (1 + along)
+    upper = torch.cat([torch.eye(2, device=centre.device, dtype=centre.dtype) - outer, across], 2)
+    return torch.cat([upper, torch.cat([-across.mT, along], 2)], 1)
 
 
 def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:

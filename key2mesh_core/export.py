@@ -179,6 +179,8 @@ def folded(network: Key2Mesh) -> Key2Mesh:
     for layer in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         if len(layer) == 4 and isinstance(layer[1], nn.BatchNorm1d):
             layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
+            # A PReLU of one slope; engines fuse this form into the product before it.
+            layer[2] = nn.LeakyReLU(layer[2].weight.item())
             del layer[3], layer[1]
     return network
 

@@ -97,14 +97,7 @@ def rotation_6d_to_matrix(rotation_6d: Array) -> Array:
     first = _normalise(xp, columns[..., 0])
     second = columns[..., 1]
     second = _normalise(xp, second - xp.sum(first * second, axis=-1, keepdims=True) * first)
-    third = xp.stack(
-        [
-            first[..., 1] * second[..., 2] - first[..., 2] * second[..., 1],
-            first[..., 2] * second[..., 0] - first[..., 0] * second[..., 2],
-            first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0],
-        ],
-        axis=-1,
-    )
+    third = _turned(first, 1) * _turned(second, 2) - _turned(first, 2) * _turned(second, 1)
     return xp.stack([first, second, third], axis=-1)
 
 
@@ -112,6 +105,11 @@ def matrix_to_rotation_6d(matrix: Array) -> Array:
     """6D vectors (..., 6) of rotation matrices (..., 3, 3): the first two columns, row by row."""
     xp = array_namespace(matrix)
     return xp.reshape(matrix[..., :2], (*matrix.shape[:-2], 6))
+
+
+def _turned(vector: Array, places: int) -> Array:
+    """(x, y, z) turned round: (y, z, x) for 1, (z, x, y) for 2. For cross products."""
+    return vector[..., [places % 3, (places + 1) % 3, (places + 2) % 3]]
 
 
 def _normalise(xp: Any, vector: Array) -> Array:
