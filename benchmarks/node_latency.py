@@ -63,9 +63,9 @@ def standing_people(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 @dataclass
 class Received:
-    """When which mesh came: (sent ns, received ns) on the monotonic clock."""
+    """When which mesh came [ns]: sent; received by this process's middleware; seen in Python."""
 
-    times: list[tuple[int, int]] = field(default_factory=list)
+    times: list[tuple[int, int, int]] = field(default_factory=list)
     diagnostics: dict[str, str] = field(default_factory=dict)
 
 
@@ -86,9 +86,10 @@ class Probe(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._received = received
 
-    def _on_meshes(self, message: BodyMeshArray) -> None:
-        now, stamp = time.monotonic_ns(), message.header.stamp
-        self._received.times.append((stamp.sec * 1_000_000_000 + stamp.nanosec, now))
+    def _on_meshes(self, message: BodyMeshArray, info: dict[str, int]) -> None:
+        now, stamp = time.time_ns(), message.header.stamp
+        sent = stamp.sec * 1_000_000_000 + stamp.nanosec
+        self._received.times.append((sent, info["received_timestamp"], now))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._received.diagnostics = {
@@ -97,7 +98,7 @@ class Probe(Node):
 
     def send(self, message: PersonKeypointsArray) -> None:
         """Publish with the time of now; its people are those of the message."""
-        now = time.monotonic_ns()
+        now = time.time_ns()
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 1_000_000_000)
         self.keypoints.publish(message)
 
@@ -188,7 +189,7 @@ def measure_node(bundle: str, count: int, rate_hz: float, seconds: float) -> dic
         executor.shutdown()
         probe.destroy_node()
         context.try_shutdown()
-    sent, came = np.array(received.times, dtype=np.int64).T
+    sent, came, seen = np.array(received.times, dtype=np.int64).T
     latency = (came - sent) / 1e6
     first, last = np.array_split(latency, 4)[0], np.array_split(latency, 4)[-1]
     slope = np.polyfit((sent - sent[0]) / 1e9, latency, 1)[0]
@@ -199,6 +200,7 @@ def measure_node(bundle: str, count: int, rate_hz: float, seconds: float) -> dic
         "meshes": len(latency),
         "latency_ms_p50": round(float(np.percentile(latency, 50)), 3),
         "latency_ms_p99": round(float(np.percentile(latency, 99)), 3),
+        "seen_in_python_ms_p50": round(float(np.median((seen - sent) / 1e6)), 3),
         "latency_ms_p50_first_quarter": round(float(np.median(first)), 3),
         "latency_ms_p50_last_quarter": round(float(np.median(last)), 3),
         "growth_ms_per_s": round(float(slope), 4),
@@ -215,8 +217,10 @@ def run(
 ) -> dict[str, Any]:
     """Latency for each number of people, the engine's time for the same frames beside it.
 
-    `overhead_ms_p50` is latency less the engine's time at the same rate: middleware, both
-    processes' executors, and what the node does around the engine.
+    Latency is from just before keypoints are published until the meshes have reached the
+    subscriber's process; `seen_in_python_ms_p50` until its callback runs, which depends on what
+    else the subscriber does. `overhead_ms_p50` is latency less the engine's time at the same rate:
+    middleware, the node's executor, and what the node does around the engine.
     """
     rows = []
     for count in people:
