@@ -27,6 +27,7 @@ from key2mesh_core.keypoints import (
     bounding_boxes,
     sanitise,
     usable,
+    usable_sanitised,
 )
 
 __all__ = ["Bodies", "Estimator", "usable"]
@@ -211,7 +212,7 @@ class Estimator:
 
 
 def _refuse_unusable(clean: NDArray[np.float32]) -> None:
-    good = usable(clean)
+    good = usable_sanitised(clean)
     if good.all():
         return
     person = int(np.argmin(good))

@@ -259,7 +259,11 @@ def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:
 
     True with at least 6 seen keypoints whose box has a side of at least 2 px.
     """
-    clean = sanitise(keypoints)
+    return usable_sanitised(sanitise(keypoints))
+
+
+def usable_sanitised(clean: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """`usable` of keypoints that `sanitise` gave: what every frame of a stream asks for."""
     boxes = bounding_boxes(clean)
     size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     enough = (clean[..., 2] >= SEEN_CONFIDENCE).sum(axis=1) >= MINIMUM_KEYPOINTS
