@@ -58,7 +58,7 @@ def _clip_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator:
     from key2mesh_core.data.amass import find_clips, load_clips, split_clips
     from key2mesh_core.evaluation.clips import conditions, evaluate_clips
     from key2mesh_core.synthesis.motions import MotionBank
-    from key2mesh_core.training.pretrain import held_out_patterns
+    from key2mesh_core.training.sources import held_out_patterns
 
     detector_keypoints = bool(estimator.bundle.card.get("detector_keypoints", True))
     body = BodyModel(load_body(config.body), detector_keypoints)

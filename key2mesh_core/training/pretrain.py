@@ -8,7 +8,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +17,16 @@ from tqdm import tqdm
 
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.data.amass import find_clips, load_clips, split_clips
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.heldout import held_out_errors
 from key2mesh_core.network import Key2Mesh
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import without_augmentation
-from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.training.config import PretrainConfig
 from key2mesh_core.training.interrupts import deferred_interrupts
 from key2mesh_core.training.losses import supervised_loss
+from key2mesh_core.training.sources import load_motions
 
 LAST, BEST = "last.pt", "best.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -61,7 +59,7 @@ class Run:
         self.config = config
         self.device = _device(config.device)
         self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
-        self.bank, self.held_out = _load_motions(config, self.body)
+        self.bank, self.held_out = load_motions(config, self.body)
         for part in (self.body, self.bank, self.held_out):
             if part is not None:
                 part.to(self.device)
@@ -268,7 +266,10 @@ def _claim_folder(config: PretrainConfig) -> None:
                 f"{config.output} holds a run with other settings ({', '.join(different)}); "
                 "give the same ones to continue it, or another --output"
             )
-    path.write_text(settings_text(config) + "\n")
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(settings_text(config) + "\n")
+    partial.replace(path)
 
 
 def _device(name: str) -> torch.device:
@@ -278,55 +279,3 @@ def _device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise TrainingError(f"--device {name!r}: give cpu, cuda, cuda:1 or auto") from error
-
-
-def _load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, MotionBank | None]:
-    patterns = held_out_patterns(config.held_out)
-    sources, kept_back = [], []
-    for folder, share in map(parse_motion, config.motions):
-        training, held_out = split_clips(find_clips(folder), patterns)
-        if not training:
-            raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
-        sources.append((load_clips(tqdm(training, desc=folder.name, leave=False)), share))
-        kept_back += held_out
-    for pattern in patterns:
-        if pattern.endswith("/"):
-            kept_back += find_clips(Path(pattern))
-    bank = MotionBank(sources, body, config.balance)
-    held_out_clips = load_clips(kept_back)
-    frames = f"{len(bank)} training frames"
-    if not held_out_clips:
-        print(f"{frames}; no clip is held out: the best checkpoint will be the last")
-        return bank, None
-    held_out_bank = MotionBank([(held_out_clips, 1.0)])
-    print(f"{frames}, {len(held_out_bank)} held-out frames in {len(held_out_clips)} clips")
-    return bank, held_out_bank
-
-
-def parse_motion(text: str) -> tuple[Path, float]:
-    """`FOLDER` or `FOLDER=SHARE` -> folder, share (1.0 when not given)."""
-    folder, mark, share = text.rpartition("=")
-    if not mark:
-        return Path(text), 1.0
-    try:
-        value = float(share)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise TrainingError(f"--motions {text!r}: the share after '=' must be a positive number")
-    return Path(folder), value
-
-
-def held_out_patterns(texts: tuple[str, ...]) -> list[str]:
-    """Globs and folders, with every @FILE replaced by its lines."""
-    patterns: list[str] = []
-    for text in texts:
-        if not text.startswith("@"):
-            patterns.append(text)
-            continue
-        try:
-            lines = Path(text[1:]).read_text().splitlines()
-        except OSError as error:
-            raise TrainingError(f"--held-out {text}: {error}") from error
-        patterns += [line.strip() for line in lines if line.strip()]
-    return patterns

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which motion capture is trained on, in which shares, and which is held out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from tqdm import tqdm
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.data.amass import find_clips, load_clips, split_clips
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.synthesis.motions import MotionBank
+from key2mesh_core.training.config import PretrainConfig
+
+
+def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, MotionBank | None]:
+    """The frames to train on, and the held-out ones (None if nothing is held out).
+
+    Raises TrainingError for a folder without clips, or one of which every clip is held out.
+    """
+    patterns = held_out_patterns(config.held_out)
+    sources, kept_back = [], []
+    for folder, share in map(parse_motion, config.motions):
+        training, held_out = split_clips(find_clips(folder), patterns)
+        if not training:
+            raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
+        sources.append((load_clips(tqdm(training, desc=folder.name, leave=False)), share))
+        kept_back += held_out
+    for pattern in patterns:
+        if pattern.endswith("/"):
+            kept_back += find_clips(Path(pattern))
+    bank = MotionBank(sources, body, config.balance)
+    held_out_clips = load_clips(kept_back)
+    frames = f"{len(bank)} training frames"
+    if not held_out_clips:
+        print(f"{frames}; no clip is held out: the best checkpoint will be the last")
+        return bank, None
+    held_out_bank = MotionBank([(held_out_clips, 1.0)])
+    print(f"{frames}, {len(held_out_bank)} held-out frames in {len(held_out_clips)} clips")
+    return bank, held_out_bank
+
+
+def parse_motion(text: str) -> tuple[Path, float]:
+    """`FOLDER` or `FOLDER=SHARE` -> folder, share (1.0 when not given)."""
+    folder, mark, share = text.rpartition("=")
+    if not mark:
+        return Path(text), 1.0
+    try:
+        value = float(share)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise TrainingError(f"--motions {text!r}: the share after '=' must be a positive number")
+    return Path(folder), value
+
+
+def held_out_patterns(texts: tuple[str, ...]) -> list[str]:
+    """Globs and folders, with every @FILE replaced by its lines."""
+    patterns: list[str] = []
+    for text in texts:
+        if not text.startswith("@"):
+            patterns.append(text)
+            continue
+        try:
+            lines = Path(text[1:]).read_text().splitlines()
+        except OSError as error:
+            raise TrainingError(f"--held-out {text}: {error}") from error
+        patterns += [line.strip() for line in lines if line.strip()]
+    return patterns
