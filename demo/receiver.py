@@ -21,7 +21,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 
-from key2mesh_core.frames import MeshFrame, mesh_frame
+from key2mesh_core.frames import MeshFrame, mesh_frame, stamp_ns_of
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -60,8 +60,7 @@ class Receiver(Node):
 
     def _on_meshes(self, message: BodyMeshArray) -> None:
         arrived = time.monotonic_ns()
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        stamp_ns = stamp_ns_of(message.header)
         tell(
             stamp=stamp_ns,
             arrived=arrived,

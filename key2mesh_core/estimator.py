@@ -26,11 +26,8 @@ from key2mesh_core.keypoints import (
     SEEN_CONFIDENCE,
     bounding_boxes,
     sanitise,
-    usable,
     usable_sanitised,
 )
-
-__all__ = ["Bodies", "Estimator", "usable"]
 
 BACKENDS = ("auto", "onnx")
 

@@ -124,5 +124,5 @@ def bodies_frame(bodies: Bodies, ids: tuple[str, ...], stamp_ns: int, body_model
 
 
 def stamp_ns_of(header: Any) -> int:
-    """A message header's stamp [ns]."""
+    """A message header's stamp [ns]; 0 is what nobody set."""
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

@@ -86,8 +86,3 @@ def domain_critic(dropout: float = 0.2) -> nn.Sequential:
         return [nn.Linear(FEATURES, FEATURES), nn.PReLU(), nn.Dropout(dropout)]
 
     return nn.Sequential(*layer(), *layer(), nn.Linear(FEATURES, 1))
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Number of trainable numbers of a module."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -139,8 +139,8 @@ def _keypoint_view(
     model: str, camera: Camera | None, keypoints: Callable[[], Iterator[KeypointFrame]]
 ) -> BagView:
     from key2mesh_core.bundle import load_bundle
-    from key2mesh_core.estimator import Estimator, usable
-    from key2mesh_core.keypoints import to_network
+    from key2mesh_core.estimator import Estimator
+    from key2mesh_core.keypoints import to_network, usable
 
     bundle = load_bundle(model)
     estimator = Estimator(bundle)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import KeypointError
+from key2mesh_core.frames import stamp_ns_of
 from key2mesh_core.keypoints import (
     MINIMUM_SIZE_PX,
     bounding_boxes,
@@ -120,11 +121,6 @@ def select_people(
     return replace(frame, ids=ids, keypoints=keypoints[chosen]), left_out
 
 
-def stamp_ns(header: Any) -> int:
-    """The header's stamp [ns]; 0 is what nobody set."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-
-
 def header_warnings(header: Any, now_ns: int) -> list[str]:
     """Causes, by their names in the diagnostics, to doubt a header that is used all the same.
 
@@ -134,7 +130,7 @@ def header_warnings(header: Any, now_ns: int) -> list[str]:
     causes = []
     if not header.frame_id:
         causes.append("empty_frame_id")
-    stamp = stamp_ns(header)
+    stamp = stamp_ns_of(header)
     if stamp == 0:
         causes.append("zero_stamp")
     elif now_ns and stamp > now_ns + FUTURE_TOLERANCE_NS:

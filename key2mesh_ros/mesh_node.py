@@ -24,7 +24,6 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
@@ -42,20 +41,8 @@ from .middleware import make_room_for_meshes
 from .msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 from .outputs import body_mesh_array, body_topology
 from .parameters import ParameterError, Parameters
+from .qos import LATCHED, NEWEST, RELIABLE
 from .stream import Result, Stream
-
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Sensor data of which only the newest message counts."""
-
-RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-"""Serves subscribers of either reliability."""
-
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""Sent once; who comes later gets it too."""
 
 COMPLAINT_PERIOD_S = 5.0
 """A cause for refusal is logged at most this often [s]."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from key2mesh_core.estimator import Bodies, Estimator
+from key2mesh_core.frames import stamp_ns_of
 
 from .cameras import Camera, choose_camera
 from .diagnostics import FrameStatistics
-from .inputs import Frame, header_warnings, select_people, stamp_ns
+from .inputs import Frame, header_warnings, select_people
 from .parameters import Parameters
 
 
@@ -64,7 +65,7 @@ class Stream:
             EngineError: the engine failed.
         """
         count = self._statistics.count
-        self._check_clock(stamp_ns(frame.header))
+        self._check_clock(stamp_ns_of(frame.header))
         camera = choose_camera(camera_info, settings, frame)
         for cause in (*header_warnings(frame.header, now_ns), *camera.warnings):
             count(cause)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.camera import Intrinsics
@@ -16,16 +15,10 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.frames import Camera, mesh_frame
 
 from .msg import BodyMeshArray, BodyTopology
+from .qos import LATCHED, NEWEST
 
 if TYPE_CHECKING:
     from key2mesh_core.viewer import Viewer
-
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 
 
 def topology_topic(meshes: str) -> str:

@@ -22,6 +22,7 @@ from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import (
     PAPER_SYNTHESIS,
     SynthesisConfig,
+    as_recorded,
     without_augmentation,
 )
 from key2mesh_core.synthesis.motions import MotionBank
@@ -37,7 +38,7 @@ class ClipErrors:
 
     Attributes:
         name: what was measured.
-        condition: how it was seen, a key of `CONDITIONS`.
+        condition: how it was seen, a key of `conditions()`.
         frames: how many frames count.
         pa_mpjpe_mm: 14 joints, after similarity alignment.
         mpjpe_mm: 14 joints, pelvis-centred, camera frame.
@@ -74,14 +75,7 @@ def conditions(detector_keypoints: bool = True) -> dict[str, SynthesisConfig]:
             roll_degrees=paper.roll_degrees,
         ),
         # What a detector does to the keypoints; the poses stay those that were recorded.
-        "augmented keypoints": replace(
-            robot,
-            tumble=0.0,
-            mirror=0.0,
-            exchange_halves=0.0,
-            joint_noise=0.0,
-            large_joint_noise_share=0.0,
-        ),
+        "augmented keypoints": as_recorded(robot),
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe, pve
+from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
@@ -26,13 +26,12 @@ def held_out_errors(
     bank: MotionBank,
     synthesis: SynthesisConfig,
     frames: int,
-    vertices: bool = False,
     seed: int = 20240,
 ) -> dict[str, float]:
     """Mean errors [mm] over `frames` samples, the same ones for the same seed.
 
-    Returns pa_mpjpe_mm and mpjpe_mm over 14 joints (pelvis-centred), the same over all 24, and
-    pve_mm if `vertices`. The network is evaluated in eval mode and left in the mode it was in.
+    Returns pa_mpjpe_mm and mpjpe_mm over 14 joints (pelvis-centred), and the same over all
+    24. The network is evaluated in eval mode and left in the mode it was in.
     """
     was_training = network.training
     network.eval()
@@ -42,28 +41,21 @@ def held_out_errors(
         for start in range(0, frames, _BATCH):
             count = min(_BATCH, frames - start)
             batch = synthesise(bank, body, synthesis, count, generator)
-            for name, errors in _errors(network, body, batch, vertices).items():
+            for name, errors in _errors(network, body, batch).items():
                 collected.setdefault(name, []).append(errors)
     finally:
         network.train(was_training)
     return {name: float(np.concatenate(parts).mean()) for name, parts in collected.items()}
 
 
-def _errors(
-    network: nn.Module, body: BodyModel, batch: Batch, vertices: bool
-) -> dict[str, np.ndarray]:
+def _errors(network: nn.Module, body: BodyModel, batch: Batch) -> dict[str, np.ndarray]:
     prediction = network(batch.keypoints)
     found, _ = body.forward_kinematics(prediction.betas, prediction.rotations)
     found, true = found.cpu().numpy(), batch.joints.cpu().numpy()
     scored = list(SCORED_JOINTS)
-    errors = {
+    return {
         "pa_mpjpe_mm": pa_mpjpe(found[:, scored], true[:, scored]),
         "mpjpe_mm": mpjpe(found[:, scored], true[:, scored]),
         "pa_mpjpe_24_mm": pa_mpjpe(found, true),
         "mpjpe_24_mm": mpjpe(found, true),
     }
-    if vertices:
-        mesh = body.vertices(prediction.betas, prediction.rotations).cpu().numpy()
-        true_mesh = body.vertices(batch.betas, batch.rotations).cpu().numpy()
-        errors["pve_mm"] = pve(mesh, true_mesh)
-    return errors

@@ -66,8 +66,8 @@ class SynthesisConfig:
                 raise TrainingError(f"{name} is a share in 0..1, got {getattr(self, name)}")
 
 
-def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
-    """The same cameras and the same keypoints, seen perfectly, of unaltered poses."""
+def as_recorded(synthesis: SynthesisConfig) -> SynthesisConfig:
+    """The same cameras and the same detector, of poses that stay what was recorded."""
     return replace(
         synthesis,
         tumble=0.0,
@@ -75,6 +75,13 @@ def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
         exchange_halves=0.0,
         joint_noise=0.0,
         large_joint_noise_share=0.0,
+    )
+
+
+def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
+    """The same cameras and the same keypoints, seen perfectly, of poses as recorded."""
+    return replace(
+        as_recorded(synthesis),
         jitter=(0.0, 0.0),
         outliers=0.0,
         swaps=0.0,

@@ -17,8 +17,8 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.bundle import Bundle, load_bundle
 from key2mesh_core.camera import Intrinsics, project
-from key2mesh_core.estimator import Bodies, Estimator, usable
-from key2mesh_core.keypoints import MIRROR, NETWORK_KEYPOINTS
+from key2mesh_core.estimator import Bodies, Estimator
+from key2mesh_core.keypoints import MIRROR, NETWORK_KEYPOINTS, usable
 from key2mesh_core.rotations import axis_angle_to_matrix
 
 CAMERA = Intrinsics(600, 600, 320, 240)

@@ -20,8 +20,8 @@ from key2mesh_core.bundle import Bundle
 from key2mesh_core.camera import Intrinsics, project
 from key2mesh_core.engines.onnx import OnnxEngine
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.estimator import MESH_CHUNK, POSE_CHUNK, Bodies, Estimator, quality_of, usable
-from key2mesh_core.keypoints import sanitise
+from key2mesh_core.estimator import MESH_CHUNK, POSE_CHUNK, Bodies, Estimator, quality_of
+from key2mesh_core.keypoints import sanitise, usable
 
 CAMERA = Intrinsics(600, 600, 320, 240)
 ARRAYS = ("betas", "rotations", "translation", "joints", "reprojection_error", "quality")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.frames import stamp_ns_of
 from key2mesh_core.keypoints import LAYOUTS, usable
 from key2mesh_ros.inputs import (
     FUTURE_TOLERANCE_NS,
@@ -19,7 +20,6 @@ from key2mesh_ros.inputs import (
     header_warnings,
     read_person_keypoints,
     select_people,
-    stamp_ns,
 )
 
 
@@ -158,5 +158,5 @@ def test_the_largest_are_taken_in_the_messages_order(heights, most):
 )
 def test_odd_headers_are_named(stamp, frame_id, now, expected):
     each = header(stamp, frame_id)
-    assert stamp_ns(each) == stamp
+    assert stamp_ns_of(each) == stamp
     assert header_warnings(each, now) == expected

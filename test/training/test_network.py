@@ -11,8 +11,11 @@ from key2mesh_core.network import (
     Key2Mesh,
     SmplHead,
     domain_critic,
-    parameter_count,
 )
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def used_network(seed: int = 0) -> Key2Mesh:
