@@ -52,6 +52,9 @@ class SynthesisConfig:
     """Whether samples draw their own drop rate. [False]"""
     drop_limbs: float = 0.15
     """Share of samples that lose a whole limb, both legs or the whole upper body. [0]"""
+    drop_halves: float = 0.0
+    """Share of samples of which a half alone is seen (behind a desk, a close-up, the legs, one
+    side), or which an edge of the image cuts. [0]"""
     hide_face: float = 0.5
     """Share of samples that lose the face keypoints which the head itself hides. [0]"""
     detector_keypoints: bool = True
@@ -61,7 +64,8 @@ class SynthesisConfig:
         near, far = self.distance
         if not 0.5 <= near <= far:
             raise TrainingError(f"distance must be 0.5 <= near <= far [m], got {self.distance}")
-        for name in ("tumble", "mirror", "exchange_halves", "drop", "drop_limbs", "hide_face"):
+        shares = ("tumble", "mirror", "exchange_halves", "drop", "drop_limbs", "drop_halves")
+        for name in (*shares, "hide_face"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} is a share in 0..1, got {getattr(self, name)}")
 
@@ -87,6 +91,7 @@ def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
         swaps=0.0,
         drop=0.0,
         drop_limbs=0.0,
+        drop_halves=0.0,
         hide_face=0.0,
     )
 

@@ -32,6 +32,15 @@ _PARTS = (
     (0, 14, 15, 16, 17),
     (0, 1, 14, 15, 16, 17),
 )
+#: What goes unseen of people who are seen in part: all but the arms and the head, the head and
+#: the shoulders, or the legs; and the right or the left half.
+_HALVES = (
+    (8, 9, 10, 11, 12, 13),
+    (3, 4, 6, 7, 8, 9, 10, 11, 12, 13),
+    (0, 1, 2, 3, 4, 5, 6, 7, 14, 15, 16, 17),
+    (2, 3, 4, 8, 9, 10, 14, 16),
+    (5, 6, 7, 11, 12, 13, 15, 17),
+)
 #: Detectors place hips and wrists less surely than eyes; mean 1.
 _UNSURE = (0.6, 0.9, 0.9, 1.1, 1.3, 0.9, 1.1, 1.3, 1.4, 1.2, 1.2, 1.4, 1.2, 1.2, 0.5, 0.5, 0.7, 0.7)
 
@@ -52,6 +61,7 @@ def detect(
     points = _exchange_limbs(points, config, draw)
     seen = _drop_single(everything, config, draw)
     seen = _drop_parts(seen, config, draw)
+    seen = _show_half(seen, points, config, draw)
     seen = _hide_face(seen, keypoints_3d, config, draw)
     too_few = seen.sum(1, keepdim=True) < MINIMUM_KEYPOINTS
     return points, seen | too_few
@@ -107,11 +117,32 @@ def _drop_single(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
 def _drop_parts(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
     if not config.drop_limbs:
         return seen
-    table = torch.zeros(len(_PARTS), 18, dtype=torch.bool, device=draw.device)
-    for row, part in enumerate(_PARTS):
+    return seen & ~(_one_of(_PARTS, draw) & draw.share(config.drop_limbs)[:, None])
+
+
+def _show_half(seen: Tensor, points: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
+    """Hides half the body, or what lies beyond an edge of the image."""
+    if not config.drop_halves:
+        return seen
+    low, high = points.amin(1, keepdim=True), points.amax(1, keepdim=True)
+    share = (points - low) / (high - low).clamp(min=1e-6)
+    share = torch.cat([share, 1 - share], 2)  # from the left, the top, the right, the bottom
+    edge = (draw.uniform(1, 1) * 4).long().clamp(max=3).expand(-1, 18, 1)
+    beyond = share.gather(2, edge)[..., 0] < 0.1 + 0.5 * draw.uniform(1)
+    hidden = torch.where(draw.share(0.5)[:, None], beyond, _one_of(_HALVES, draw))
+    hidden &= draw.share(config.drop_halves)[:, None]
+    left = seen & ~hidden
+    # Half a person has few keypoints: those that single drops leave too few of lose none singly.
+    few = left.sum(1, keepdim=True) < MINIMUM_KEYPOINTS
+    return torch.where(few & hidden.any(1, keepdim=True), ~hidden, left)
+
+
+def _one_of(parts: tuple[tuple[int, ...], ...], draw: _Draw) -> Tensor:
+    """(N, 18): the keypoints of a part drawn for every sample."""
+    table = torch.zeros(len(parts), 18, dtype=torch.bool, device=draw.device)
+    for row, part in enumerate(parts):
         table[row, list(part)] = True
-    part = (draw.uniform() * len(_PARTS)).long().clamp(max=len(_PARTS) - 1)
-    return seen & ~(table[part] & draw.share(config.drop_limbs)[:, None])
+    return table[(draw.uniform() * len(parts)).long().clamp(max=len(parts) - 1)]
 
 
 def _hide_face(seen: Tensor, keypoints: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:

@@ -190,3 +190,31 @@ def test_a_source_without_clips_is_refused():
 def test_impossible_settings_are_refused_with_their_value(wrong):
     with pytest.raises(TrainingError, match=r"2"):
         SynthesisConfig(**wrong)
+
+
+def test_halves_are_hidden_as_often_as_told_and_whole(bank, body):
+    calm = replace(without_augmentation(ROBOT), drop_halves=0.5)
+    seen = synthesise(bank, body, calm, 4000, generator()).seen
+    partly = ~seen.all(1)
+    # An edge may fall outside every keypoint, and what leaves too few is shown whole.
+    assert 0.40 < partly.float().mean() < 0.52
+    assert seen[partly].sum(1).min() >= 6
+    legs_alone = ~seen[:, [0, 1, 2, 3, 4, 5, 6, 7]].any(1)
+    assert 0.03 < legs_alone.float().mean() < 0.12
+    right_hidden = ~seen[:, [2, 3, 4, 8, 9, 10]].any(1) & seen[:, [5, 6, 7, 11, 12, 13]].all(1)
+    assert 0.03 < right_hidden.float().mean() < 0.12
+
+
+def test_who_is_seen_by_half_shows_one_side_or_what_an_edge_of_the_image_leaves():
+    points = torch.randn(2000, 18, 2, generator=generator(1))
+    calm = replace(without_augmentation(ROBOT), drop_halves=1.0)
+    _, seen = detect(points, torch.randn(2000, 18, 3), calm, generator())
+    low = torch.where(seen[..., None], points, torch.inf).amin(1, keepdim=True)
+    high = torch.where(seen[..., None], points, -torch.inf).amax(1, keepdim=True)
+    hidden = ~seen[..., None]
+    apart = torch.cat([points < low, points > high], 2) | ~hidden
+    by_an_edge = apart.all(1).any(1) & hidden.any(1)[:, 0]
+    assert 0.35 < by_an_edge.float().mean() < 0.65
+    others = {tuple(row.nonzero()[:, 0].tolist()) for row in ~seen[~by_an_edge]}
+    assert len(others) <= 6  # the five halves, and nothing for those left with too little
+    assert (8, 9, 10, 11, 12, 13) in others

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors by what is seen of a person: behind a desk, in a door frame, cut by the image's edge.
+
+The same samples are measured with all keypoints and with some hidden, so that every error has its
+own full view to be compared with: joints that stay visible should not get worse because others
+are hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.evaluation.metrics import mean_of_measured, pa_mpjpe
+from key2mesh_core.keypoints import (
+    NETWORK_KEYPOINTS,
+    SEEN_CONFIDENCE,
+    bounding_boxes,
+    usable_sanitised,
+)
+
+Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
+"""keypoints (N,18,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
+
+FULL_VIEW = "everything seen"
+
+EDGE_CUT = 1 / 3
+"""How much of the person's box an edge of the image cuts off."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a person is hidden.
+
+    Attributes:
+        name: as reports call it.
+        hidden: numbers of the network's keypoints that are not seen.
+        edge: "left", "right", "top" or "bottom": the side of the box whose outer third lies
+            beyond the image; "" for none.
+    """
+
+    name: str
+    hidden: tuple[int, ...] = ()
+    edge: str = ""
+
+
+def _view(name: str, *keypoints: str) -> View:
+    """A view that hides the keypoints of these names; "arm" and the like mean a limb's end."""
+    limbs = {"arm": ("elbow", "wrist"), "leg": ("knee", "ankle")}
+    names = []
+    for keypoint in keypoints:
+        side, _, part = keypoint.rpartition("_")
+        names += [f"{side}_{each}" if side else each for each in limbs.get(part, (part,))]
+    return View(name, tuple(NETWORK_KEYPOINTS.index(each) for each in names))
+
+
+_FACE = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
+_LEGS = ("right_leg", "left_leg")
+_HIPS = ("right_hip", "left_hip")
+_ARMS = ("right_arm", "left_arm")
+_SHOULDERS = ("neck", "right_shoulder", "left_shoulder")
+
+VIEWS: tuple[View, ...] = (
+    View(FULL_VIEW),
+    _view("head unseen", *_FACE),
+    _view("right arm unseen", "right_arm"),
+    _view("left arm unseen", "left_arm"),
+    _view("right leg unseen", "right_leg"),
+    _view("left leg unseen", "left_leg"),
+    _view("legs unseen", *_LEGS),
+    _view("at a desk: hips and legs unseen", *_HIPS, *_LEGS),
+    _view("close-up: head and shoulders seen", *_ARMS, *_HIPS, *_LEGS),
+    _view("legs seen: upper body unseen", *_FACE, *_SHOULDERS, *_ARMS),
+    _view(
+        "right half unseen",
+        *("right_shoulder", "right_arm", "right_hip", "right_leg", "right_eye", "right_ear"),
+    ),
+    _view(
+        "left half unseen",
+        *("left_shoulder", "left_arm", "left_hip", "left_leg", "left_eye", "left_ear"),
+    ),
+    View("cut by the bottom edge", edge="bottom"),
+    View("cut by the top edge", edge="top"),
+    View("cut by a side edge", edge="left"),
+)
+"""What robots meet: furniture, door frames, persons too near, the edge of the image."""
+
+
+@dataclass(frozen=True)
+class VisibilityErrors:
+    """Errors [mm] of one view, means over the samples that can be measured.
+
+    Attributes:
+        name: what was measured.
+        view: the view's name.
+        samples: persons of whom at least 6 keypoints are seen.
+        all_joints_mm: PA-MPJPE over all scored joints, hidden ones included.
+        all_joints_full_mm: the same of the same samples with everything seen.
+        visible_joints_mm: PA-MPJPE over the joints whose keypoints are seen, aligned by them.
+        visible_joints_full_mm: the same joints of the same samples with everything seen.
+    """
+
+    name: str
+    view: str
+    samples: int
+    all_joints_mm: float
+    all_joints_full_mm: float
+    visible_joints_mm: float
+    visible_joints_full_mm: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as large the visible joints' error is as with everything seen."""
+        return self.visible_joints_mm / self.visible_joints_full_mm
+
+
+def hide(keypoints: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+    """(N, 18, 3) sanitised keypoints as they are in `view`: hidden ones are zero."""
+    hidden = np.zeros(keypoints.shape[:2], dtype=bool)
+    hidden[:, list(view.hidden)] = True
+    if view.edge:
+        axis = 0 if view.edge in ("left", "right") else 1
+        boxes = bounding_boxes(keypoints)
+        low, high = boxes[:, axis, None], boxes[:, 2 + axis, None]
+        cut = EDGE_CUT * (high - low)
+        places = keypoints[..., axis]
+        beyond = places < low + cut if view.edge in ("left", "top") else places > high - cut
+        hidden |= beyond
+    return np.where(hidden[..., None], np.float32(0.0), keypoints)
+
+
+def visibility_errors(
+    predict: Predict,
+    keypoints: NDArray[np.float32],
+    camera: Intrinsics,
+    joints: NDArray[np.floating],
+    joint_numbers: tuple[int, ...],
+    keypoint_numbers: tuple[int, ...],
+    *,
+    valid: NDArray[np.bool_] | None = None,
+    views: tuple[View, ...] = VIEWS,
+) -> list[tuple[View, NDArray[np.float64]]]:
+    """Each view's errors of every sample.
+
+    Args:
+        predict: gives joints for keypoints.
+        keypoints: (N, 18, 3) sanitised and usable.
+        camera: theirs.
+        joints: (N, J, 3) true joints [m].
+        joint_numbers: J numbers of SMPL's joints that are compared with these.
+        keypoint_numbers: J numbers of the keypoints that show them.
+        valid: (N, J) which true joints count; None for all.
+
+    Returns:
+        for every view (4, N) mm: all joints, all joints in the full view, visible joints,
+        visible joints in the full view; NaN where a sample cannot be measured.
+    """
+    chosen = list(joint_numbers)
+    counted = np.ones(joints.shape[:2], bool) if valid is None else valid
+    full = np.asarray(predict(keypoints, camera))[:, chosen]
+    results = []
+    for view in views:
+        seen = hide(keypoints, view)
+        good = usable_sanitised(seen)
+        errors = np.full((4, len(keypoints)), np.nan)
+        if good.any():
+            found = np.asarray(predict(seen[good], camera))[:, chosen]
+            visible = counted & (seen[:, list(keypoint_numbers), 2] >= SEEN_CONFIDENCE)
+            for row, weights in ((0, counted[good]), (2, visible[good])):
+                errors[row, good] = pa_mpjpe(found, joints[good], weights)
+                errors[row + 1, good] = pa_mpjpe(full[good], joints[good], weights)
+        results.append((view, errors))
+    return results
+
+
+def summarise(
+    name: str, parts: list[list[tuple[View, NDArray[np.float64]]]]
+) -> tuple[VisibilityErrors, ...]:
+    """The means of several `visibility_errors` of the same views, one row a view."""
+    rows = []
+    for same_view in zip(*parts, strict=True):
+        errors = np.concatenate([each for _, each in same_view], axis=1)
+        rows.append(
+            VisibilityErrors(
+                name,
+                same_view[0][0].name,
+                int(np.isfinite(errors[2]).sum()),
+                *(mean_of_measured(row) for row in errors),
+            )
+        )
+    return tuple(rows)
