@@ -25,27 +25,22 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
-from visualization_msgs.msg import MarkerArray
 
 from key2mesh_core.bundle import load_bundle
 from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.estimator import Estimator
 
 from . import parameters as node_parameters
-from .cameras import ASSUMED_QUALITY
+from .complaints import Complaints
 from .diagnostics import About, FrameStatistics
 from .inputs import MessageRefused, read_person_keypoints
 from .lifecycle import refuse_illegal_transitions
-from .markers import mesh_markers, no_markers
 from .middleware import make_room_for_meshes
-from .msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
-from .outputs import body_mesh_array, body_topology
+from .msg import PersonKeypointsArray
+from .outlets import Outlets
 from .parameters import ParameterError, Parameters
-from .qos import LATCHED, NEWEST, RELIABLE
+from .qos import NEWEST
 from .stream import Result, Stream
-
-COMPLAINT_PERIOD_S = 5.0
-"""A cause for refusal is logged at most this often [s]."""
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -66,13 +61,12 @@ class MeshNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
         self._resources: ExitStack | None = None  # of the configured node
+        self._outlets: Outlets | None = None  # likewise
         self._stream: Stream | None = None  # of the active node
         self._camera_info: CameraInfo | None = None
-        self._marked: Any = None  # header of the markers that are shown, if any
-        self._marker_count = 0
         self._failure = ""
         self._facts: dict[str, str] = {}
-        self._complaints: dict[str, float] = {}
+        self._complaints = Complaints(self.get_logger())
         self._statistics = FrameStatistics(time.monotonic())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: diagnostics go on while simulated time stands still.
@@ -130,22 +124,12 @@ class MeshNode(LifecycleNode):
             resources.callback(estimator.close)
             estimator.warm_up()
 
-            def lifecycle_publisher(kind: Any, topic: str) -> Any:
-                publisher = self.create_lifecycle_publisher(kind, topic, RELIABLE)
-                resources.callback(self.destroy_lifecycle_publisher, publisher)
-                return publisher
-
             def subscription(kind: Any, topic: str, callback: Callable[..., None]) -> Any:
                 result = self.create_subscription(kind, topic, callback, NEWEST)
                 resources.callback(self.destroy_subscription, result)
                 return result
 
-            self._meshes = lifecycle_publisher(BodyMeshArray, "~/meshes")
-            self._markers = lifecycle_publisher(MarkerArray, "~/markers")
-            # Not a lifecycle publisher: that would lose what is sent before it is activated.
-            topology = self.create_publisher(BodyTopology, "~/topology", LATCHED)
-            resources.callback(self.destroy_publisher, topology)
-            topology.publish(body_topology(bundle))
+            self._outlets = Outlets(self, resources, bundle)
             subscription(CameraInfo, "~/camera_info", self._on_camera_info)
             self._keypoints = subscription(PersonKeypointsArray, "~/keypoints", self._on_keypoints)
             self._estimator = estimator
@@ -165,13 +149,12 @@ class MeshNode(LifecycleNode):
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._stream = None
-        if self._marked is not None:
-            self._markers.publish(no_markers(self._marked))
-        self._marked, self._marker_count = None, 0
+        if self._outlets is not None:  # else a shutdown of what is not configured
+            self._outlets.delete_markers()
         super().on_deactivate(state)
 
     def _release(self) -> None:
-        self._stream = self._camera_info = None
+        self._stream = self._outlets = self._camera_info = None
         self._facts = {}
         if self._resources is not None:
             self._resources.close()
@@ -187,7 +170,7 @@ class MeshNode(LifecycleNode):
             return
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
         try:
-            marking = self._markers.get_subscription_count() > 0
+            marking = self._outlets.marking
             result = self._stream.estimate(
                 read_person_keypoints(message),
                 self._camera_info,
@@ -204,39 +187,22 @@ class MeshNode(LifecycleNode):
             self._refuse("failed", traceback.format_exc())
 
     def _publish(self, result: Result, marking: bool, info: dict[str, Any]) -> None:
-        frame, bodies = result.frame, result.bodies
-        self._meshes.publish(
-            body_mesh_array(
-                frame.header,
-                frame.ids,
-                bodies,
-                self._estimator.body_model,
-                vertices=self._settings.publish_vertices,
-                most_quality=ASSUMED_QUALITY if result.camera.assumed else 1.0,
-            )
-        )
+        self._outlets.publish_meshes(result, self._settings)
         # From the middleware's receipt, so that waiting for the executor counts.
         latency = 1e-9 * (time.time_ns() - info["received_timestamp"])
-        self._statistics.published(latency, result.engine_time, len(bodies))
+        self._statistics.published(latency, result.engine_time, len(result.bodies))
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description
             self.get_logger().info(f"camera: {result.camera.description}")
         if marking:
-            triangles = self._estimator.bundle.triangles
-            color = self._settings.marker_color
-            self._markers.publish(
-                mesh_markers(frame.header, bodies.vertices, triangles, color, self._marker_count)
-            )
-        self._marked = frame.header if marking else None
-        self._marker_count = len(bodies) if marking else 0
+            header, bodies = result.frame.header, result.bodies
+            self._outlets.publish_markers(header, bodies, self._settings)
+        else:
+            self._outlets.forget_markers()
 
     def _refuse(self, cause: str, text: str) -> None:
         self._statistics.count(cause)
-        now = time.monotonic()
-        # rclpy's own throttle goes by the line of code, which would lose one cause behind another.
-        if now - self._complaints.get(cause, float("-inf")) >= COMPLAINT_PERIOD_S:
-            self._complaints[cause] = now
-            self.get_logger().error(f"message refused: {text}")
+        self._complaints.error(cause, f"message refused: {text}")
 
     # Parameters and diagnostics.
 
