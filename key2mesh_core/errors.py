@@ -34,6 +34,10 @@ class BagError(Key2MeshError):
     """A recording is missing, damaged or does not hold what was asked for."""
 
 
+class TargetError(Key2MeshError):
+    """Detections to adapt to that are missing, damaged, of another format, or of no use."""
+
+
 class TrainingError(Key2MeshError):
     """A training run cannot start, continue or trust its numbers."""
 

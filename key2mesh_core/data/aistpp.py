@@ -13,6 +13,7 @@ Two kinds of files are read:
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,14 @@ from numpy.typing import NDArray
 
 from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.errors import BodyFileError, EvaluationError
+from key2mesh_core.data.detections import Detections
+from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
+from key2mesh_core.keypoints import to_network
 
 COCO_JOINTS = 17
+
+IMAGE_SIZE = 1920, 1080
+"""Width and height [px] of all its videos."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,25 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
             f"{path}: keypoints2d has shape {keypoints.shape}; expected (cameras, frames, 17, 3)."
         )
     return keypoints.astype(np.float32)
+
+
+def read_detections(path: str | Path) -> Iterator[Detections]:
+    """What each camera saw of the dancer, from one pickle or every one of a folder.
+
+    Raises:
+        TargetError: there is no such file, or no pickle in the folder.
+        EvaluationError: see `read_keypoints`.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
+    if not files or not path.exists():
+        raise TargetError(f"{path} is neither a pickle of AIST++ nor a folder that has some")
+    width, height = IMAGE_SIZE
+    for file in files:
+        for camera, frames in enumerate(read_keypoints(file)):
+            stream = f"{file.name} camera {camera + 1}"
+            for frame, points in enumerate(to_network("coco_17", frames)):
+                yield Detections(stream, frame, ("dancer",), points[None], width, height)
 
 
 def read_truth(path: str | Path) -> AistppTruth:

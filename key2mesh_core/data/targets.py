@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections to adapt to, from wherever they lie: one interface over every reader.
+
+A target is named by a spec, `KIND:PATH` with options behind a question mark
+(`bag:my_bag?topic=/people`); docs/targets.md lists them. Whatever the kind, the result is the
+network's 18 keypoints of every usable person, in time order within each person's sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.data.detections import Detections, Losses
+from key2mesh_core.data.tracks import Tracker
+from key2mesh_core.errors import TargetError
+from key2mesh_core.keypoints import (
+    MINIMUM_KEYPOINTS,
+    MINIMUM_SIZE_PX,
+    NETWORK_KEYPOINTS,
+    SEEN_CONFIDENCE,
+    bounding_boxes,
+    sanitise,
+)
+
+DEFAULT_TOPIC = "/keypoints"
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "bag": ("topic", "width", "height"),
+    "aistpp": (),
+}
+"""Kinds of targets, and the options that each understands."""
+
+
+@dataclass(frozen=True, eq=False)
+class TargetKeypoints:
+    """Detections of persons: N rows, one person in one image each.
+
+    Attributes:
+        keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order, sanitised:
+            an unseen keypoint is (0, 0, 0).
+        image_size: (N, 2) float32 width, height px; 0 where unknown.
+        source: the specs that they came from.
+        frame: (N,) int64 number of the image in its recording, camera or folder.
+        sequence: (N,) int32 one person seen by one camera. Rows are ordered by sequence, and by
+            frame within it: neighbouring rows of one sequence follow each other in time, with
+            nothing between them if their frames differ by 1.
+        left_out: how many persons (or whole images) were left out, by cause.
+        names: what each sequence is: where it was read, and the person's name if there is one.
+        images: how many images were read, with and without persons.
+    """
+
+    keypoints: NDArray[np.float32]
+    image_size: NDArray[np.float32]
+    source: str
+    frame: NDArray[np.int64]
+    sequence: NDArray[np.int32]
+    left_out: dict[str, int]
+    names: tuple[str, ...] = ()
+    images: int = 0
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A target as the user names it.
+
+    Raises:
+        TargetError: an unknown kind, no path, or an option that the kind does not know.
+    """
+
+    kind: str
+    path: Path
+    options: dict[str, str]
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Read `KIND:PATH?option=value&option=value`."""
+        kind, colon, rest = text.partition(":")
+        if not colon or kind not in OPTIONS:
+            raise TargetError(
+                f"the target {text!r} does not say what it is: write KIND:PATH with one of "
+                f"{', '.join(OPTIONS)}, for example bag:my_bag"
+            )
+        path, _, query = rest.partition("?")
+        if not path:
+            raise TargetError(f"the target {text!r} has no path after '{kind}:'")
+        try:
+            options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        except ValueError as error:
+            raise TargetError(
+                f"the target {text!r}: options are written ?name=value&name=value, got '?{query}'"
+            ) from error
+        unknown = sorted(set(options) - set(OPTIONS[kind]))
+        if unknown:
+            known = ", ".join(OPTIONS[kind]) or "none"
+            raise TargetError(
+                f"the target {text!r} has the option {unknown}; {kind} knows: {known}"
+            )
+        return cls(kind, Path(path).expanduser(), options, text)
+
+    def size(self) -> tuple[int, int]:
+        """Width and height [px] that the user gave; (0, 0) for none.
+
+        Raises:
+            TargetError: only one of them, or no whole number above 0.
+        """
+        given = [self.options.get(name, "") for name in ("width", "height")]
+        if not any(given):
+            return 0, 0
+        if not all(value.isdecimal() and int(value) > 0 for value in given):
+            raise TargetError(
+                f"the target {self.text!r}: width and height belong together and are whole "
+                f"numbers of pixels, got {given[0]!r} and {given[1]!r}"
+            )
+        return int(given[0]), int(given[1])
+
+
+def load_targets(
+    specs: Sequence[str], topic: str = DEFAULT_TOPIC, minimum: int = MINIMUM_KEYPOINTS
+) -> TargetKeypoints:
+    """Every usable person of the targets that `specs` name, one target after the other.
+
+    Args:
+        specs: targets, such as "bag:my_bag" or "openpose:json/".
+        topic: the topic of bags whose spec names none.
+        minimum: seen keypoints that a person needs; those with fewer are left out and counted.
+
+    Raises:
+        TargetError: no spec, a spec that cannot be understood, or a target that is damaged, of
+            another format, or without a single usable person: then with the count of every cause.
+        BagError, KeypointError, EvaluationError: from the readers; each names its file.
+    """
+    if not specs:
+        raise TargetError("no target to read: give at least one, for example bag:my_bag")
+    if not 1 <= minimum <= len(NETWORK_KEYPOINTS):
+        raise TargetError(
+            f"a person has 1 to {len(NETWORK_KEYPOINTS)} keypoints; asked for at least {minimum}"
+        )
+    parts = [_load(Spec.parse(spec), topic, minimum) for spec in specs]
+    offsets = np.cumsum([0, *(len(part.names) for part in parts)])
+    left_out: dict[str, int] = {}
+    for part in parts:
+        for cause, count in part.left_out.items():
+            left_out[cause] = left_out.get(cause, 0) + count
+    return TargetKeypoints(
+        keypoints=np.concatenate([part.keypoints for part in parts]),
+        image_size=np.concatenate([part.image_size for part in parts]),
+        source=", ".join(specs),
+        frame=np.concatenate([part.frame for part in parts]),
+        sequence=np.concatenate(
+            [part.sequence + np.int32(at) for part, at in zip(parts, offsets[:-1], strict=True)]
+        ),
+        left_out=left_out,
+        names=tuple(name for part in parts for name in part.names),
+        images=sum(part.images for part in parts),
+    )
+
+
+def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
+    losses = Losses()
+    images = list(_read(spec, topic, losses))
+    tracker = Tracker()
+    rows, sizes, frames, sequences = [], [], [], []
+    for image in images:
+        where = f"{image.stream}, image {image.frame}"
+        if not image.ids:
+            losses.add("nobody_in_image", where)
+            continue
+        keypoints = sanitise(image.keypoints)
+        seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
+        boxes = bounding_boxes(keypoints)
+        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        few, small = seen < minimum, side < MINIMUM_SIZE_PX
+        losses.add("too_few_keypoints", f"{where} with {seen.min()}", int(few.sum()))
+        losses.add("all_on_one_spot", where, int((small & ~few).sum()))
+        good = np.flatnonzero(~few & ~small)
+        if not len(good):
+            continue
+        kept = keypoints[good]
+        named = Detections(image.stream, image.frame, tuple(image.ids[i] for i in good), kept)
+        sequences += tracker.assign(named, kept)
+        rows.append(kept)
+        sizes += [(image.width, image.height)] * len(good)
+        frames += [image.frame] * len(good)
+    if not rows:
+        raise TargetError(
+            f"{spec.text}: {len(images)} images were read and not one usable person was found "
+            f"in them: {losses or 'it is empty'}"
+        )
+    sequence = np.array(sequences, dtype=np.int32)
+    frame = np.array(frames, dtype=np.int64)
+    order = np.lexsort((frame, sequence))
+    return TargetKeypoints(
+        keypoints=np.concatenate(rows)[order],
+        image_size=np.array(sizes, dtype=np.float32)[order],
+        source=spec.text,
+        frame=frame[order],
+        sequence=sequence[order],
+        left_out=dict(losses.counts),
+        names=tuple(tracker.names),
+        images=len(images),
+    )
+
+
+def _read(spec: Spec, topic: str, losses: Losses) -> Iterator[Detections]:
+    # Each reader is imported when its kind is asked for: only bags need the package rosbags.
+    match spec.kind:
+        case "bag":
+            from key2mesh_core.data.detector_bags import read_bag
+
+            yield from read_bag(spec.path, spec.options.get("topic", topic), spec.size(), losses)
+        case "aistpp":
+            from key2mesh_core.data.aistpp import read_detections
+
+            yield from read_detections(spec.path)
