@@ -79,7 +79,7 @@ def list_topics(bag: str | Path) -> list[Topic]:
     Raises:
         BagError: the recording is missing, damaged, or contradicts its own metadata.
     """
-    with _opened(Path(bag)) as reader:
+    with opened(Path(bag)) as reader:
         return [_topic(connection) for connection in reader.connections]
 
 
@@ -100,7 +100,7 @@ def read_raw(
         BagError: see `read_messages`.
     """
     path = Path(bag)
-    with _opened(path) as reader:
+    with opened(path) as reader:
         for _, recorded_ns, data in _checked(reader, path, topic, message_type):
             yield recorded_ns, data
 
@@ -121,14 +121,14 @@ def read_messages(
             recording's metadata contradicts its storage on the number of messages.
     """
     path = Path(bag)
-    with _opened(path) as reader:
+    with opened(path) as reader:
         stores: dict[str, Typestore] = {}
         for index, (connection, recorded_ns, data) in enumerate(
             _checked(reader, path, topic, message_type)
         ):
             kind = connection.msgtype
             if kind not in stores:
-                stores[kind] = _decoder(connection, path)
+                stores[kind] = definitions(connection, path)
             try:
                 value = stores[kind].deserialize_cdr(data, kind)
             except Exception as error:  # rosbags lets IndexError, struct.error... through
@@ -182,8 +182,13 @@ def _topic(connection: Connection) -> Topic:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Reader]:
-    """An open reader; everything that damaged files make rosbags raise on entry is a BagError."""
+def opened(path: Path) -> Iterator[Reader]:
+    """An open reader, for a whole recording at once; `read_messages` is for one topic of it.
+
+    Raises:
+        BagError: the recording is missing, damaged, or contradicts its own metadata; everything
+            that damaged files make rosbags raise on entry.
+    """
     if not path.exists():
         raise BagError(f"there is no recording {path}")
     if path.is_dir() and not (path / "metadata.yaml").exists():
@@ -223,7 +228,7 @@ def _checked(
     if wrong:
         raise BagError(f"{path}: topic {topic!r} holds {wrong[0]}, expected {message_type}")
     promised = sum(connection.msgcount for connection in connections)
-    found = sum(1 for _ in _guarded(reader, path, connections))
+    found = sum(1 for _ in raw_messages(reader, path, connections))
     if promised != found:
         raise BagError(
             f"{path}: its metadata promises {promised} messages on {topic!r}, its storage yields "
@@ -231,12 +236,17 @@ def _checked(
         )
     if not found:
         raise BagError(f"{path}: topic {topic!r} holds no message")
-    yield from _guarded(reader, path, connections)
+    yield from raw_messages(reader, path, connections)
 
 
-def _guarded(
+def raw_messages(
     reader: Reader, path: Path, connections: list[Connection]
 ) -> Iterator[tuple[Connection, int, bytes]]:
+    """Of some topics: where from, when recorded [ns], CDR bytes; not compared with the metadata.
+
+    Raises:
+        BagError: the recording breaks off.
+    """
     messages = reader.messages(connections)
     while True:
         try:
@@ -248,8 +258,12 @@ def _guarded(
         yield item
 
 
-def _decoder(connection: Connection, path: Path) -> Typestore:
-    """Types for one topic: from the definition in the recording, else this project's own."""
+def definitions(connection: Connection, path: Path) -> Typestore:
+    """Types for one topic: from the definition in the recording, else this project's own.
+
+    Raises:
+        BagError: there is no definition, or it cannot be read.
+    """
     definition = connection.msgdef
     try:
         if definition.format == MessageDefinitionFormat.NONE:
