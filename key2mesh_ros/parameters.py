@@ -24,6 +24,12 @@ ANY_TIME = "any time"
 UNCONFIGURED = "only while the node is unconfigured"
 START = "only at start"
 
+DEPTHS = ("none", "image", "cloud")
+INPUT_TYPES = ("auto", "key2mesh", "yolo", "hri", "zed")
+
+SHORTEST_BODY_M = 0.5
+"""No person is shorter [m]; a smaller number was meant in another unit."""
+
 
 class ParameterError(Key2MeshError):
     """A parameter's value that the node cannot work with."""
@@ -69,6 +75,12 @@ class Parameters:
         "Configure and activate at start, without a lifecycle manager.",
         change=START,
     )
+    input_type: str = _parameter(
+        "auto",
+        "The detector's messages: 'auto' takes the type that is published.",
+        change=UNCONFIGURED,
+        constraints=f"One of {', '.join(INPUT_TYPES)}.",
+    )
     publish_vertices: bool = _parameter(
         True, "Publish the mesh's points with each body; without them a frame costs less."
     )
@@ -100,6 +112,59 @@ class Parameters:
     camera_cy: float = _parameter(
         0.0, "Principal point [px]; 0: the image's middle.", limits=(0.0, 1e6)
     )
+    image_width: int = _parameter(
+        0,
+        "Width [px] of the detector's image, where neither its messages nor CameraInfo say; "
+        "0: not known.",
+        limits=(0, 65535),
+    )
+    image_height: int = _parameter(
+        0, "Height [px] of the detector's image, likewise.", limits=(0, 65535)
+    )
+    image_rectified: bool = _parameter(
+        False,
+        "The detector looks at rectified images (image_rect): CameraInfo's P is used, and its "
+        "distortion is not undone again.",
+    )
+    body_height: float = _parameter(
+        0.0,
+        "Height [m] of everybody in view, where it is known: sets the scale of bodies and "
+        "distances; 0: not known.",
+        limits=(0.0, 2.5),
+    )
+    camera_height: float = _parameter(
+        0.0,
+        "Height [m] of the camera above the floor that people stand on: sets the scale by their "
+        "feet; 0: not known.",
+        limits=(0.0, 100.0),
+    )
+    camera_pitch_deg: float = _parameter(
+        0.0,
+        "With camera_height: how far the camera looks down [degrees].",
+        limits=(-90.0, 90.0),
+    )
+    camera_roll_deg: float = _parameter(
+        0.0,
+        "With camera_height: how far the camera is turned clockwise about its view [degrees].",
+        limits=(-180.0, 180.0),
+    )
+    depth: str = _parameter(
+        "none",
+        "Measured distances that set the scale: a depth 'image' on ~/depth or a point 'cloud' on "
+        "~/points.",
+        change=UNCONFIGURED,
+        constraints=f"One of {', '.join(DEPTHS)}.",
+    )
+    depth_max_age: float = _parameter(
+        0.1,
+        "Depth whose stamp differs from the keypoints' by more [s] is not used.",
+        limits=(0.001, 10.0),
+    )
+    tf_prefix: str = _parameter(
+        "body_",
+        "Each body's frame in TF is called this and its id; empty: no TF.",
+        change=UNCONFIGURED,
+    )
     marker_color: tuple[float, ...] = _parameter(
         (0.55, 0.75, 0.95, 1.0),
         "Colour of the markers: red, green, blue, opacity.",
@@ -116,9 +181,19 @@ class Parameters:
                 raise ParameterError(
                     f"{each.name} must lie within {limits[0]:g} and {limits[1]:g}, got {value}"
                 )
-        if self.backend not in BACKENDS:
+        for name, known in (
+            ("backend", BACKENDS),
+            ("input_type", INPUT_TYPES),
+            ("depth", DEPTHS),
+        ):
+            if getattr(self, name) not in known:
+                raise ParameterError(
+                    f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'"
+                )
+        if 0 < self.body_height < SHORTEST_BODY_M:
             raise ParameterError(
-                f"backend must be one of {', '.join(BACKENDS)}, got '{self.backend}'"
+                f"body_height must be 0 (not known) or at least {SHORTEST_BODY_M} m, got "
+                f"{self.body_height}"
             )
         if not self.model:
             raise ParameterError("model must be 'default' or a folder's path, got ''")
