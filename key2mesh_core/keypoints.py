@@ -144,6 +144,39 @@ _HALPE_26 = (
     "left_small_toe", "right_small_toe", "left_heel", "right_heel",
 )  # fmt: skip
 
+# The ZED SDK's necks of these two are joints inside the body, so that the middle of the shoulders
+# is nearer to what OpenPose calls the neck; its 18 keypoints are OpenPose's.
+_ZED_34 = (
+    "pelvis", "naval_spine", "chest_spine", "neck_joint",
+    *(f"left_{n}" for n in ("clavicle", "shoulder", "elbow", "wrist", "hand", "handtip", "thumb")),
+    *(f"right_{n}" for n in ("clavicle", "shoulder", "elbow", "wrist", "hand", "handtip", "thumb")),
+    "left_hip", "left_knee", "left_ankle", "left_foot",
+    "right_hip", "right_knee", "right_ankle", "right_foot",
+    "head", "nose", "left_eye", "left_ear", "right_eye", "right_ear", "left_heel", "right_heel",
+)  # fmt: skip
+
+_ZED_38 = (
+    "pelvis", "spine_1", "spine_2", "spine_3", "neck_joint", "nose",
+    *(
+        f"{side}_{n}"
+        for n in (
+            "eye", "ear", "clavicle", "shoulder", "elbow", "wrist", "hip", "knee", "ankle",
+            "big_toe", "small_toe", "heel", "hand_thumb_4", "hand_index_1", "hand_middle_4",
+            "hand_pinky_1",
+        )
+        for side in ("left", "right")
+    ),
+)  # fmt: skip
+
+# InstaVariety as its users store it (the key `joints2D`): LSP's order, face and feet after it. Its
+# "ankles" 0 and 5 are heels, the ankles stand at the end.
+_INSTAVARIETY_25 = (
+    "right_heel", "right_knee", "right_hip", "left_hip", "left_knee", "left_heel", "right_wrist",
+    "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck",
+    "head_top", "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_big_toe",
+    "right_big_toe", "left_small_toe", "right_small_toe", "left_ankle", "right_ankle",
+)  # fmt: skip
+
 _LAYOUTS = (
     Layout("openpose_coco_18", NETWORK_KEYPOINTS),
     Layout(
@@ -156,6 +189,9 @@ _LAYOUTS = (
     Layout("hri_18", (*NETWORK_KEYPOINTS[:14], "left_eye", "right_eye", "left_ear", "right_ear")),
     Layout("mediapipe_33", _MEDIAPIPE_33),
     Layout("halpe_26", _HALPE_26),
+    Layout("zed_34", _ZED_34),
+    Layout("zed_38", _ZED_38),
+    Layout("instavariety_25", _INSTAVARIETY_25),
 )
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}

@@ -51,6 +51,21 @@ any_keypoints = hnp.arrays(
             {"left_eye": 2, "right_eye": 5, "left_ear": 7, "left_shoulder": 11, "right_hip": 24},
         ),
         ("halpe_26", 26, {"left_eye": 1, "right_shoulder": 6, "left_hip": 11, "left_ankle": 15}),
+        (
+            "zed_34",
+            34,
+            {"left_wrist": 7, "right_shoulder": 12, "left_ankle": 20, "nose": 27, "right_ear": 31},
+        ),
+        (
+            "zed_38",
+            38,
+            {"nose": 5, "right_eye": 7, "left_shoulder": 12, "right_wrist": 17, "left_ankle": 22},
+        ),
+        (
+            "instavariety_25",
+            25,
+            {"right_hip": 2, "left_wrist": 11, "neck": 12, "left_eye": 15, "right_ankle": 24},
+        ),
     ],
 )
 def test_published_numbers_arrive_under_their_names(layout, count, published):
@@ -85,7 +100,8 @@ SIDES = ("left", "right")
 
 def test_only_openpose_style_layouts_bring_a_neck_between_the_shoulders():
     with_neck = {name for name, layout in LAYOUTS.items() if layout.has_neck}
-    assert with_neck == {"openpose_coco_18", "openpose_body_25", "hri_18"}
+    openpose = {"openpose_coco_18", "openpose_body_25", "hri_18"}
+    assert with_neck == openpose | {"instavariety_25"}  # made with OpenPose too
 
 
 def test_a_neck_is_unseen_when_a_shoulder_is():
