@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from key2mesh_core.engines.protocol import Signature
 from key2mesh_core.errors import BundleError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "model.json"
 POSE_GRAPH = "pose.onnx"
 MESH_GRAPH = "mesh.onnx"
@@ -47,11 +47,17 @@ _POSE = {"betas": (BETA_COUNT,), "rotations": (JOINT_COUNT, 3, 3), "translation"
 
 POSE_SIGNATURE = Signature(
     inputs={"keypoints": (18, 3), "intrinsics": (4,)},
-    outputs={**_POSE, "joints": (JOINT_COUNT, 3), "reprojection_error": ()},
+    outputs={
+        **_POSE,
+        "poses": (3 * JOINT_COUNT,),
+        "joints": (JOINT_COUNT, 3),
+        "reprojection_error": (),
+    },
 )
 """keypoints (N,18,3) px, px, confidence and intrinsics (N,4) fx fy cx cy px; out betas (N,10),
-rotations (N,24,3,3) parent-relative (root in the camera frame), translation (N,3) of the pelvis
-and joints (N,24,3) in the camera frame [m], reprojection_error (N,) px RMS over seen keypoints."""
+rotations (N,24,3,3) parent-relative (root in the camera frame), translation (N,3) of the pelvis,
+the rotations as axis-angle poses (N,72), joints (N,24,3) in the camera frame [m],
+reprojection_error (N,) px RMS over seen keypoints."""
 
 
 def mesh_signature(vertex_count: int) -> Signature:

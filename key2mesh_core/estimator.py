@@ -50,6 +50,7 @@ class Bodies:
         rotations: (N, 24, 3, 3) rotation matrices relative to the parent joint; the root's is
             relative to the camera.
         translation: (N, 3) pelvis [m].
+        poses: (N, 72) the rotations as axis-angle vectors [rad], joint by joint.
         joints: (N, 24, 3) joints [m].
         reprojection_error: (N,) RMS distance of the body's keypoints from the seen ones [px].
         quality: (N,) within 0..1; see `quality_of`.
@@ -59,6 +60,7 @@ class Bodies:
     betas: NDArray[np.float32]
     rotations: NDArray[np.float32]
     translation: NDArray[np.float32]
+    poses: NDArray[np.float32]
     joints: NDArray[np.float32]
     reprojection_error: NDArray[np.float32]
     quality: NDArray[np.float32]

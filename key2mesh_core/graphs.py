@@ -15,10 +15,12 @@ from key2mesh_core.camera import FARTHEST_M, NEAREST_M
 from key2mesh_core.crop import bounding_box, centre_view, normalise
 from key2mesh_core.keypoints import SEEN_CONFIDENCE
 from key2mesh_core.network import Key2Mesh
+from key2mesh_core.rotations import matrix_to_axis_angle
 
 
 class PoseGraph(nn.Module):
-    """Keypoints (N, 18, 3) and intrinsics (N, 4) -> betas, rotations, translation, joints, error.
+    """Keypoints (N, 18, 3) and intrinsics (N, 4) -> betas, rotations, translation, poses, joints,
+    error.
 
     Args:
         network: normalised keypoints to SMPL parameters.
@@ -32,9 +34,9 @@ class PoseGraph(nn.Module):
         self.network, self.body, self.centre = network, body, centre
 
     def forward(self, keypoints: Tensor, intrinsics: Tensor) -> tuple[Tensor, ...]:
-        """Returns betas (N, 10), rotations (N, 24, 3, 3), translation (N, 3) of the pelvis,
-        joints (N, 24, 3) in the camera frame and reprojection_error (N,), px RMS over the seen
-        keypoints."""
+        """Returns betas (N, 10), rotations (N, 24, 3, 3), translation (N, 3) of the pelvis, the
+        rotations as axis-angle poses (N, 72), joints (N, 24, 3) in the camera frame and
+        reprojection_error (N,), px RMS over the seen keypoints."""
         focal, principal = intrinsics[:, None, :2], intrinsics[:, None, 2:]
         confidence = keypoints[..., 2]
         seen = confidence >= SEEN_CONFIDENCE
@@ -54,7 +56,8 @@ class PoseGraph(nn.Module):
         missed = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST_M / 2) - points
         square = (missed * focal).square().sum(2) * seen
         error = torch.sqrt(square.sum(1) / seen.sum(1).clamp(min=1))
-        return betas, rotations, translation, joints + translation[:, None], error
+        poses = matrix_to_axis_angle(rotations).flatten(1)
+        return betas, rotations, translation, poses, joints + translation[:, None], error
 
 
 class MeshGraph(nn.Module):

@@ -78,11 +78,11 @@ def matrix_to_axis_angle(matrix: Array) -> Array:
     quaternion = xp.matmul(chosen[..., None, :], products)[..., 0, :]
     w, vector = quaternion[..., :1], quaternion[..., 1:]
     # The quaternion's length cancels in both ratios. The smallest norm keeps 0 / 0 out; near it
-    # atan2(norm, w) / norm is 1 / w to the last bit.
+    # atan(norm / w) / norm is 1 / w to the last bit. One or the other is at least 1 / 4.
     norm = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True) + 1e-30)
-    scale = 2 * xp.atan2(norm, xp.abs(w)) / norm
+    scale = 2 * xp.atan(norm / (xp.abs(w) + 1e-30)) / norm
     # q and -q are one rotation; w >= 0 is the shorter way round.
-    return vector * xp.copysign(scale, w)
+    return vector * xp.where(w < 0, -scale, scale)
 
 
 def rotation_6d_to_matrix(rotation_6d: Array) -> Array:

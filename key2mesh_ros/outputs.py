@@ -6,8 +6,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-# Half a second of imports that the first rotation converted would make the first frame wait for.
-import array_api_compat.numpy  # noqa: F401
 import numpy as np
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
@@ -15,7 +13,6 @@ from std_msgs.msg import Header
 
 from key2mesh_core.bundle import Bundle
 from key2mesh_core.estimator import Bodies
-from key2mesh_core.rotations import matrix_to_axis_angle
 
 from .msg import BodyMesh, BodyMeshArray, BodyTopology
 
@@ -38,7 +35,6 @@ def body_mesh_array(
         most_quality: what `quality` is cut to.
     """
     count = len(bodies)
-    poses = matrix_to_axis_angle(bodies.rotations).reshape(count, 72)
     joints = bodies.joints.reshape(count, 72)
     qualities = np.minimum(bodies.quality, np.float32(most_quality)).tolist()
     errors = bodies.reprojection_error.tolist()
@@ -52,7 +48,7 @@ def body_mesh_array(
             reprojection_error=errors[index],
             position=Point(x=x, y=y, z=z),
             betas=bodies.betas[index],
-            pose=poses[index],
+            pose=bodies.poses[index],
             joints=joints[index],
         )
         if vertices and bodies.vertices is not None:

@@ -83,7 +83,7 @@ _POSE = """
 <ir_version: 9, opset_import: ["" : 17]>
 pose (float[N,18,3] keypoints, float[N,4] intrinsics) =>
      (float[N,10] betas, float[N,24,3,3] rotations, float[N,3] translation,
-      float[N,24,3] joints, float[N] reprojection_error)
+      float[N,72] poses, float[N,24,3] joints, float[N] reprojection_error)
 <int64[1] zero_i = {0}, int64[1] one_i = {1}, int64[1] two_i = {2}, int64[1] three_i = {3},
  int64[1] four_i = {4}, int64[1] last = {2}, float big = {1000000.0}, float one = {1.0},
  float tenth = {0.1}, float zero = {0.0}, float half = {0.5}, float height = {HEIGHT},
@@ -123,6 +123,7 @@ pose (float[N,18,3] keypoints, float[N,4] intrinsics) =>
     nothing_wide = Unsqueeze (nothing_of_each, two_i)
     nothing_wider = Unsqueeze (nothing_wide, three_i)
     rotations = Add (nothing_wider, rotations_of_each)
+    poses = Add (nothing_of_each, poses_of_each)
 
     body = Gather <axis = 1> (joints, shown_joints)
     body_xy = Slice (body, zero_i, two_i, last)
@@ -208,6 +209,7 @@ def pose_model() -> onnx.ModelProto:
         offset=np.array([[0.0, -middle, 0.0]], dtype=np.float32),
         betas_of_each=np.zeros((1, 10), np.float32),
         rotations_of_each=rotations,
+        poses_of_each=np.array([[np.pi, *[0.0] * 71]], dtype=np.float32),
         shown_joints=np.array([names.index(name) for name in _SHOWN]),
         shown_keypoints=np.array(list(_SHOWN.values())),
         error_axes=np.array([1, 2]),

@@ -61,6 +61,8 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Bytes that look like the library's own format would otherwise be taken as such.
         options.add_session_config_entry("session.load_model_format", "ONNX")
+        # Weights in blocks of 8-bit integers are multiplied as such (see block_linear.py).
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
         options.log_severity_level = 4  # errors are raised, with the file's name; not printed
         try:
             # From bytes, so that the library has no folder to look for further files in.

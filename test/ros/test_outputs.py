@@ -20,6 +20,7 @@ def some_bodies(count, vertices=7):
         betas=random.normal(size=(count, 10)).astype(np.float32),
         rotations=axis_angle_to_matrix(poses).astype(np.float32),
         translation=random.normal(size=(count, 3)).astype(np.float32),
+        poses=poses.reshape(count, 72).astype(np.float32),
         joints=random.normal(size=(count, 24, 3)).astype(np.float32),
         reprojection_error=random.uniform(0, 9, count).astype(np.float32),
         quality=random.uniform(0, 1, count).astype(np.float32),

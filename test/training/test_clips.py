@@ -19,6 +19,7 @@ from key2mesh_core.evaluation.clips import CAMERA, ClipErrors, conditions, evalu
 from key2mesh_core.evaluation.config import EvaluateConfig
 from key2mesh_core.evaluation.figure import draw_report
 from key2mesh_core.evaluation.report import Report
+from key2mesh_core.rotations import matrix_to_axis_angle
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
@@ -62,6 +63,7 @@ class Oracle:
             betas=batch.betas.numpy(),
             rotations=batch.rotations.numpy(),
             translation=place[:, 0],
+            poses=matrix_to_axis_angle(batch.rotations).flatten(1).numpy(),
             joints=self.scale * batch.joints.numpy() + place,
             reprojection_error=np.zeros(len(keypoints), np.float32),
             quality=np.ones(len(keypoints), np.float32),

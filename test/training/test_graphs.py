@@ -12,6 +12,7 @@ from key2mesh_core import camera
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.crop import centre_view
 from key2mesh_core.graphs import MeshGraph, PoseGraph, fit_translation
+from key2mesh_core.rotations import axis_angle_to_matrix
 
 INTRINSICS = torch.tensor([[600.0, 590.0, 310.0, 250.0]])
 PLACES = torch.tensor([[0, 0, 3.0], [1.2, 0.1, 2.5], [-1.0, -0.4, 4.0], [0.5, 0.3, 8.0]])
@@ -54,9 +55,11 @@ def test_a_body_is_found_where_it_stands(body):
     graph = PoseGraph(Oracle(betas, rotations), body, centre=False)
     keypoints = image_of(body, betas, rotations, PLACES)
     intrinsics = INTRINSICS.repeat(4, 1)
-    _, found, translation, joints, error = graph(keypoints, intrinsics)
+    _, found, translation, poses, joints, error = graph(keypoints, intrinsics)
     torch.testing.assert_close(translation, PLACES, atol=2e-3, rtol=0)
     torch.testing.assert_close(found, rotations)
+    turned = axis_angle_to_matrix(poses.reshape(4, 24, 3))
+    torch.testing.assert_close(turned, rotations, atol=1e-5, rtol=0)
     expected = body.keypoints(betas, rotations)[0] + PLACES[:, None]
     torch.testing.assert_close(joints, expected, atol=2e-3, rtol=0)
     assert error.max() < 0.01
@@ -70,7 +73,7 @@ def test_the_root_is_turned_back_by_the_viewing_ray(body):
     _, turn = centre_view(points, torch.ones(4, 18, dtype=torch.bool))
     as_turned = torch.cat([(turn.mT @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
     graph = PoseGraph(Oracle(betas, as_turned), body, centre=True)
-    _, found, translation, _, error = graph(keypoints, INTRINSICS.repeat(4, 1))
+    _, found, translation, *_, error = graph(keypoints, INTRINSICS.repeat(4, 1))
     torch.testing.assert_close(found, rotations, atol=1e-5, rtol=0)
     torch.testing.assert_close(translation, PLACES, atol=2e-3, rtol=0)
     assert error.max() < 0.01

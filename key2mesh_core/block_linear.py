@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear layers of an ONNX graph with their weights in blocks of 8-bit integers, exactly.
+
+A network that reads 26 MB of weights for one person waits for memory. As 8-bit integers, 64 of a
+column to one scale, they are 7 MB. An exported network's weights are first rounded to what such
+blocks can hold (`rounded`), so the graph and the network it was made from have the same weights.
+
+ONNX Runtime multiplies such blocks with inputs that it rounds to 8 bits as well, which alone puts
+joints millimetres off. So each input is split into what its own 8 bits hold and the rest, and both
+go through the product as two rows: the weights are read once, and 16 bits of the input count.
+
+In the graph this is one node, `BlockLinear`, whose definition comes with the file as a function of
+standard operators. Engines that have no such product turn it back into Gemm (`with_float_weights`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from key2mesh_core.errors import EngineError
+
+BLOCK = 64
+DOMAIN, NAME = "key2mesh", "BlockLinear"
+OPSET = 21  # the first whose DequantizeLinear knows blocks
+_IR_VERSION = 10
+_LEAST_SIZE = 1 << 14  # smaller layers have nothing to gain
+
+
+def to_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers (K, N) and scales (K / 64, N) nearest to a weight (K, N), K inputs, N outputs."""
+    inputs, outputs = weight.shape
+    blocks = weight.reshape(inputs // BLOCK, BLOCK, outputs)
+    scales = (np.abs(blocks).max(axis=1) / 127).astype(np.float32)
+    divisor = np.where(scales > 0, scales, 1)[:, None]
+    integers = np.clip(np.rint(blocks / divisor), -127, 127).astype(np.int8)
+    return integers.reshape(inputs, outputs), scales
+
+
+def from_blocks(integers: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The weight (K, N) that the blocks stand for."""
+    return integers.astype(np.float32) * np.repeat(scales, BLOCK, axis=0)
+
+
+def rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The weight (K, N) that can be stored; as it was where `fits` says no."""
+    return from_blocks(*to_blocks(weight)) if fits(weight.shape) else weight
+
+
+def fits(shape: tuple[int, ...]) -> bool:
+    """Whether a weight (K, N) is stored in blocks."""
+    return len(shape) == 2 and shape[0] % BLOCK == 0 and shape[0] * shape[1] >= _LEAST_SIZE
+
+
+def with_block_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph in which every large Gemm is a BlockLinear of the nearest blocks."""
+    model = _copy(model)
+    graph, weights = model.graph, _initialisers(model)
+    found = False
+    for node in graph.node:
+        if node.op_type != "Gemm" or node.input[1] not in weights or len(node.input) != 3:
+            continue
+        weight = numpy_helper.to_array(weights[node.input[1]])
+        if any(each.name == "transB" and each.i for each in node.attribute):
+            weight = weight.T
+        if not fits(weight.shape):
+            continue
+        integers, scales = to_blocks(np.ascontiguousarray(weight))
+        name = node.input[1]
+        graph.initializer.append(numpy_helper.from_array(integers, f"{name}.blocks"))
+        graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
+        inputs = [node.input[0], f"{name}.blocks", f"{name}.scales", node.input[2]]
+        node.CopyFrom(
+            helper.make_node(NAME, inputs, list(node.output), domain=DOMAIN, name=node.name)
+        )
+        found = True
+    if found:
+        for version in model.opset_import:
+            if version.domain == "":
+                version.version = OPSET
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+        model.functions.append(_definition())
+        model.ir_version = max(model.ir_version, _IR_VERSION)
+    return _without_unused(model)
+
+
+def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph in which every BlockLinear is a Gemm of 32-bit floats again.
+
+    Raises:
+        EngineError: a BlockLinear whose weights are not in the file, or do not fit each other.
+    """
+    model = _copy(model)
+    graph, weights = model.graph, _initialisers(model)
+    for node in graph.node:
+        if not is_block_linear(node):
+            continue
+        name, weight = _stored_weight(node, weights)
+        source, bias = node.input[0], node.input[3]
+        graph.initializer.append(numpy_helper.from_array(weight, name))
+        node.CopyFrom(
+            helper.make_node("Gemm", [source, name, bias], list(node.output), name=node.name)
+        )
+    _keep(model.functions, lambda each: each.domain != DOMAIN)
+    _keep(model.opset_import, lambda each: each.domain != DOMAIN)
+    return _without_unused(model)
+
+
+def is_block_linear(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of ours."""
+    return node.op_type == NAME and node.domain == DOMAIN
+
+
+def _stored_weight(
+    node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]
+) -> tuple[str, NDArray[np.float32]]:
+    names = node.input[1:3]
+    if len(node.input) != 4 or not all(name in weights for name in names):
+        raise EngineError(f"{node.name}: a {NAME} must have its weights in the file: export again")
+    integers, scales = (numpy_helper.to_array(weights[name]) for name in names)
+    if integers.shape != (BLOCK * scales.shape[0], *scales.shape[1:]):
+        raise EngineError(
+            f"{node.name}: {integers.shape} integers do not go with {scales.shape} scales of "
+            f"{BLOCK}: export again"
+        )
+    return names[0].removesuffix(".blocks"), from_blocks(integers, scales)
+
+
+def _definition() -> onnx.FunctionProto:
+    """y = x @ weight + bias. x (N, K) = high + low, where each block of `high` is a multiple of a
+    127th of its largest: what the engine's own rounding of inputs leaves as it is."""
+    node = helper.make_node
+    nodes = [
+        node("Constant", [], ["in_blocks"], value_ints=[0, -1, BLOCK]),
+        node("Constant", [], ["in_rows"], value_ints=[0, -1]),
+        node("Constant", [], ["last_axis"], value_ints=[2]),
+        node("Constant", [], ["share"], value_float=1 / 127),
+        node("Constant", [], ["least"], value_float=1e-20),
+        node("Reshape", ["x", "in_blocks"], ["blocks"]),
+        node("Abs", ["blocks"], ["sizes"]),
+        node("ReduceMax", ["sizes", "last_axis"], ["largest"], keepdims=1),
+        node("Mul", ["largest", "share"], ["unit"]),
+        node("Max", ["unit", "least"], ["step"]),
+        node("Div", ["blocks", "step"], ["steps"]),
+        node("Round", ["steps"], ["whole_steps"]),
+        node("Mul", ["whole_steps", "step"], ["high_blocks"]),
+        node("Reshape", ["high_blocks", "in_rows"], ["high"]),
+        node("Sub", ["x", "high"], ["low"]),
+        node("Concat", ["high", "low"], ["both"], axis=0),
+        node("DequantizeLinear", ["blocks_of_weight", "scales"], ["weight"], axis=0,
+             block_size=BLOCK),
+        node("MatMul", ["both", "weight"], ["products"]),
+        node("Split", ["products"], ["of_high", "of_low"], axis=0, num_outputs=2),
+        node("Add", ["of_high", "of_low"], ["product"]),
+        node("Add", ["product", "bias"], ["y"]),
+    ]  # fmt: skip
+    inputs = ["x", "blocks_of_weight", "scales", "bias"]
+    return helper.make_function(
+        DOMAIN, NAME, inputs, ["y"], nodes, [helper.make_opsetid("", OPSET)]
+    )
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _initialisers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
+    used = {name for node in model.graph.node for name in node.input}
+    _keep(model.graph.initializer, lambda tensor: tensor.name in used)
+    return model
+
+
+def _keep(field: Any, wanted: Callable[[Any], bool]) -> None:
+    kept = [each for each in field if wanted(each)]
+    del field[:]
+    field.extend(kept)
