@@ -8,6 +8,7 @@ topic asked for is decoded, so a message type nobody knows elsewhere in the bag 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def read_raw(
     """
     path = Path(bag)
     with opened(path) as reader:
-        for _, recorded_ns, data in _checked(reader, path, topic, message_type):
+        for _, recorded_ns, data in _checked(reader, path, [topic], message_type):
             yield recorded_ns, data
 
 
@@ -120,11 +121,26 @@ def read_messages(
             another type, or a message cannot be decoded. Raised at the first message if the
             recording's metadata contradicts its storage on the number of messages.
     """
+    for _, message in read_topics(bag, [topic], message_type):
+        yield message
+
+
+def read_topics(
+    bag: str | Path, topics: Sequence[str], message_type: str | None = None
+) -> Iterator[tuple[str, Message]]:
+    """The messages of several topics, decoded, in the order they were recorded.
+
+    Yields:
+        the topic's name, and the message.
+
+    Raises:
+        BagError: see `read_messages`; all topics together must hold a message.
+    """
     path = Path(bag)
     with opened(path) as reader:
         stores: dict[str, Typestore] = {}
         for index, (connection, recorded_ns, data) in enumerate(
-            _checked(reader, path, topic, message_type)
+            _checked(reader, path, topics, message_type)
         ):
             kind = connection.msgtype
             if kind not in stores:
@@ -133,10 +149,10 @@ def read_messages(
                 value = stores[kind].deserialize_cdr(data, kind)
             except Exception as error:  # rosbags lets IndexError, struct.error... through
                 raise BagError(
-                    f"{path}: message {index} on {topic!r} is not a {kind} "
+                    f"{path}: message {index} on {connection.topic!r} is not a {kind} "
                     f"({len(data)} bytes): {error}"
                 ) from error
-            yield Message(recorded_ns, value)
+            yield connection.topic, Message(recorded_ns, value)
 
 
 def write_bag(bag: str | Path, recordings: Iterable[Recording], *, storage: str = "mcap") -> None:
@@ -213,29 +229,35 @@ def opened(path: Path) -> Iterator[Reader]:
 
 
 def _checked(
-    reader: Reader, path: Path, topic: str, message_type: str | None
+    reader: Reader, path: Path, topics: Sequence[str], message_type: str | None
 ) -> Iterator[tuple[Connection, int, bytes]]:
-    """Raw messages of one topic, refused unless they are as many as the metadata says.
+    """Raw messages of some topics, refused unless they are as many as the metadata says.
 
     They are counted before the first is handed out: a folder whose metadata does not fit its
     storage yields nothing, or too little, without any error from the reader.
     """
-    connections = [c for c in reader.connections if c.topic == topic]
-    if not connections:
-        known = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
-        raise BagError(f"{path} has no topic {topic!r}; it has: {known or 'none at all'}")
-    wrong = [c.msgtype for c in connections if message_type not in (None, c.msgtype)]
-    if wrong:
-        raise BagError(f"{path}: topic {topic!r} holds {wrong[0]}, expected {message_type}")
-    promised = sum(connection.msgcount for connection in connections)
-    found = sum(1 for _ in raw_messages(reader, path, connections))
-    if promised != found:
-        raise BagError(
-            f"{path}: its metadata promises {promised} messages on {topic!r}, its storage yields "
-            f"{found}; run `ros2 bag reindex` on it, or open the .mcap or .db3 file inside"
-        )
+    connections = [c for c in reader.connections if c.topic in topics]
+    for topic in topics:
+        if not any(c.topic == topic for c in connections):
+            known = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
+            raise BagError(f"{path} has no topic {topic!r}; it has: {known or 'none at all'}")
+    for connection in connections:
+        if message_type not in (None, connection.msgtype):
+            raise BagError(
+                f"{path}: topic {connection.topic!r} holds {connection.msgtype}, "
+                f"expected {message_type}"
+            )
+    found = Counter(c.topic for c, _, _ in raw_messages(reader, path, connections))
+    for topic in topics:
+        promised = sum(c.msgcount for c in connections if c.topic == topic)
+        if promised != found[topic]:
+            raise BagError(
+                f"{path}: its metadata promises {promised} messages on {topic!r}, its storage "
+                f"yields {found[topic]}; run `ros2 bag reindex` on it, or open the .mcap or .db3 "
+                "file inside"
+            )
     if not found:
-        raise BagError(f"{path}: topic {topic!r} holds no message")
+        raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
     yield from raw_messages(reader, path, connections)
 
 
@@ -268,7 +290,13 @@ def definitions(connection: Connection, path: Path) -> Typestore:
     try:
         if definition.format == MessageDefinitionFormat.NONE:
             store = message_store()
-            store.get_msgdef(connection.msgtype)
+            if connection.msgtype not in store.fielddefs:
+                raise BagError(
+                    f"{path} holds no definition of {connection.msgtype}, which "
+                    f"{connection.topic!r} needs: sqlite3 recordings made before ROS 2 Iron have "
+                    "none. Where that package is installed, convert it with `ros2 bag convert` "
+                    "(storage_id: mcap)"
+                )
             return store
         if definition.format == MessageDefinitionFormat.MSG:
             types = get_types_from_msg(definition.data, connection.msgtype)
@@ -281,8 +309,10 @@ def definitions(connection: Connection, path: Path) -> Typestore:
         store.register(types)
         store.get_msgdef(connection.msgtype)
         return store
+    except BagError:
+        raise
     except Exception as error:  # parser errors are of many kinds
         raise BagError(
             f"{path}: the definition of {connection.msgtype}, which {connection.topic!r} needs, "
-            f"is not in the recording and not known here, or cannot be read: {error!r}"
+            f"cannot be read: {error!r}"
         ) from error
