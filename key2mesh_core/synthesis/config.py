@@ -52,7 +52,7 @@ class SynthesisConfig:
     """Whether samples draw their own drop rate. [False]"""
     drop_limbs: float = 0.15
     """Share of samples that lose a whole limb, both legs or the whole upper body. [0]"""
-    drop_halves: float = 0.0
+    drop_halves: float = 0.3
     """Share of samples of which a half alone is seen (behind a desk, a close-up, the legs, one
     side), or which an edge of the image cuts. [0]"""
     hide_face: float = 0.5

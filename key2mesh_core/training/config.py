@@ -39,6 +39,8 @@ class PretrainConfig:
     held_out: tuple[str, ...] = ()
     """Clips that are not trained on: globs that match the end of a path (test/*.npz), FOLDER/ for
     a folder of its own, or @FILE with one such line each. The best checkpoint is chosen on them."""
+    init: Path | None = None
+    """A checkpoint whose network to start from instead of random weights, to train it further."""
     body: str = "default"
     """SMPL-format body file, or the open body that comes with the project."""
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)

@@ -65,6 +65,8 @@ class Run:
                 part.to(self.device)
         torch.manual_seed(config.seed)
         self.network = Key2Mesh(config.dropout).to(self.device)
+        if config.init is not None:
+            self._start_from(load_checkpoint(config.init))
         self.average = None
         if config.average:
             self.average = AveragedModel(
@@ -165,6 +167,15 @@ class Run:
             "detector_keypoints": self.config.synthesis.detector_keypoints,
             "settings": settings_text(self.config),
         }
+
+    def _start_from(self, state: dict[str, Any]) -> None:
+        """Takes over the network of another run, and nothing else of it."""
+        if state["body"] != self.body.identifier:
+            raise TrainingError(
+                f"{self.config.init} was trained on the body {state['body']}, not "
+                f"{self.body.identifier}; give the body that it was trained with (--body)"
+            )
+        self.network.load_state_dict(state["network"])
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from what `state()` gave."""

@@ -65,6 +65,24 @@ def assert_same(first: Path, second: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_may_start_from_another_ones_network(data, tmp_path):
+    pretrain(config(data, tmp_path / "first", epochs=1))
+    best = tmp_path / "first" / "best.pt"
+    run = Run(config(data, tmp_path / "second", init=best, seed=5))
+    network = load_checkpoint(best)["network"]
+    for mine in (run.network.state_dict(), run.evaluated().state_dict()):
+        assert all(torch.equal(mine[name], network[name]) for name in network)
+    assert run.step == 0
+
+
+def test_the_network_of_another_body_is_no_start(data, tmp_path):
+    pretrain(config(data, tmp_path / "first", epochs=1))
+    save_body(tmp_path / "other.npz", small_body(seed=5))
+    other = config(data, tmp_path / "second", init=tmp_path / "first" / "best.pt")
+    with pytest.raises(TrainingError, match="was trained on the body small@"):
+        Run(replace(other, body=str(tmp_path / "other.npz")))
+
+
 @pytest.mark.parametrize("recipe", ["robot", "paper"])
 def test_training_lowers_the_loss(data, tmp_path, recipe):
     settings = replace(
