@@ -179,8 +179,13 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
         seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
         boxes = bounding_boxes(keypoints)
         side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-        few, small = seen < minimum, side < MINIMUM_SIZE_PX
-        losses.add("too_few_keypoints", f"{where} with {seen.min()}", int(few.sum()))
+        none, few, small = seen == 0, seen < minimum, side < MINIMUM_SIZE_PX
+        losses.add("no_keypoints", where, int(none.sum()))
+        losses.add(
+            "too_few_keypoints",
+            f"{where} with {seen[few].max(initial=0)}",
+            int((few & ~none).sum()),
+        )
         losses.add("all_on_one_spot", where, int((small & ~few).sum()))
         good = np.flatnonzero(~few & ~small)
         if not len(good):
