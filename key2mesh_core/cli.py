@@ -41,6 +41,11 @@ JOBS: dict[str, Job] = {
         "key2mesh_core.evaluation.evaluate:evaluate",
         "measure a model bundle in millimetres",
     ),
+    "mesh": Job(
+        "key2mesh_core.mesh_command.config:MeshConfig",
+        "key2mesh_core.mesh_command.job:mesh",
+        "make meshes of a recording: bag to bag, npz, obj or AMASS's layout",
+    ),
     "view": Job(
         "key2mesh_core.view_command:ViewConfig",
         "key2mesh_core.view_command:view",

@@ -24,6 +24,8 @@ WITH_EXTRAS = {
     "key2mesh_core.evaluation.config": RUN_TIME,
     "key2mesh_core.evaluation.metrics": RUN_TIME,
     "key2mesh_core.view_command": RUN_TIME,
+    "key2mesh_core.mesh_command.config": RUN_TIME,
+    "key2mesh_core.mesh_command.job": RUN_TIME | {"rosbags", "ruamel"},
     "key2mesh_core.render": RUN_TIME | {"PIL"},
     "key2mesh_core.data.bags": RUN_TIME | {"rosbags"},
     "key2mesh_core.viewer": RUN_TIME | {"PIL", "viser"},

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The camera of recorded keypoints: options, else the recording's CameraInfo, else a guess."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.distortion import Distortion, read_distortion
+from key2mesh_core.errors import CameraError
+from key2mesh_core.mesh_command.config import MeshConfig
+
+ASSUMED_FOV = 60.0
+"""Horizontal field of view [degrees] of a camera nobody describes, as for the node."""
+
+
+def from_options(config: MeshConfig, width: int, height: int) -> Intrinsics | None:
+    """What the options say of a camera with images of `width` x `height` px (0: unknown).
+
+    Raises:
+        CameraError: the options need the image's size, and nobody knows it.
+    """
+    if not (config.camera_fx or config.fov):
+        return None
+    if config.camera_fx and config.camera_cx and config.camera_cy:
+        cx, cy = config.camera_cx, config.camera_cy
+        return Intrinsics(config.camera_fx, config.camera_fy or config.camera_fx, cx, cy)
+    _need_size(width, height)
+    if config.fov:
+        return Intrinsics.from_field_of_view(width, height, horizontal_degrees=config.fov)
+    return Intrinsics(
+        config.camera_fx,
+        config.camera_fy or config.camera_fx,
+        config.camera_cx or width / 2,
+        config.camera_cy or height / 2,
+    )
+
+
+def assumed(width: int, height: int) -> Intrinsics:
+    """What is taken where nothing is known but the image's size.
+
+    Raises:
+        CameraError: not even that.
+    """
+    _need_size(width, height)
+    return Intrinsics.from_field_of_view(width, height, horizontal_degrees=ASSUMED_FOV)
+
+
+def from_camera_info(
+    info: Any, width: int, height: int, rectified: bool
+) -> tuple[Intrinsics, Distortion | None]:
+    """Of a CameraInfo, for keypoints in an image of `width` x `height` px (0: as the camera's).
+
+    K and P belong to the whole sensor; the image may be a part of it (roi), and smaller (binning,
+    or a detector's own resizing).
+
+    Args:
+        rectified: whether the image is rectified: P is its camera then, and no lens bends it.
+
+    Raises:
+        CameraError: the camera is not calibrated, or its distortion is of an unknown model.
+    """
+    p = [float(value) for value in info.p]
+    full = Intrinsics(p[0], p[5], p[2], p[6]) if rectified else Intrinsics.from_matrix(info.k)
+    left, top, wide, high = 0, 0, info.width, info.height
+    if info.roi.width > 0 and info.roi.height > 0:
+        left, top = info.roi.x_offset, info.roi.y_offset
+        wide, high = info.roi.width, info.roi.height
+    x = width / wide if width and wide else 1.0
+    y = height / high if height and high else 1.0
+    camera = Intrinsics(full.fx * x, full.fy * y, (full.cx - left) * x, (full.cy - top) * y)
+    return camera, None if rectified else read_distortion(info.distortion_model, info.d)
+
+
+def _need_size(width: int, height: int) -> None:
+    if width <= 0 or height <= 0:
+        raise CameraError(
+            f"the images' size is not known (it reads {width} x {height} px): give --image-size "
+            "WIDTH HEIGHT, or --camera-fx, --camera-cx and --camera-cy"
+        )

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that survives Ctrl-C, kill -9 and a full disk: whole segments in a folder beside the target.
+
+    OUT.partial/settings.json    what is being made of what, with which settings
+    OUT.partial/00000/           a complete segment, with state.json
+    OUT.partial/unfinished/      the segment at work; thrown away when the work goes on
+
+A segment is made under another name and renamed when it is whole, and so is the target: whatever
+stops the process, nothing half-made has a name that anybody would trust.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from key2mesh_core.errors import Key2MeshError
+
+_STATE = "state.json"
+_SETTINGS = "settings.json"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Partial:
+    """The unfinished work on one target, held by this process alone.
+
+    Args:
+        target: what is to be made.
+        settings: all that the result depends on, as plain JSON.
+        restart: throw away what an earlier process left.
+        durable: wait until each segment is on the disk, so that it outlives a loss of power, too;
+            too slow for segments of hundreds of small files.
+
+    Raises:
+        Key2MeshError: the target exists, another process works on it, or what was begun was
+            begun with other settings.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        settings: Mapping[str, Any],
+        restart: bool = False,
+        durable: bool = True,
+    ) -> None:
+        if target.exists():
+            raise Key2MeshError(f"{target} exists already: remove it or choose another name")
+        self.target, self._durable = target, durable
+        self.folder = target.with_name(target.name + ".partial")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+        try:
+            self._begin(json.dumps(settings, indent=1, sort_keys=True), restart)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _begin(self, settings: str, restart: bool) -> None:
+        file = self.folder / _SETTINGS
+        if restart:
+            self._clear()
+        if file.exists() and file.read_text() != settings:
+            differing = _differing(json.loads(file.read_text()), json.loads(settings))
+            raise Key2MeshError(
+                f"{self.folder} was begun with other settings ({differing}): give those again, "
+                "or --restart to begin anew"
+            )
+        if not file.exists():
+            self._clear()
+            _write(file, settings)
+        shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def segments(self) -> list[Path]:
+        """The complete segments, in order."""
+        return sorted(p for p in self.folder.iterdir() if p.name.isdigit())
+
+    def state(self) -> dict[str, int]:
+        """What the last complete segment was closed with; empty if there is none."""
+        segments = self.segments()
+        return json.loads((segments[-1] / _STATE).read_text()) if segments else {}
+
+    @contextmanager
+    def segment(self) -> Iterator[tuple[Path, dict[str, int]]]:
+        """An empty folder and a state to fill; complete when the block ends without an error."""
+        folder, state = self.folder / "unfinished", {}
+        folder.mkdir()
+        yield folder, state
+        _write(folder / _STATE, json.dumps(state))
+        self._settle(folder)
+        folder.rename(self.folder / f"{len(self.segments()):05d}")
+        _sync(self.folder)
+
+    def finish(self, build: Callable[[list[Path], Path], None]) -> None:
+        """Puts the target in place.
+
+        Args:
+            build: makes the target of the segments at another path. It may move files out of
+                the segments, and may be called again after it was interrupted.
+        """
+        made = self.folder / "target"
+        build(self.segments(), made)
+        self._settle(made)
+        made.rename(self.target)
+        _sync(self.target.parent)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    def _settle(self, made: Path) -> None:
+        for path in (*made.rglob("*"), made) if self._durable else ():
+            _sync(path)
+
+    def close(self) -> None:
+        """Lets another process go on; a folder without anything worth keeping goes."""
+        if self.folder.exists() and not self.segments() and not self._lock.closed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+@contextmanager
+def full_disk_explained(target: Path) -> Iterator[None]:
+    """Turns a full disk into words.
+
+    Raises:
+        Key2MeshError: there was no room for something.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise _no_room(target, error) from error
+        raise
+    except sqlite3.OperationalError as error:  # it has no number that says so
+        if "full" in str(error) or "I/O" in str(error):
+            raise _no_room(target, error) from error
+        raise
+
+
+def _no_room(target: Path, error: Exception) -> Key2MeshError:
+    free = shutil.disk_usage(target.parent).free >> 20
+    return Key2MeshError(
+        f"no room to write {target} ({error}; {free} MiB are free): make room, and the same "
+        "command goes on where it was"
+    )
+
+
+def _lock(folder: Path) -> IO[str]:
+    stream = (folder / "lock").open("w")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise Key2MeshError(f"another process is at work in {folder}: wait for it") from None
+    return stream
+
+
+def _differing(old: Any, new: Any) -> str:
+    names = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
+    return ", ".join(f"{key}: then {old.get(key)!r:.80}, now {new.get(key)!r:.80}" for key in names)
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(text)
+    _sync(unfinished)
+    unfinished.rename(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

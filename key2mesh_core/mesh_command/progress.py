@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a long job is, for people: one line that is rewritten, or one now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """Frames done of `total`; `earlier` of them by an earlier process.
+
+    Args:
+        stream: where to write; nothing is rewritten where it is no terminal.
+    """
+
+    def __init__(self, total: int, earlier: int = 0, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._period = 0.2 if self._terminal else 10.0
+        self._total, self._earlier = total, earlier
+        self._begin = self._said = time.monotonic()
+        self.frames = earlier
+        self.bodies = 0
+
+    def add(self, frames: int, bodies: int) -> None:
+        """Some more are done."""
+        self.frames += frames
+        self.bodies += bodies
+        if time.monotonic() - self._said >= self._period:
+            self._say(time.monotonic())
+
+    @property
+    def frames_here(self) -> int:
+        """Done by this process."""
+        return self.frames - self._earlier
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._begin
+
+    def end(self) -> None:
+        """The line is done with."""
+        if self._terminal:
+            self._stream.write("\r\033[K")
+            self._stream.flush()
+
+    def _say(self, now: float) -> None:
+        self._said = now
+        rate = self.frames_here / (now - self._begin)
+        left = (self._total - self.frames) / rate if rate > 0 else 0.0
+        share = self.frames / self._total if self._total else 1.0
+        text = f"{self.frames} of {self._total} frames, {rate:.0f} a second, {_time(left)} left"
+        if self._terminal:
+            bar = "#" * round(20 * share)
+            self._stream.write(f"\r\033[K[{bar:<20}] {text}")
+        else:
+            self._stream.write(f"{share:4.0%}  {text}\n")
+        self._stream.flush()
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

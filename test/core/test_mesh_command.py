@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`key2mesh mesh`: what was recorded is kept, what is added is what the estimator says, and
+whatever interrupts it costs time, never results."""
+
+from __future__ import annotations
+
+import io
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_bundle import make_bundle, standing_person
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+
+from key2mesh_core.bundle import load_bundle
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.data.bags import message_store, read_messages, read_raw, write_bag
+from key2mesh_core.data.recordings import (
+    MESHES_TYPE,
+    camera_recording,
+    keypoint_recording,
+    read_meshes,
+    read_topologies,
+)
+from key2mesh_core.errors import BagError, CameraError, Key2MeshError
+from key2mesh_core.estimator import Estimator
+from key2mesh_core.frames import Camera, KeypointFrame
+from key2mesh_core.mesh_command import bag_out, partial, people
+from key2mesh_core.mesh_command.config import MeshConfig
+from key2mesh_core.mesh_command.job import mesh
+from key2mesh_core.mesh_command.people import MeshMaker
+from key2mesh_core.mesh_command.progress import Progress
+
+COUNT = 40
+CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480, "eye")
+STAMPS = [1_700_000_000_000_000_000 + i * 33_000_000 for i in range(COUNT)]
+ODD = b"\x00\x01\x00\x00" + bytes(range(97))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """Outliving a loss of power cannot be tested here, and takes seconds on a busy disk."""
+    monkeypatch.setattr(partial, "_sync", lambda path: None)
+
+
+def frames(count: int = COUNT) -> list[KeypointFrame]:
+    """0, 1, 2, 0, 1, 2... persons who walk to the right; one has too few keypoints."""
+    result = []
+    for i, stamp in enumerate(STAMPS[:count]):
+        keypoints = [standing_person((200.0 + 3 * i + 90 * j, 240.0), 250)[0] for j in range(i % 3)]
+        if i == 4:
+            keypoints[0][5:, 2] = 0
+        array = np.array(keypoints, np.float32).reshape(-1, 18, 3)
+        ids = tuple(f"p{j}" for j in range(i % 3))
+        result.append(KeypointFrame(stamp, "eye", "openpose_coco_18", 640, 480, ids, array))
+    return result
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return str(make_bundle(tmp_path_factory.mktemp("bundle") / "small").path)
+
+
+def recording(path: Path, storage: str = "mcap", odd: bool = True) -> Path:
+    """Keypoints, camera, and if asked for a topic of a type that nobody can read."""
+    recordings = [
+        keypoint_recording("/people", frames()),
+        camera_recording("/camera_info", CAMERA, STAMPS),
+    ]
+    if not odd:
+        write_bag(path, recordings, storage=storage)
+        return path
+    store = message_store()
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        strange = writer.add_connection("/odd", "odd_msgs/msg/Odd", msgdef="", rihs01="RIHS01_x")
+        topics = [
+            (writer.add_connection(r.topic, r.message_type, typestore=store), r) for r in recordings
+        ]
+        for i, stamp in enumerate(STAMPS):
+            writer.write(strange, stamp - 5, ODD + bytes([i]))
+            for connection, r in topics:
+                data = store.serialize_cdr(r.messages[i].value, r.message_type)
+                writer.write(connection, stamp + 7, data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return recording(tmp_path_factory.mktemp("source") / "bag")
+
+
+def contents(bag: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """Every topic's messages as they lie there."""
+    result: dict[str, list[tuple[int, bytes]]] = {}
+    with Reader(bag) as reader:
+        for connection, stamp, data in reader.messages():
+            result.setdefault(connection.topic, []).append((stamp, bytes(data)))
+    return result
+
+
+def add_meshes(source: Path, target: Path, bundle: str, **options) -> Path:
+    assert mesh(MeshConfig(source, target, model=bundle, **options)) == 0
+    return target
+
+
+@pytest.mark.parametrize("stored", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3", "same"])
+def test_every_message_is_kept_byte_for_byte(tmp_path, bundle, stored, storage):
+    source = recording(tmp_path / "bag", stored)
+    target = add_meshes(source, tmp_path / "out", bundle, storage=storage)
+    before, after = contents(source), contents(target)
+    assert {"/odd", "/people", "/camera_info"} == set(before)
+    assert {topic: after[topic] for topic in before} == before
+    assert set(after) - set(before) == {"/mesh_node/meshes", "/mesh_node/topology"}
+    with Reader(source) as old, Reader(target) as new:
+        kept = {c.topic: (c.msgtype, c.digest, c.ext) for c in new.connections}
+        for each in old.connections:
+            assert kept[each.topic] == (each.msgtype, each.digest, each.ext)
+    expected = stored if storage == "same" else storage
+    assert {p.suffix for p in target.iterdir()} == {
+        ".yaml",
+        f".{expected}".replace("sqlite3", "db3"),
+    }
+    assert not target.with_name("out.partial").exists()
+
+
+def test_meshes_are_the_estimator_s_with_the_keypoints_stamps(tmp_path, bundle, source):
+    target = add_meshes(source, tmp_path / "out", bundle)
+    assert [t for t, _ in read_raw(target, "/mesh_node/meshes", MESHES_TYPE)] == [
+        t for t, _ in read_raw(target, "/people")
+    ]
+    messages = [m.value for m in read_messages(target, "/mesh_node/meshes")]
+    estimator = Estimator(load_bundle(bundle))
+    for frame, found, message in zip(frames(), read_meshes(target), messages, strict=True):
+        left = [i for i, k in enumerate(frame.keypoints) if (k[:, 2] > 0).sum() >= 6]
+        bodies = estimator.estimate(frame.keypoints[left], CAMERA.intrinsics)
+        assert found.stamp_ns == frame.stamp_ns
+        assert message.header.frame_id == "eye"
+        assert found.ids == tuple(frame.ids[i] for i in left)
+        np.testing.assert_allclose(found.vertices, bodies.vertices.reshape(found.vertices.shape))
+        np.testing.assert_allclose(found.joints, bodies.joints, atol=1e-6)
+        for one, body in enumerate(message.bodies):
+            np.testing.assert_allclose(body.pose, bodies.poses[one], atol=1e-6)
+            np.testing.assert_allclose(body.betas, bodies.betas[one], atol=1e-6)
+            assert body.position.z == pytest.approx(bodies.translation[one, 2], rel=1e-6)
+    (topology,) = read_topologies(target)
+    np.testing.assert_array_equal(topology.triangles, load_bundle(bundle).triangles)
+
+
+def test_long_recordings_are_split_as_rosbag2_splits_them(tmp_path, bundle, monkeypatch, source):
+    whole = contents(add_meshes(source, tmp_path / "whole", bundle))
+    small_groups(monkeypatch)
+    target = add_meshes(source, tmp_path / "out", bundle, storage="sqlite3", segment=16)
+    assert len(list(target.glob("out_*.db3"))) > 3
+    assert same(contents(target), whole)
+
+
+def small_groups(monkeypatch) -> None:
+    """A few frames go to the engine at once, and segments are counted in KiB."""
+    monkeypatch.setattr(bag_out, "BATCH_PERSONS", 5)
+    monkeypatch.setattr(bag_out, "MIB", 1 << 10)
+    monkeypatch.setattr(people, "BATCH_PERSONS", 5)
+
+
+def same(one: dict, other: dict) -> bool:
+    """Whether two recordings hold the same; of ours numbers may differ in rounding."""
+    store = message_store()
+    for topic in {*one, *other}:
+        if topic != "/mesh_node/meshes":
+            assert one[topic] == other[topic], topic
+            continue
+        assert [t for t, _ in one[topic]] == [t for t, _ in other[topic]]
+        for (_, a), (_, b) in zip(one[topic], other[topic], strict=True):
+            a, b = store.deserialize_cdr(a, MESHES_TYPE), store.deserialize_cdr(b, MESHES_TYPE)
+            assert [p.id for p in a.bodies] == [p.id for p in b.bodies]
+            for p, q in zip(a.bodies, b.bodies, strict=True):
+                np.testing.assert_allclose(p.vertices, q.vertices, atol=1e-5)
+                np.testing.assert_allclose(p.pose, q.pose, atol=1e-5)
+    return True
+
+
+FORMS = [("bag", "out"), ("npz", "out.npz"), ("obj", "out"), ("amass", "out")]
+
+
+def everything(path: Path) -> dict:
+    """What a target holds."""
+    if path.is_file():
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    if (path / "metadata.yaml").exists():
+        return contents(path)
+    return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
+
+
+def alike(one: dict, other: dict) -> None:
+    assert set(one) == set(other)
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name])
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize(("form", "name"), FORMS[:3])
+def test_stopped_at_any_call_of_the_engine_it_goes_on_to_the_same_result(
+    tmp_path, bundle, source, monkeypatch, form, name, stop
+):
+    small_groups(monkeypatch)
+    options = {"model": bundle, "segment": 16, "form": form}
+    assert mesh(MeshConfig(source, tmp_path / f"whole_{name}", **options)) == 0
+    make, calls = MeshMaker.make, []
+
+    def fail(self, images):
+        calls.append(len(images))
+        if len(calls) == at:
+            raise stop
+        return make(self, images)
+
+    monkeypatch.setattr(MeshMaker, "make", fail)
+    config = MeshConfig(source, tmp_path / name, **options)
+    interruptions, at = 0, 1
+    while True:
+        # Every try gets one call further than the last: it stops at the 1st, 2nd, 3rd...
+        calls.clear()
+        try:
+            mesh(config)
+            break
+        except stop:
+            interruptions += 1
+            at += 1
+            assert not config.target.exists()
+    assert interruptions >= 3
+    alike(everything(config.target), everything(tmp_path / f"whole_{name}"))
+    assert not config.target.with_name(f"{name}.partial").exists()
+
+
+@pytest.mark.parametrize(("form", "name"), FORMS[:2])
+def test_stopped_while_it_is_put_together_it_is_put_together_again(
+    tmp_path, bundle, source, monkeypatch, form, name
+):
+    small_groups(monkeypatch)
+    options = {"model": bundle, "segment": 16, "form": form}
+    whole, config = (MeshConfig(source, tmp_path / (n + name), **options) for n in ("whole_", ""))
+    assert mesh(whole) == 0
+    at, interruptions = 1, 0
+    while True:
+        calls = 0
+
+        def fail(path, at=at):
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(partial, "_sync", fail)
+        try:
+            mesh(config)
+            break
+        except Key2MeshError as error:
+            assert "make room" in str(error)  # noqa: PT017
+            interruptions, at = interruptions + 1, at + 3
+    assert interruptions > 2
+    alike(everything(config.target), everything(whole.target))
+
+
+def command(*words: object, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "key2mesh_core.cli", "mesh", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def long_recording(path: Path, times: int = 60) -> Path:
+    """Half a minute and more than a few MiB of meshes."""
+    one = frames()
+    more = [
+        replace(f, stamp_ns=f.stamp_ns + n * 40 * 33_000_000) for n in range(times) for f in one
+    ]
+    write_bag(path, [keypoint_recording("/people", more)])
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_leaves_what_the_next_one_goes_on_with(tmp_path, number):
+    source = long_recording(tmp_path / "bag")
+    words = (source, tmp_path / "out", "--segment", 8, "--fov", 60)
+    process = command(*words, "--threads", 1)
+    first = tmp_path / "out.partial" / "00000"
+    limit = time.monotonic() + 60
+    while not first.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < limit, "no segment was completed"
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert ("the same command goes on" in told) == (number == signal.SIGINT)
+    assert not (tmp_path / "out").exists()
+    done = time.time()
+    _, told = (again := command(*words)).communicate(timeout=120)
+    assert again.returncode == 0, told
+    assert "going on behind" in told
+    files = sorted((tmp_path / "out").glob("*.mcap"))
+    assert files[0].stat().st_mtime < done  # it was not made again
+    assert len(list(read_raw(tmp_path / "out", "/mesh_node/meshes"))) == 60 * COUNT
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk_is_told_and_survived(tmp_path, storage):
+    source = long_recording(tmp_path / "bag", 10)
+    words = (source, tmp_path / "out", "--fov", 60, "--storage", storage)
+    # A limit on the size of files fails like a full disk, and needs no other file system.
+    limit = (1 << 20, 1 << 20)
+    process = command(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 2, told
+    assert "no room to write" in told
+    assert "the same command goes on" in told
+    _, told = (again := command(*words)).communicate(timeout=120)
+    assert again.returncode == 0, told
+    assert len(list(read_raw(tmp_path / "out", "/mesh_node/meshes"))) == 10 * COUNT
+
+
+def test_work_goes_on_only_with_the_settings_it_was_begun_with(
+    tmp_path, bundle, source, monkeypatch
+):
+    config = MeshConfig(source, tmp_path / "x.npz", model=bundle)
+    small_groups(monkeypatch)
+    begin(config, monkeypatch)
+    with pytest.raises(Key2MeshError, match=r"fov: then 0.0, now 50.0.*--restart"):
+        mesh(replace(config, fov=50.0))
+    assert mesh(replace(config, fov=50.0, restart=True)) == 0
+    assert everything(config.target)["intrinsics"][0, 0] == pytest.approx(
+        320 / np.tan(np.pi * 25 / 180)
+    )
+
+
+def begin(config: MeshConfig, monkeypatch) -> None:
+    """A first segment, then Ctrl-C."""
+    make, calls = MeshMaker.make, []
+
+    def fail(self, images):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return make(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MeshMaker, "make", fail)
+        with pytest.raises(KeyboardInterrupt):
+            mesh(config)
+
+
+def test_two_processes_do_not_work_on_one_target(tmp_path):
+    held = partial.Partial(tmp_path / "out", {})
+    with pytest.raises(Key2MeshError, match="another process is at work"):
+        partial.Partial(tmp_path / "out", {})
+    held.close()
+    partial.Partial(tmp_path / "out", {}).close()
+    assert list(tmp_path.iterdir()) == []  # nothing worth keeping was left
+
+
+# What is refused.
+
+
+def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, bundle, source):
+    def refused(match: str, kind: type = Key2MeshError, **options) -> None:
+        given = {"source": source, "target": tmp_path / "out", "model": bundle, **options}
+        with pytest.raises(kind, match=match):
+            mesh(MeshConfig(**given))
+        assert {p.name for p in tmp_path.iterdir()} <= {"there", "two"}
+
+    refused("there is no .*absent", source=tmp_path / "absent")
+    refused("ends in .npz", form="npz")
+    refused("nothing but vertices", form="obj", vertices=False)
+    refused("no keypoints on '/odd'.*it has: .*/people", BagError, topic="/odd")
+    refused("no CameraInfo on '/eye'.*/camera_info", BagError, camera_topic="/eye")
+    refused("unknown backend 'abacus'", backend="abacus")
+    refused(r"has \['/people'\] already", BagError, meshes_topic="/people")
+    (tmp_path / "there").mkdir()
+    refused("there exists already", target=tmp_path / "there")
+    two = [keypoint_recording(t, frames(3)) for t in ("/a", "/b")]
+    write_bag(tmp_path / "two", two)
+    refused("keypoints on /a, /b: say which by --topic", BagError, source=tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("fov", 180.0),
+        ("fov", float("nan")),
+        ("camera_fx", -1.0),
+        ("camera_cx", 3.0),
+        ("image_size", (640, 0)),
+        ("fps", 0.0),
+        ("threads", 0),
+        ("segment", 0),
+        ("meshes_topic", "meshes"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name_and_value(option, value):
+    with pytest.raises(Key2MeshError, match=f"--{option.replace('_', '-')}"):
+        MeshConfig(Path("a"), Path("b"), **{option: value})
+
+
+def test_the_camera_comes_from_options_then_camera_info_then_a_guess(tmp_path, bundle, source):
+    def camera(name: str, source: Path = source, **options) -> list[float]:
+        config = MeshConfig(source, tmp_path / f"{name}.npz", model=bundle, **options)
+        assert mesh(config) == 0
+        return everything(config.target)["intrinsics"][0].tolist()
+
+    assert camera("info") == [500, 500, 320, 240]
+    assert camera("fx", camera_fx=450.0) == [450, 450, 320, 240]
+    assert camera("all", camera_fx=1.0, camera_fy=2.0, camera_cx=3.0, camera_cy=4.0) == [1, 2, 3, 4]
+    assert camera("fov", fov=90.0) == pytest.approx([320, 320, 320, 240])
+    write_bag(tmp_path / "alone", [keypoint_recording("/people", frames(3))])
+    guess = camera("guess", tmp_path / "alone")
+    assert guess == pytest.approx([320 / np.tan(np.pi / 6)] * 2 + [320, 240])
+
+
+def test_of_several_cameras_the_one_of_the_keypoints_frame_is_taken(tmp_path, bundle):
+    left, right = (
+        camera_recording(f"/{name}", replace(CAMERA, frame_id=name, intrinsics=i), STAMPS)
+        for name, i in (("eye", CAMERA.intrinsics), ("other", Intrinsics(9, 9, 9, 9)))
+    )
+    write_bag(tmp_path / "bag", [keypoint_recording("/people", frames()), left, right])
+    config = MeshConfig(tmp_path / "bag", tmp_path / "out.npz", model=bundle)
+    assert mesh(config) == 0
+    assert everything(config.target)["intrinsics"][0].tolist() == [500, 500, 320, 240]
+    other = replace(config, target=tmp_path / "o.npz", camera_topic="/other")
+    assert mesh(other) == 0
+    assert everything(other.target)["intrinsics"][0].tolist() == [9, 9, 9, 9]
+
+
+def test_an_uncalibrated_camera_is_refused_by_topic(tmp_path, bundle):
+    wrong = camera_recording("/camera_info", CAMERA, STAMPS)
+    for message in wrong.messages:
+        message.value.k[:] = 0
+    write_bag(tmp_path / "bag", [keypoint_recording("/people", frames()), wrong])
+    with pytest.raises(CameraError, match=r"/camera_info: .*--fov"):
+        mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", model=bundle))
+
+
+def test_messages_that_contradict_themselves_get_no_meshes_and_are_told(tmp_path, bundle, capsys):
+    people_ = keypoint_recording("/people", frames())
+    people_.messages[5].value.layout = "squid"
+    write_bag(tmp_path / "bag", [people_])
+    target = add_meshes(tmp_path / "bag", tmp_path / "out", bundle)
+    assert len(list(read_meshes(target))) == COUNT - 1
+    assert "1 x unknown_layout (first: message 5:" in capsys.readouterr().err
+
+
+# Progress.
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_on_a_terminal_and_few_in_a_log():
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        progress = Progress(100, earlier=50, stream=stream)
+        progress._period = 0.0
+        progress.add(25, 3)
+        progress.end()
+    assert "[###############     ] 75 of 100 frames" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()
+    assert log.getvalue().startswith(" 75%  75 of 100 frames")
