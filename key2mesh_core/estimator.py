@@ -16,7 +16,8 @@ from key2mesh_core.bundle import (
     mesh_signature,
 )
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.engines.onnx import OnnxEngine
+from key2mesh_core.engines.choice import BACKENDS as BACKENDS
+from key2mesh_core.engines.choice import choose
 from key2mesh_core.engines.protocol import Engine, Shapes
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
 from key2mesh_core.keypoints import (
@@ -28,8 +29,6 @@ from key2mesh_core.keypoints import (
     sanitise,
     usable_sanitised,
 )
-
-BACKENDS = ("auto", "onnx")
 
 POSE_CHUNK = 512
 MESH_CHUNK = 64
@@ -101,12 +100,12 @@ def quality_of(
 class Estimator:
     """Turns keypoints into bodies by a bundle's two graphs.
 
-    Holds no state between calls, and the ONNX Runtime engine may be shared: several threads may
-    use one estimator at once. They share its threads, so two at once are not twice as fast.
+    Holds no state between calls, and its engines may be shared: several threads may use one
+    estimator at once. They share what it runs on, so two at once are not twice as fast.
 
     Args:
         bundle: from `load_bundle`.
-        backend: "auto" (the best engine at hand; today that is "onnx") or "onnx".
+        backend: "auto" (the best engine at hand), "onnx" or "tensorrt"; see `choice.BACKENDS`.
         threads: CPU threads for one call.
 
     Raises:
@@ -114,18 +113,18 @@ class Estimator:
     """
 
     def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
-        if backend not in BACKENDS:
-            raise EngineError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
-        mesh = mesh_signature(bundle.vertex_count)
+        choice = choose(bundle, backend, threads)
         self._bundle = bundle
-        self._pose: Engine = OnnxEngine(bundle.pose_path, threads, POSE_SIGNATURE)
-        self._mesh: Engine = OnnxEngine(bundle.mesh_path, threads, mesh)
+        self._pose: Engine = choice.pose
+        self._mesh: Engine = choice.mesh
+        self._why = choice.why
 
     @classmethod
     def from_engines(cls, bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
         """An estimator on engines made elsewhere; they are closed with it."""
         estimator = cls.__new__(cls)
         estimator._bundle, estimator._pose, estimator._mesh = bundle, pose, mesh
+        estimator._why = f"runs on engines that it was given: {pose.device}"
         return estimator
 
     @property
@@ -141,6 +140,11 @@ class Estimator:
     def device(self) -> str:
         """Where the graphs run, in words."""
         return self._pose.device
+
+    @property
+    def why(self) -> str:
+        """Which engines were chosen and why, in a sentence."""
+        return self._why
 
     def estimate(
         self, keypoints: ArrayLike, intrinsics: Intrinsics, vertices: bool = True
