@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from key2mesh_core.data.detections import Detections, Losses
 from key2mesh_core.data.tracks import Tracker
-from key2mesh_core.errors import TargetError
+from key2mesh_core.errors import KeypointError, TargetError
 from key2mesh_core.keypoints import (
     MINIMUM_KEYPOINTS,
     MINIMUM_SIZE_PX,
@@ -32,7 +32,10 @@ DEFAULT_TOPIC = "/keypoints"
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "bag": ("topic", "width", "height"),
+    "openpose": ("layout", "width", "height"),
+    "coco": ("layout", "width", "height"),
     "aistpp": (),
+    "npz": ("layout", "width", "height"),
 }
 """Kinds of targets, and the options that each understands."""
 
@@ -137,7 +140,7 @@ def load_targets(
     Raises:
         TargetError: no spec, a spec that cannot be understood, or a target that is damaged, of
             another format, or without a single usable person: then with the count of every cause.
-        BagError, KeypointError, EvaluationError: from the readers; each names its file.
+        BagError, EvaluationError: from the readers; each names its file.
     """
     if not specs:
         raise TargetError("no target to read: give at least one, for example bag:my_bag")
@@ -167,7 +170,10 @@ def load_targets(
 
 def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
     losses = Losses()
-    images = list(_read(spec, topic, losses))
+    try:
+        images = list(_read(spec, topic, losses))
+    except KeypointError as error:
+        raise TargetError(f"{spec.text}: {error}") from error
     tracker = Tracker()
     rows, sizes, frames, sequences = [], [], [], []
     for image in images:
@@ -186,7 +192,8 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
             f"{where} with {seen[few].max(initial=0)}",
             int((few & ~none).sum()),
         )
-        losses.add("all_on_one_spot", where, int((small & ~few).sum()))
+        hint = f"{where}: coordinates are pixels, not 0 to 1"
+        losses.add("all_on_one_spot", hint, int((small & ~few).sum()))
         good = np.flatnonzero(~few & ~small)
         if not len(good):
             continue
@@ -199,7 +206,7 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
     if not rows:
         raise TargetError(
             f"{spec.text}: {len(images)} images were read and not one usable person was found "
-            f"in them: {losses or 'it is empty'}"
+            f"in them: {losses if losses.counts else 'it is empty'}"
         )
     sequence = np.array(sequences, dtype=np.int32)
     frame = np.array(frames, dtype=np.int64)
@@ -223,6 +230,19 @@ def _read(spec: Spec, topic: str, losses: Losses) -> Iterator[Detections]:
             from key2mesh_core.data.detector_bags import read_bag
 
             yield from read_bag(spec.path, spec.options.get("topic", topic), spec.size(), losses)
+        case "openpose":
+            from key2mesh_core.data import openpose
+
+            yield from openpose.read_detections(spec.path, spec.size(), spec.options.get("layout"))
+        case "coco":
+            from key2mesh_core.data import coco
+
+            layout = spec.options.get("layout")
+            yield from coco.read_detections(spec.path, spec.size(), layout, losses)
+        case "npz":
+            from key2mesh_core.data import npz
+
+            yield from npz.read_detections(spec.path, spec.size(), spec.options.get("layout"))
         case "aistpp":
             from key2mesh_core.data.aistpp import read_detections
 

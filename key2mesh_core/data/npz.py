@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keypoints in numpy's `.npz`: our own plain keys, and those that InstaVariety's users have.
+
+| key | shape | meaning |
+|---|---|---|
+| `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image a row |
+| `layout` | () text | name of the layout; by K where K leaves no doubt |
+| `sequence` | (N,) | number or name of the person's track; without it, found by nearness |
+| `frame` | (N,) whole numbers | number of the image; without it, the row's |
+| `camera` | (N,) | number or name of the camera or video |
+| `width`, `height` | () or (N,) | of the images, px |
+
+InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files in the manner of SPIN:
+`openpose` (N, 25, 3), BODY_25, with `imgname` (N,).
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.data.detections import Detections
+from key2mesh_core.data.numbering import number_names
+from key2mesh_core.errors import TargetError
+from key2mesh_core.keypoints import LAYOUTS, get_layout, to_network
+
+MAX_BYTES = 1 << 30
+"""All arrays together, unpacked: two million persons of 25 keypoints have 600 MB."""
+
+# What damaged files make numpy and zipfile raise.
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+
+_KEYPOINTS = {"keypoints": None, "joints2D": "instavariety_25", "openpose": "openpose_body_25"}
+_OTHERS = (
+    "layout", "sequence", "frame", "frame_id", "camera", "vid_name", "imgname", "width", "height",
+)  # fmt: skip
+
+
+def read_detections(
+    path: str | Path, size: tuple[int, int] = (0, 0), layout: str | None = None
+) -> Iterator[Detections]:
+    """The people of every image of a file.
+
+    Args:
+        path: the file.
+        size: width and height [px] where the file has none; 0 for unknown.
+        layout: name of the layout, before what the file says.
+
+    Raises:
+        TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another.
+        KeypointError: an unknown layout, or keypoints of a shape that is not the layout's.
+    """
+    path = Path(path)
+    arrays = _load(path)
+    key = next((key for key in _KEYPOINTS if key in arrays), None)
+    if key is None:
+        raise TargetError(
+            f"{path} has no array {' or '.join(_KEYPOINTS)} of shape (N, K, 3); it has "
+            f"{sorted(arrays)}"
+        )
+    raw = arrays[key]
+    keypoints = to_network(_layout(path, arrays, raw, layout or _KEYPOINTS[key]), raw)
+    count = len(keypoints)
+    camera, frame = _images(path, arrays, count)
+    ids = _texts(path, "sequence", arrays, count) if "sequence" in arrays else [""] * count
+    sizes = [
+        _whole(path, name, arrays, count) if name in arrays else np.full(count, given)
+        for name, given in zip(("width", "height"), size, strict=True)
+    ]
+    streams, numbers = np.unique(np.array(camera, dtype=str), return_inverse=True)
+    order = np.lexsort((frame, numbers))
+    turns = np.flatnonzero((np.diff(numbers[order]) != 0) | (np.diff(frame[order]) != 0)) + 1
+    for rows in np.split(order, turns) if count else []:
+        first = rows[0]
+        yield Detections(
+            stream=f"{path.name} {streams[numbers[first]]}".rstrip(),
+            frame=int(frame[first]),
+            ids=tuple(ids[row] for row in rows),
+            keypoints=keypoints[rows],
+            width=int(sizes[0][first]),
+            height=int(sizes[1][first]),
+        )
+
+
+def _load(path: Path) -> dict[str, NDArray]:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is missing, cut short, or not made by np.savez")
+        with np.load(path, allow_pickle=False) as stored:
+            wanted = {*_KEYPOINTS, *_OTHERS} & set(stored.files)
+            total = sum(info.file_size for info in stored.zip.infolist())
+            if total > MAX_BYTES:
+                raise TargetError(
+                    f"{path} unpacks to {total / 1e6:.0f} MB; up to {MAX_BYTES / 1e6:.0f} MB are "
+                    "read: split it"
+                )
+            return {name: stored[name] for name in wanted} or dict.fromkeys(stored.files)
+    except _DAMAGE as error:
+        raise TargetError(
+            f"{path} cannot be read as .npz of plain arrays (nothing pickled): {error}"
+        ) from error
+
+
+def _layout(path: Path, arrays: dict[str, NDArray], raw: NDArray, given: str | None) -> str:
+    if given is not None:
+        return get_layout(given).name
+    if "layout" in arrays:
+        return get_layout(str(arrays["layout"])).name
+    count = raw.shape[1] if raw.ndim == 3 else 0
+    fitting = [name for name, layout in LAYOUTS.items() if len(layout) == count]
+    preferred = [name for name in ("openpose_coco_18", "coco_17") if name in fitting]
+    if len(fitting) == 1 or preferred:
+        return (preferred or fitting)[0]
+    raise TargetError(
+        f"{path}: keypoints of shape {raw.shape} without a layout, which could be "
+        f"{fitting or 'none that is known'}; name it with ?layout= or in the file"
+    )
+
+
+def _images(
+    path: Path, arrays: dict[str, NDArray], count: int
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Each row's camera and number of the image."""
+    if "imgname" in arrays:
+        names = _texts(path, "imgname", arrays, count)
+        numbered = number_names(names)
+        return [numbered[n][0] for n in names], np.array([numbered[n][1] for n in names], np.int64)
+    camera = next((key for key in ("camera", "vid_name") if key in arrays), None)
+    frame = next((key for key in ("frame", "frame_id") if key in arrays), None)
+    return (
+        _texts(path, camera, arrays, count) if camera else [""] * count,
+        _whole(path, frame, arrays, count) if frame else np.arange(count),
+    )
+
+
+def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> list[str]:
+    """One name a row, from numbers, texts or bytes."""
+    array = arrays[name]
+    if array.shape != (count,) or array.dtype.kind not in "iuUS":
+        raise TargetError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {count} whole "
+            "numbers or names"
+        )
+    return [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in array.tolist()]
+
+
+def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDArray[np.int64]:
+    """One whole number a row, or one for all."""
+    array = arrays[name]
+    if array.shape not in ((), (count,)) or array.dtype.kind not in "iu":
+        raise TargetError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {count} "
+            "whole numbers"
+        )
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 40):
+        raise TargetError(f"{path}: {name} is from {array.min()} to {array.max()}")
+    return np.broadcast_to(array.astype(np.int64), (count,))

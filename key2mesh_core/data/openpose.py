@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenPose's `--write_json` folders: one file an image, as many people as there are.
+
+A file holds `{"people": [{"person_id": [-1], "pose_keypoints_2d": [x, y, c, ...]}, ...]}`, in
+pixels unless OpenPose was told to scale. 18 keypoints are its COCO layout; 25 are BODY_25 or
+BODY_25B, told apart by where the keypoints lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.data.detections import Detections
+from key2mesh_core.data.jsons import keypoint_list, read_json
+from key2mesh_core.data.numbering import number_names
+from key2mesh_core.errors import TargetError
+from key2mesh_core.keypoints import SEEN_CONFIDENCE, Layout, get_layout, to_network
+
+MAX_FILE_BYTES = 16 << 20
+"""One image: a thousand people with hands and faces have 3 MB."""
+
+_BODY_25 = "openpose_body_25"
+_BODY_25B = "openpose_body_25b"
+_BETWEEN = 0.15
+"""BODY_25 puts the neck between the shoulders and the mid hip between the hips, to this part of
+a person's longer side (median over all people)."""
+
+
+def read_detections(
+    path: str | Path, size: tuple[int, int] = (0, 0), layout: str | None = None
+) -> Iterator[Detections]:
+    """The people of every image, by file names in the order of their numbers.
+
+    Args:
+        path: a folder (folders in it are read too), or a single file.
+        size: width and height [px] of the images, which OpenPose does not write; 0 for unknown.
+        layout: name of the layout; None takes it from the number of keypoints.
+
+    Raises:
+        TargetError: no such folder, no JSON file in it, or a file that is damaged or another's.
+        KeypointError: an unknown layout.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    if not files:
+        raise TargetError(f"{path} is no folder with JSON files as `--write_json` makes them")
+    top = path.parent if path.is_file() else path
+    numbered = number_names(file.relative_to(top).as_posix() for file in files)
+    images = {name: _people(top / name) for name in numbered}
+    known = _layout_of(path, images, layout)
+    for name, (stream, number) in numbered.items():
+        ids, keypoints = images[name]
+        stacked = np.array(keypoints, np.float32).reshape(len(ids), len(known), 3)
+        yield Detections(stream, number, ids, to_network(known, stacked), *size)
+
+
+def _people(file: Path) -> tuple[tuple[str, ...], list[NDArray[np.float32]]]:
+    """Ids and (K, 3) keypoints of one file's people, those with nothing but a face left out."""
+    content = read_json(file, MAX_FILE_BYTES)
+    people = content.get("people") if isinstance(content, dict) else None
+    if not isinstance(people, list):
+        raise TargetError(f'{file} has no list "people", so it is not of OpenPose\'s --write_json')
+    ids, keypoints = [], []
+    for index, person in enumerate(people):
+        where = f"people[{index}]"
+        if not isinstance(person, dict):
+            raise TargetError(f"{file}: {where} is {type(person).__name__}, not a person")
+        key = "pose_keypoints_2d" if "pose_keypoints_2d" in person else "pose_keypoints"
+        if key not in person:
+            raise TargetError(f'{file}: {where} has no "pose_keypoints_2d", only {list(person)}')
+        points = keypoint_list(file, f"{where}.{key}", person[key])
+        if len(points):
+            ids.append(_id(person.get("person_id")))
+            keypoints.append(points)
+    return tuple(ids), keypoints
+
+
+def _id(value: Any) -> str:
+    """OpenPose writes [-1] where it does not track."""
+    number = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return str(number) if isinstance(number, int) and number >= 0 else ""
+
+
+def _layout_of(
+    path: Path,
+    images: dict[str, tuple[tuple[str, ...], list[NDArray[np.float32]]]],
+    wanted: str | None,
+) -> Layout:
+    everyone = [(name, person) for name, (_, people) in images.items() for person in people]
+    if not everyone:
+        raise TargetError(f"{path}: {len(images)} images were read, and nobody is in any of them")
+    first, count = everyone[0][0], len(everyone[0][1])
+    for name, person in everyone:
+        if len(person) != count:
+            raise TargetError(
+                f"{path}: a person of {name} has {len(person)} keypoints, those of {first} have "
+                f"{count}; give each detector's files a folder and a target of its own"
+            )
+    if wanted is not None:
+        layout = get_layout(wanted)
+    elif count == 18:
+        layout = get_layout("openpose_coco_18")
+    elif count == 25:
+        layout = get_layout(_body_25_or_25b(np.array([person for _, person in everyone])))
+    else:
+        raise TargetError(
+            f"{path}: people of {first} have {count} keypoints; OpenPose's models that can be used "
+            "have 18 (COCO) or 25 (BODY_25, BODY_25B)"
+        )
+    if len(layout) != count:
+        raise TargetError(
+            f"{path}: layout '{layout.name}' has {len(layout)} keypoints, people of {first} {count}"
+        )
+    return layout
+
+
+def _body_25_or_25b(people: NDArray[np.float32]) -> str:
+    """Where the neck and the mid hip of BODY_25 would lie tells; (N, 25, 3) keypoints."""
+    names = get_layout(_BODY_25).keypoint_names
+
+    def between(middle: str, part: str) -> NDArray[np.float32]:
+        places = [names.index(n) for n in (middle, f"left_{part}", f"right_{part}")]
+        with np.errstate(invalid="ignore", over="ignore"):
+            seen = (people[:, places, 2] >= SEEN_CONFIDENCE).all(axis=1)
+            chosen = people[seen]
+            low = np.where(chosen[..., 2:] > 0, chosen[..., :2], np.inf).min(axis=1)
+            high = np.where(chosen[..., 2:] > 0, chosen[..., :2], -np.inf).max(axis=1)
+            at = chosen[:, places, :2]
+            away = np.linalg.norm(at[:, 0] - (at[:, 1] + at[:, 2]) / 2, axis=1)
+            parts = away / np.maximum((high - low).max(axis=1), 1.0)
+        return parts[np.isfinite(parts)]
+
+    neck, hip = between("neck", "shoulder"), between("mid_hip", "hip")
+    off = max((float(np.median(parts)) for parts in (neck, hip) if len(parts)), default=0.0)
+    return _BODY_25 if off <= _BETWEEN else _BODY_25B
