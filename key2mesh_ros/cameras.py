@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from key2mesh_core.camera import Intrinsics
+from key2mesh_core.detector_messages import MessageRefused
+from key2mesh_core.distortion import Distortion, read_distortion
 from key2mesh_core.errors import CameraError
 
-from .inputs import Frame, MessageRefused
+from .inputs import Frame
 from .parameters import Parameters
 
 ASSUMED_QUALITY = 0.5
@@ -26,12 +29,14 @@ class Camera:
         warnings: causes to doubt them, by their names in the diagnostics.
         assumed: nothing is known about the lens: `position` is scale-free, since its depth
             follows a guessed field of view.
+        distortion: what the lens does to keypoints, if it does anything.
     """
 
     intrinsics: Intrinsics
     description: str
     warnings: tuple[str, ...] = ()
     assumed: bool = False
+    distortion: Distortion | None = None
 
 
 def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Camera:
@@ -43,7 +48,7 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
     warnings: tuple[str, ...] = ()
     if info is not None:
         try:
-            return _from_camera_info(info, frame)
+            return _from_camera_info(info, frame, parameters.image_rectified)
         except CameraError:
             warnings = ("uncalibrated_camera_info",)
     if parameters.camera_fx > 0:
@@ -58,8 +63,32 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
     return Camera(intrinsics, text, (*warnings, "no_camera_info"), assumed=True)
 
 
-def _from_camera_info(info: Any, frame: Frame) -> Camera:
-    fx, _, cx, _, fy, cy, *_ = (float(value) for value in info.k)  # row by row
+def image_size(info: Any | None, parameters: Parameters) -> tuple[int, int]:
+    """Width and height [px] of the detector's image where its messages do not say; 0 if nobody
+    does."""
+    if parameters.image_width and parameters.image_height:
+        return parameters.image_width, parameters.image_height
+    if info is None:
+        return 0, 0
+    part = info.roi if info.roi.width and info.roi.height else info
+    return part.width, part.height
+
+
+def _from_camera_info(info: Any, frame: Frame, rectified: bool) -> Camera:
+    text, warnings, distortion = "CameraInfo", [], None
+    if rectified:
+        # The topic is the same for raw and rectified images: K and D are of the raw one, P of
+        # the other.
+        fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in info.p)
+        text = "CameraInfo, rectified"
+    else:
+        fx, _, cx, _, fy, cy, *_ = (float(value) for value in info.k)  # row by row
+        if any(info.d):
+            try:
+                distortion = _distortion(info.distortion_model, tuple(info.d))
+                text = f"CameraInfo, {info.distortion_model} undone"
+            except CameraError:
+                warnings.append("unknown_distortion")
     full = Intrinsics(fx, fy, cx, cy)
     # K belongs to the whole sensor; the image may be a part of it (roi), and smaller (binning,
     # or a detector's own resizing).
@@ -75,7 +104,6 @@ def _from_camera_info(info: Any, frame: Frame) -> Camera:
         (full.cx - left) * scale_x,
         (full.cy - top) * scale_y,
     )
-    text, warnings = "CameraInfo", []
     if scale_x != 1 or scale_y != 1:
         text += f" of {width} x {height} px, scaled to the keypoints' {frame.width} x "
         text += f"{frame.height} px"
@@ -83,7 +111,11 @@ def _from_camera_info(info: Any, frame: Frame) -> Camera:
             warnings.append("camera_info_aspect")
     if info.header.frame_id != frame.header.frame_id:
         warnings.append("camera_info_frame")
-    return Camera(intrinsics, text, tuple(warnings))
+    return Camera(intrinsics, text, tuple(warnings), distortion=distortion)
+
+
+_distortion = lru_cache(maxsize=16)(read_distortion)
+"""Checked once for a camera, not for every frame."""
 
 
 def _from_parameters(parameters: Parameters, frame: Frame) -> Intrinsics:
@@ -102,6 +134,6 @@ def _need_size(frame: Frame) -> None:
         raise MessageRefused(
             "no_image_size",
             f"the image's size is {frame.width} x {frame.height} and no CameraInfo has come; "
-            "fill image_width and image_height, or publish CameraInfo, or set camera_fx, "
-            "camera_cx and camera_cy",
+            "fill image_width and image_height (in the message, or as parameters), or publish "
+            "CameraInfo, or set camera_fx, camera_cx and camera_cy",
         )

@@ -38,6 +38,12 @@ CAUSES: dict[str, Cause] = {
         "neither image size nor camera are known: fill image_width and image_height, publish "
         "CameraInfo or set camera_fx, camera_cx, camera_cy",
     ),
+    "not_normalised": Cause(
+        REFUSED, "skeletons are in pixels: the detector must divide by the image's size"
+    ),
+    "no_keypoints": Cause(
+        REFUSED, "objects without skeletons: take the topic of body tracking, not of detection"
+    ),
     "engine_failed": Cause(REFUSED, "the engine failed: see the log; check the model bundle"),
     "failed": Cause(REFUSED, "an unforeseen error: see the log, and report it please"),
     "too_few_keypoints": Cause(
@@ -69,5 +75,10 @@ CAUSES: dict[str, Cause] = {
     ),
     "camera_info_frame": Cause(
         WARNING, "CameraInfo and keypoints name different frames: remap camera_info"
+    ),
+    "unknown_distortion": Cause(
+        WARNING,
+        "CameraInfo's distortion is of an unknown model and is not undone: detect on rectified "
+        "images and set image_rectified",
     ),
 }

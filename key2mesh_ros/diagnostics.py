@@ -30,6 +30,7 @@ class About:
         failure: why the last transition failed; empty if it did not.
         topic: where keypoints are expected.
         publishers: who publishes there.
+        trouble: why what is published there cannot be read; empty if it can.
         facts: model, engine, camera...: in words, by key.
     """
 
@@ -37,6 +38,7 @@ class About:
     failure: str = ""
     topic: str = ""
     publishers: int = 0
+    trouble: str = ""
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -126,6 +128,8 @@ class FrameStatistics:
             return DiagnosticStatus.ERROR, about.failure
         if not about.active:
             return DiagnosticStatus.OK, "not active: activate the node to get meshes"
+        if about.trouble:
+            return DiagnosticStatus.ERROR, about.trouble
         silent = now - self._last_arrival
         if silent > SILENCE_S:
             text = f"no keypoints on {about.topic} for {silent:.0f} s: "

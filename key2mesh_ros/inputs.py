@@ -1,38 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detectors' messages to plain arrays of persons, and who of them is worth estimating.
 
-One function per message type makes a `Frame`; everything behind it knows only that. Functions
+Whatever the message, a `Frame` is made of it, and everything behind knows only that. Functions
 here look at attributes alone, so they work on any object of a message's shape.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.errors import KeypointError
+from key2mesh_core.detector_messages import People
 from key2mesh_core.frames import stamp_ns_of
-from key2mesh_core.keypoints import (
-    MINIMUM_SIZE_PX,
-    bounding_boxes,
-    get_layout,
-    sanitise,
-    to_network,
-)
+from key2mesh_core.keypoints import MINIMUM_SIZE_PX, bounding_boxes, sanitise, to_network
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Clocks of two machines differ by less than this [ns] where anybody cares for their time."""
-
-
-class MessageRefused(KeypointError):
-    """A message that cannot be understood. `cause` is its name in the diagnostics."""
-
-    def __init__(self, cause: str, text: str) -> None:
-        super().__init__(text)
-        self.cause = cause
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,43 +41,25 @@ class Frame:
     keypoints: NDArray[np.float32]
 
 
-def read_person_keypoints(message: Any) -> Frame:
-    """A Frame of a key2mesh_ros/PersonKeypointsArray.
+def read_frame(
+    message: Any, reader: Callable[..., People], width: int = 0, height: int = 0
+) -> Frame:
+    """A Frame of a detector's message that carries a header.
+
+    Args:
+        reader: one of `key2mesh_core.detector_messages`.
+        width, height: of the image [px], where the message does not say.
 
     Raises:
-        MessageRefused: unknown layout; a person whose arrays differ in length, or have not one
-            entry per keypoint of the layout.
+        MessageRefused: see the reader.
     """
-    try:
-        layout = get_layout(message.layout)
-    except KeypointError as error:
-        raise MessageRefused("unknown_layout", str(error)) from error
-    people = message.people
-    keypoints = np.empty((len(people), len(layout), 3), dtype=np.float32)
-    for index, person in enumerate(people):
-        x, y, confidence = len(person.x), len(person.y), len(person.confidence)
-        if not x == y == confidence:
-            raise MessageRefused(
-                "unequal_lengths",
-                f"person {index}: x, y and confidence must be of one length, have {x}, {y} "
-                f"and {confidence} entries",
-            )
-        if x != len(layout):
-            raise MessageRefused(
-                "keypoint_count",
-                f"person {index}: layout '{layout.name}' has {len(layout)} keypoints, the message "
-                f"has {x}; name the layout that the detector uses",
-            )
-        keypoints[index, :, 0] = person.x
-        keypoints[index, :, 1] = person.y
-        keypoints[index, :, 2] = person.confidence
-    return Frame(
-        header=message.header,
-        width=message.image_width,
-        height=message.image_height,
-        ids=tuple(person.id for person in people),
-        keypoints=sanitise(to_network(layout, keypoints)),
-    )
+    return frame_of(message.header, reader(message, width, height))
+
+
+def frame_of(header: Any, people: People) -> Frame:
+    """Persons as a detector gave them, in the network's order and cleaned."""
+    keypoints = sanitise(to_network(people.layout, people.keypoints))
+    return Frame(header, people.width, people.height, people.ids, keypoints)
 
 
 def select_people(

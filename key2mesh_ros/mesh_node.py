@@ -27,16 +27,18 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.bundle import load_bundle
+from key2mesh_core.detector_messages import MessageRefused
 from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.estimator import Estimator
 
 from . import parameters as node_parameters
+from .cameras import image_size
 from .complaints import Complaints
+from .detectors import Detector
 from .diagnostics import About, FrameStatistics
-from .inputs import MessageRefused, read_person_keypoints
+from .inputs import Frame, read_frame
 from .lifecycle import refuse_illegal_transitions
 from .middleware import make_room_for_meshes
-from .msg import PersonKeypointsArray
 from .outlets import Outlets
 from .parameters import ParameterError, Parameters
 from .qos import NEWEST
@@ -131,7 +133,9 @@ class MeshNode(LifecycleNode):
 
             self._outlets = Outlets(self, resources, bundle)
             subscription(CameraInfo, "~/camera_info", self._on_camera_info)
-            self._keypoints = subscription(PersonKeypointsArray, "~/keypoints", self._on_keypoints)
+            self._detector = Detector(
+                self, resources, settings.input_type, self._on_keypoints, self._complaints
+            )
             self._estimator = estimator
             self._resources = resources.pop_all()
         self._facts = {
@@ -140,7 +144,7 @@ class MeshNode(LifecycleNode):
             "engine": estimator.device,
         }
         facts = ", ".join(f"{key} {value}" for key, value in self._facts.items())
-        self.get_logger().info(f"configured: {facts}, from {self._keypoints.topic_name}")
+        self.get_logger().info(f"configured: {facts}, from {self._detector.topic}")
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)
@@ -165,14 +169,14 @@ class MeshNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
-    def _on_keypoints(self, message: PersonKeypointsArray, info: dict[str, Any]) -> None:
+    def _on_keypoints(self, message: Any, info: dict[str, Any]) -> None:
         if self._stream is None:
             return
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
         try:
             marking = self._outlets.marking
             result = self._stream.estimate(
-                read_person_keypoints(message),
+                self._read(message),
                 self._camera_info,
                 self._settings,
                 self.get_clock().now().nanoseconds,
@@ -185,6 +189,12 @@ class MeshNode(LifecycleNode):
             self._refuse("engine_failed", str(error))
         except Exception:  # one bad message must not end the process
             self._refuse("failed", traceback.format_exc())
+
+    def _read(self, message: Any) -> Frame:
+        if self._detector.kind == "key2mesh":  # which says itself how large its image is
+            return read_frame(message, self._detector.reader)
+        size = image_size(self._camera_info, self._settings)
+        return read_frame(message, self._detector.reader, *size)
 
     def _publish(self, result: Result, marking: bool, info: dict[str, Any]) -> None:
         self._outlets.publish_meshes(result, self._settings)
@@ -221,8 +231,9 @@ class MeshNode(LifecycleNode):
         about = About(
             active=self._stream is not None,
             failure=self._failure,
-            topic=self._keypoints.topic_name if configured else "",
-            publishers=self._keypoints.get_publisher_count() if configured else 0,
+            topic=self._detector.topic if configured else "",
+            publishers=self._detector.publishers() if configured else 0,
+            trouble=self._detector.trouble if configured else "",
             facts=self._facts,
         )
         name, now = self.get_fully_qualified_name(), time.monotonic()

@@ -17,3 +17,6 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 """Sent once; who comes later gets it too."""
+
+LATEST_IDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+"""A list that is sent again when it changes: none may be lost."""

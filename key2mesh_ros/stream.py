@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from key2mesh_core.distortion import undistort
 from key2mesh_core.estimator import Bodies, Estimator
 from key2mesh_core.frames import stamp_ns_of
 
@@ -69,6 +70,9 @@ class Stream:
         camera = choose_camera(camera_info, settings, frame)
         for cause in (*header_warnings(frame.header, now_ns), *camera.warnings):
             count(cause)
+        if camera.distortion is not None:
+            straight = undistort(frame.keypoints, camera.intrinsics, camera.distortion)
+            frame = replace(frame, keypoints=straight)
         frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
         for cause, number in left_out.items():
             count(cause, number)

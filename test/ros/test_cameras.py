@@ -10,8 +10,9 @@ from helpers_ros import camera_info
 from std_msgs.msg import Header
 
 from key2mesh_core.camera import project
+from key2mesh_core.detector_messages import MessageRefused
 from key2mesh_ros.cameras import choose_camera
-from key2mesh_ros.inputs import Frame, MessageRefused
+from key2mesh_ros.inputs import Frame
 from key2mesh_ros.parameters import Parameters
 
 POINT = np.array([0.3, -0.4, 2.5])

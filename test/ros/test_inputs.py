@@ -10,15 +10,16 @@ from helpers_ros import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from key2mesh_core.detector_messages import MessageRefused
+from key2mesh_core.detector_messages import read_person_keypoints as reader
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.frames import stamp_ns_of
 from key2mesh_core.keypoints import LAYOUTS, usable
 from key2mesh_ros.inputs import (
     FUTURE_TOLERANCE_NS,
     Frame,
-    MessageRefused,
     header_warnings,
-    read_person_keypoints,
+    read_frame,
     select_people,
 )
 
@@ -26,6 +27,10 @@ from key2mesh_ros.inputs import (
 def header(stamp=1_000_000_000, frame_id="camera"):
     sec, nanosec = divmod(stamp, 1_000_000_000)
     return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def read_person_keypoints(given):
+    return read_frame(given, reader)
 
 
 def person(x, y, confidence, name="a"):

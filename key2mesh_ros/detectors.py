@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which detector is there, and the subscription to its messages.
+
+Other detectors' packages are imported when they are needed, so none has to be installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from key2mesh_core.detector_messages import People, read_person_keypoints, read_yolo, read_zed
+from key2mesh_core.errors import Key2MeshError
+
+from .complaints import Complaints
+from .hri import Gatherer, read_skeletons
+from .msg import PersonKeypointsArray
+from .qos import NEWEST
+
+LOOKING_PERIOD_S = 0.3
+"""How often `auto` looks for a publisher while there is none [s]."""
+
+HRI_TOPIC = "/humans/bodies/tracked"
+"""Where ROS4HRI lists the bodies (REP-155); taken unless `~/keypoints` is mapped to another."""
+
+
+class DetectorError(Key2MeshError):
+    """A detector's messages cannot be received."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of input.
+
+    Attributes:
+        types: ROS types of its topic; the first is today's name.
+        reader: of its messages.
+    """
+
+    types: tuple[str, ...]
+    reader: Callable[[Any, int, int], People]
+
+
+KINDS: dict[str, Kind] = {
+    "key2mesh": Kind(("key2mesh_ros/msg/PersonKeypointsArray",), read_person_keypoints),
+    "yolo": Kind(("yolo_msgs/msg/DetectionArray", "yolov8_msgs/msg/DetectionArray"), read_yolo),
+    "hri": Kind(("hri_msgs/msg/IdsList",), read_skeletons),
+    "zed": Kind(("zed_msgs/msg/ObjectsStamped", "zed_interfaces/msg/ObjectsStamped"), read_zed),
+}
+
+_BY_TYPE = {name: kind for kind, each in KINDS.items() for name in each.types}
+
+
+class Detector:
+    """The subscription to whatever detector there is, of the configured node.
+
+    With `auto` it begins as one to our own message, and becomes another when only a publisher of
+    another known type is there.
+
+    Args:
+        node: whose subscription it is.
+        resources: undoes what is made.
+        input_type: a key of KINDS, or "auto".
+        callback: gets each message, as `reader` reads it, and the middleware's facts about it.
+        complaints: where a type that cannot be read is logged.
+
+    Attributes:
+        reader: of the messages that the callback gets now.
+        kind: key of KINDS, likewise.
+        trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
+
+    Raises:
+        DetectorError: the messages' package is not installed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        resources: ExitStack,
+        input_type: str,
+        callback: Callable[[Any, dict[str, Any]], None],
+        complaints: Complaints,
+    ) -> None:
+        self._node, self._callback, self._complaints = node, callback, complaints
+        self._topic = node.resolve_topic_name("~/keypoints")
+        self._subscription: Any = None
+        self._gatherer: Gatherer | None = None
+        self.trouble = ""
+        resources.callback(self._unsubscribe)
+        if input_type == "auto":
+            self._subscribe(KINDS["key2mesh"].types[0])
+            self._look()
+            timer = node.create_timer(
+                LOOKING_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            )
+            resources.callback(node.destroy_timer, timer)
+        else:
+            self._subscribe(_installed(KINDS[input_type].types))
+
+    @property
+    def topic(self) -> str:
+        """Where messages are expected."""
+        return self._subscription.topic_name
+
+    def publishers(self) -> int:
+        """How many publish there what is read now."""
+        return self._subscription.get_publisher_count()
+
+    def _subscribe(self, type_name: str) -> None:
+        """Instead of what was subscribed."""
+        kind = _BY_TYPE[type_name]
+        message_type = message_class(type_name)
+        self._unsubscribe()
+        if kind == "hri":
+            topic = self._topic if self._topic.endswith("/tracked") else HRI_TOPIC
+            skeleton = message_class("hri_msgs/msg/Skeleton2D")
+            self._gatherer = Gatherer(self._node, topic, message_type, skeleton, self._callback)
+            self._subscription = self._gatherer.tracked
+        else:
+            self._subscription = self._node.create_subscription(
+                message_type, self._topic, self._callback, NEWEST
+            )
+        self._type, self.kind, self.reader = type_name, kind, KINDS[kind].reader
+
+    def _unsubscribe(self) -> None:
+        if self._gatherer is not None:
+            self._gatherer.close()
+        elif self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._gatherer = self._subscription = None
+
+    def _look(self) -> None:
+        """Find the publisher's type while nobody publishes what is subscribed."""
+        if self.publishers():
+            self.trouble = ""
+            return
+        published = self._types_on(self._topic)
+        known = [each for each in published if each in _BY_TYPE]
+        if not published and "hri_msgs/msg/IdsList" in self._types_on(HRI_TOPIC):
+            known = ["hri_msgs/msg/IdsList"]
+        if not known:
+            self.trouble = ""
+            if published:
+                self._complain(
+                    f"{self._topic} carries {', '.join(published)}, which the node cannot read; "
+                    f"it reads {', '.join(kind.types[0] for kind in KINDS.values())}: remap "
+                    "~/keypoints to one of these"
+                )
+            return
+        if known[0] == self._type:
+            return  # discovered, and not yet matched
+        try:
+            self._subscribe(known[0])
+        except DetectorError as error:
+            self._complain(str(error))
+            return
+        self.trouble = ""
+        self._node.get_logger().info(f"detector: {known[0]} on {self.topic}")
+
+    def _types_on(self, topic: str) -> list[str]:
+        return sorted({each.topic_type for each in self._node.get_publishers_info_by_topic(topic)})
+
+    def _complain(self, text: str) -> None:
+        self.trouble = text
+        self._complaints.error("input_type", text)
+
+
+def message_class(type_name: str) -> Any:
+    """The class of a ROS message type, imported now.
+
+    Raises:
+        DetectorError: its package is not installed, or lacks it.
+    """
+    package, _, name = type_name.split("/")
+    if type_name == KINDS["key2mesh"].types[0]:
+        return PersonKeypointsArray
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except ImportError as error:
+        raise DetectorError(
+            f"the detector's messages are {type_name}, and their package {package} is not "
+            f"installed here ({error}): install it, or source the workspace that it was built in, "
+            "and start the node again"
+        ) from error
+    except AttributeError as error:
+        raise DetectorError(
+            f"the installed package {package} has no message {name}: install the version that "
+            "the detector uses"
+        ) from error
+
+
+def _installed(types: tuple[str, ...]) -> str:
+    """The first of some types whose package is there; if none is, the first."""
+    for type_name in types:
+        try:
+            message_class(type_name)
+        except DetectorError:
+            continue
+        return type_name
+    return types[0]
