@@ -31,6 +31,11 @@ JOBS: dict[str, Job] = {
         "key2mesh_core.training.pretrain:pretrain",
         "train the network on motion capture",
     ),
+    "targets": Job(
+        "key2mesh_core.data.targets_command:TargetsConfig",
+        "key2mesh_core.data.targets_command:inspect",
+        "look at recorded detections before adapting to them",
+    ),
     "export": Job(
         "key2mesh_core.training.config:ExportConfig",
         "key2mesh_core.export:export",

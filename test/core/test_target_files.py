@@ -454,7 +454,7 @@ def test_damaged_npz_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(TargetError, match="unpacks to"):
         load_targets([f"npz:{file}"])
     np.save(tmp_path / "one.npy", np.zeros((3, 17, 3)))
-    with pytest.raises(TargetError, match="not made by np.savez"):
+    with pytest.raises(TargetError, match=r"not made by np\.savez"):
         load_targets([f"npz:{tmp_path / 'one.npy'}"])
 
 
