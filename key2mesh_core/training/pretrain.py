@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,11 +20,18 @@ from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import without_augmentation
 from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.training.config import PretrainConfig
-from key2mesh_core.training.interrupts import deferred_interrupts
 from key2mesh_core.training.losses import supervised_loss
+from key2mesh_core.training.runs import (
+    LAST,
+    claim_folder,
+    device_named,
+    moving_average,
+    settings_text,
+    train_watched,
+)
 from key2mesh_core.training.sources import load_motions
 
-LAST, BEST = "last.pt", "best.pt"
+BEST = "best.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _STEPS_BETWEEN_REPORTS = 100
 #: Steps whose samples are made together.
@@ -43,8 +46,7 @@ def pretrain(config: PretrainConfig) -> None:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    config.output.mkdir(parents=True, exist_ok=True)
-    _claim_folder(config)
+    claim_folder(config.output, config)
     run = Run(config)
     if (config.output / LAST).exists():
         run.restore(load_checkpoint(config.output / LAST))
@@ -57,7 +59,7 @@ class Run:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
-        self.device = _device(config.device)
+        self.device = device_named(config.device)
         self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
         self.bank, self.held_out = load_motions(config, self.body)
         for part in (self.body, self.bank, self.held_out):
@@ -77,6 +79,7 @@ class Run:
         )
         self.generator = torch.Generator(self.device)
         self._made: tuple[int, Batch] | None = None
+        self.steps_per_epoch = config.steps_per_epoch
         self.total_steps = config.epochs * config.steps_per_epoch
         self.step = 0
         self.seconds = 0.0
@@ -84,31 +87,12 @@ class Run:
 
     def train(self) -> None:
         """Runs to the last step; on Ctrl-C the state is saved before the exception goes on."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        started = saved = time.monotonic() - self.seconds
-        saved += self.seconds
-        progress = tqdm(total=self.total_steps, initial=self.step, unit="step", mininterval=1)
-        logs = SummaryWriter(self.config.output / "logs", purge_step=self.step)
-        with logs as log, progress, deferred_interrupts() as check_interrupt:
-            try:
-                while self.step < self.total_steps:
-                    terms = self.advance()
-                    check_interrupt()
-                    self.seconds = time.monotonic() - started
-                    progress.update()
-                    if self.step % _STEPS_BETWEEN_REPORTS == 0:
-                        self._report(terms, log, progress)
-                    if self.step % self.config.steps_per_epoch == 0:
-                        self._finish_epoch(log, progress)
-                        saved = time.monotonic()
-                    elif time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-                        save_checkpoint(self.config.output / LAST, self.state())
-                        saved = time.monotonic()
-            except KeyboardInterrupt:
-                save_checkpoint(self.config.output / LAST, self.state())
-                progress.write(f"saved {self.config.output / LAST}; the same command continues")
-                raise
+        train_watched(
+            self,
+            self.config.output,
+            seconds_between_checkpoints=_SECONDS_BETWEEN_CHECKPOINTS,
+            steps_between_reports=_STEPS_BETWEEN_REPORTS,
+        )
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns the loss and its terms."""
@@ -190,24 +174,15 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
 
-    def _report(self, terms: dict[str, Tensor], log: Any, progress: tqdm) -> None:
-        values = {name: float(term) for name, term in terms.items()}
-        if not math.isfinite(values["total"]):
-            raise TrainingError(
-                f"the loss is {values['total']} at step {self.step}: lower --learning-rate "
-                f"(now {self.config.learning_rate}); the last checkpoint is still good"
-            )
-        for name, value in values.items():
-            log.add_scalar(f"loss/{name}", value, self.step)
-        log.add_scalar("learning_rate", learning_rate(self.config, self.step), self.step)
-        progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+    def learning_rate(self) -> float:
+        """The next step's size."""
+        return learning_rate(self.config, self.step)
 
-    def _finish_epoch(self, log: Any, progress: tqdm) -> None:
+    def finish_epoch(self, log: Any, progress: tqdm) -> None:
+        """Evaluates when it is time to."""
         epoch = self.step // self.config.steps_per_epoch
-        last = self.step == self.total_steps
-        if epoch % self.config.evaluate_every == 0 or last:
+        if epoch % self.config.evaluate_every == 0 or self.step == self.total_steps:
             self._evaluate(epoch, log, progress)
-        save_checkpoint(self.config.output / LAST, self.state())
 
     def _evaluate(self, epoch: int, log: Any, progress: tqdm) -> None:
         """Best is the lowest mean of clean and augmented PA-MPJPE; without clips, the latest."""
@@ -237,56 +212,3 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
         return config.learning_rate * config.decay ** (step // config.steps_per_epoch)
     warm_up = min(1.0, (step + 1) / min(500, total))
     return config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
-    """Exponential moving average whose memory grows with the run, so that the random start is
-    forgotten at once and not after 1 / (1 - decay) steps."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], count: Any) -> None:
-        if not averages[0].is_floating_point():  # BatchNorm's counters
-            torch._foreach_copy_(averages, values)
-            return
-        steps = int(count)
-        weight = 1 - min(decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(averages, values, weight)
-
-    return update
-
-
-def settings_text(config: PretrainConfig) -> str:
-    """The settings as JSON, as kept in the run's folder and in every checkpoint."""
-    return json.dumps(dataclasses.asdict(config), indent=1, default=str, sort_keys=True)
-
-
-#: Settings that may change when a run continues: where and how fast it runs, not what it computes.
-_FREE = ("output", "device", "threads")
-
-
-def _claim_folder(config: PretrainConfig) -> None:
-    path = config.output / "settings.json"
-    mine = json.loads(settings_text(config))
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        different = [
-            key for key in mine if key not in _FREE and mine[key] != theirs.get(key, mine[key])
-        ]
-        if different:
-            raise TrainingError(
-                f"{config.output} holds a run with other settings ({', '.join(different)}); "
-                "give the same ones to continue it, or another --output"
-            )
-        return
-    partial = path.with_suffix(".partial")
-    partial.write_text(settings_text(config) + "\n")
-    partial.replace(path)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise TrainingError(f"--device {name!r}: give cpu, cuda, cuda:1 or auto") from error

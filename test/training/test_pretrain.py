@@ -21,9 +21,9 @@ from key2mesh_core.training.interrupts import deferred_interrupts
 from key2mesh_core.training.pretrain import (
     Run,
     learning_rate,
-    moving_average,
     pretrain,
 )
+from key2mesh_core.training.runs import moving_average
 
 ROOT = Path(__file__).parents[2]
 
