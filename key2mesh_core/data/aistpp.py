@@ -13,7 +13,7 @@ Two kinds of files are read:
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,15 +85,22 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
     return keypoints.astype(np.float32)
 
 
-def read_detections(path: str | Path) -> Iterator[Detections]:
-    """What each camera saw of the dancer, from one pickle or every one of a folder.
+def read_detections(path: str | Path, channels: Sequence[str] = ()) -> Iterator[Detections]:
+    """What each camera saw of the dancer, lens included.
+
+    Args:
+        path: one pickle, or a folder.
+        channels: of a folder, only the pickles of these (`ch06`); every one if there are none.
 
     Raises:
         TargetError: there is no such file, or no pickle in the folder.
         EvaluationError: see `read_keypoints`.
     """
     path = Path(path)
-    files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
+    if channels:
+        files = [find_keypoints(path, channel) for channel in channels]
+    else:
+        files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
     if not files or not path.exists():
         raise TargetError(f"{path} is neither a pickle of AIST++ nor a folder that has some")
     width, height = IMAGE_SIZE

@@ -34,7 +34,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "bag": ("topic", "width", "height"),
     "openpose": ("layout", "width", "height"),
     "coco": ("layout", "width", "height"),
-    "aistpp": (),
+    "aistpp": ("sequences",),
     "npz": ("layout", "width", "height"),
 }
 """Kinds of targets, and the options that each understands."""
@@ -174,46 +174,29 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
         images = list(_read(spec, topic, losses))
     except KeypointError as error:
         raise TargetError(f"{spec.text}: {error}") from error
-    tracker = Tracker()
-    rows, sizes, frames, sequences = [], [], [], []
-    for image in images:
-        where = f"{image.stream}, image {image.frame}"
-        if not image.ids:
-            losses.add("nobody_in_image", where)
-            continue
-        keypoints = sanitise(image.keypoints)
-        seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
-        boxes = bounding_boxes(keypoints)
-        side = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-        none, few, small = seen == 0, seen < minimum, side < MINIMUM_SIZE_PX
-        losses.add("no_keypoints", where, int(none.sum()))
-        losses.add(
-            "too_few_keypoints",
-            f"{where} with {seen[few].max(initial=0)}",
-            int((few & ~none).sum()),
-        )
-        hint = f"{where}: coordinates are pixels, not 0 to 1"
-        losses.add("all_on_one_spot", hint, int((small & ~few).sum()))
-        good = np.flatnonzero(~few & ~small)
-        if not len(good):
-            continue
-        kept = keypoints[good]
-        named = Detections(image.stream, image.frame, tuple(image.ids[i] for i in good), kept)
-        sequences += tracker.assign(named, kept)
-        rows.append(kept)
-        sizes += [(image.width, image.height)] * len(good)
-        frames += [image.frame] * len(good)
-    if not rows:
+    keypoints, image_of, usable = _usable(images, minimum, losses)
+    if not usable.any():
         raise TargetError(
             f"{spec.text}: {len(images)} images were read and not one usable person was found "
             f"in them: {losses if losses.counts else 'it is empty'}"
         )
+    tracker = Tracker()
+    sequences: list[int] = []
+    starts = np.searchsorted(image_of, np.arange(len(images) + 1))
+    for number, image in enumerate(images):
+        first, after = starts[number], starts[number + 1]
+        good = np.flatnonzero(usable[first:after])
+        if len(good):
+            ids = tuple(image.ids[person] for person in good)
+            sequences += tracker.assign(image.stream, image.frame, ids, keypoints[first + good])
+    sizes = np.array([(image.width, image.height) for image in images], dtype=np.float32)
+    frames = np.array([image.frame for image in images], dtype=np.int64)
     sequence = np.array(sequences, dtype=np.int32)
-    frame = np.array(frames, dtype=np.int64)
+    frame = frames[image_of[usable]]
     order = np.lexsort((frame, sequence))
     return TargetKeypoints(
-        keypoints=np.concatenate(rows)[order],
-        image_size=np.array(sizes, dtype=np.float32)[order],
+        keypoints=keypoints[usable][order],
+        image_size=sizes[image_of[usable]][order],
         source=spec.text,
         frame=frame[order],
         sequence=sequence[order],
@@ -221,6 +204,33 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
         names=tuple(tracker.names),
         images=len(images),
     )
+
+
+def _usable(
+    images: list[Detections], minimum: int, losses: Losses
+) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.bool_]]:
+    """Everybody's sanitised keypoints (P, 18, 3), image (P,), and who is usable (P,)."""
+    counts = np.array([len(image.ids) for image in images], dtype=int)
+    image_of = np.repeat(np.arange(len(images)), counts)
+    # At once: numpy's steps cost more than what they do for the one person of an image.
+    empty = np.zeros((0, len(NETWORK_KEYPOINTS), 3), np.float32)
+    keypoints = sanitise(np.concatenate([empty, *(image.keypoints for image in images)]))
+    seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
+    boxes = bounding_boxes(keypoints)
+    spot = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) < MINIMUM_SIZE_PX
+
+    def count(cause: str, which: NDArray[np.bool_], where: NDArray[np.intp], hint: str) -> None:
+        if which.any():
+            image = images[where[np.argmax(which)]]
+            losses.add(cause, f"{image.stream}, image {image.frame}{hint}", int(which.sum()))
+
+    count("nobody_in_image", counts == 0, np.arange(len(images)), "")
+    count("no_keypoints", seen == 0, image_of, "")
+    few = (seen > 0) & (seen < minimum)
+    count("too_few_keypoints", few, image_of, f" with {seen[np.argmax(few)]}" if few.any() else "")
+    pixels = ": coordinates are pixels, not 0 to 1"
+    count("all_on_one_spot", spot & (seen >= minimum), image_of, pixels)
+    return keypoints, image_of, ~spot & (seen >= minimum)
 
 
 def _read(spec: Spec, topic: str, losses: Losses) -> Iterator[Detections]:
@@ -246,4 +256,5 @@ def _read(spec: Spec, topic: str, losses: Losses) -> Iterator[Detections]:
         case "aistpp":
             from key2mesh_core.data.aistpp import read_detections
 
-            yield from read_detections(spec.path)
+            wanted = spec.options.get("sequences", "")
+            yield from read_detections(spec.path, wanted.split(",") if wanted else ())

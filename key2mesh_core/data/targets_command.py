@@ -82,6 +82,6 @@ def draw(targets: TargetKeypoints, path: Path) -> None:
         person[:, :2] = (person[:, :2] - (low + high) / 2) * scale + _TILE / 2
         tile = Image.new("RGB", (_TILE, _TILE), (24, 26, 30))
         at = (_TILE * (place % _COLUMNS), _TILE * (place // _COLUMNS))
-        sheet.paste(draw_keypoints(tile, person, scale=0.5), at)
+        sheet.paste(draw_keypoints(tile, person), at)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)

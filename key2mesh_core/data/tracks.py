@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.data.detections import Detections
-
 MAX_GAP = 10
 """Images that an unnamed person may be missing from before coming back as somebody else."""
 
@@ -39,29 +37,37 @@ class Tracker:
     names: list[str] = field(default_factory=list)
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
-    def assign(self, image: Detections, keypoints: NDArray[np.float32]) -> list[int]:
-        """Sequence numbers of an image's persons; `keypoints` are theirs, sanitised.
+    def assign(
+        self, stream_name: str, frame: int, ids: tuple[str, ...], keypoints: NDArray[np.float32]
+    ) -> list[int]:
+        """Sequence numbers of the persons of a stream's next image.
 
         A named person keeps the sequence of the name. An unnamed one (or a name that an image
         has twice) continues the sequence whose last pose is nearest, nearest pairs first, unless
         that is too far away or too long ago.
+
+        Args:
+            stream_name: what the image belongs to; streams have no sequence in common.
+            frame: number of the image.
+            ids: N names; empty strings for those who have none.
+            keypoints: (N, 18, 3) sanitised.
         """
-        stream = self._streams.setdefault(image.stream, _Stream())
-        result = [-1] * len(image.ids)
+        stream = self._streams.setdefault(stream_name, _Stream())
+        result = [-1] * len(ids)
         unnamed = []
-        for person, name in enumerate(image.ids):
-            if not name or name in image.ids[:person]:
+        for person, name in enumerate(ids):
+            if not name or name in ids[:person]:
                 unnamed.append(person)
                 continue
             if name not in stream.named:
-                stream.named[name] = self._new(f"{image.stream} {name}")
+                stream.named[name] = self._new(f"{stream_name} {name}")
             result[person] = stream.named[name]
-        for person, sequence in _nearest(stream, image.frame, keypoints, unnamed):
+        for person, sequence in _nearest(stream, frame, keypoints, unnamed):
             result[person] = sequence
         for person in unnamed:
             if result[person] < 0:
-                result[person] = self._new(image.stream)
-            stream.latest[result[person]] = image.frame, keypoints[person]
+                result[person] = self._new(stream_name)
+            stream.latest[result[person]] = frame, keypoints[person]
         return result
 
     def _new(self, name: str) -> int:

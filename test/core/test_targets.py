@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_aistpp import CAMERAS, FRAMES, Studio
+from PIL import Image
 
+from key2mesh_core.cli import main
 from key2mesh_core.data.recordings import read_keypoints
 from key2mesh_core.data.targets import load_targets
-from key2mesh_core.errors import TargetError
+from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.keypoints import sanitise, to_network, usable
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"
@@ -67,3 +70,63 @@ def test_no_target_and_an_impossible_minimum_are_refused() -> None:
         load_targets([])
     with pytest.raises(TargetError, match="at least 19"):
         load_targets([f"bag:{STREET}"], minimum=19)
+
+
+# AIST++.
+
+
+def test_aistpp_is_a_sequence_for_every_camera(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    studio.keypoints[2, 3, 5:] = np.nan  # five points of the face are left
+    studio.keypoints[1, 4] = np.nan
+    studio.write()
+    (file,) = studio.folder.glob("*.pkl")
+    for path in (file, studio.folder):
+        targets = load_targets([f"aistpp:{path}"])
+        assert len(targets) == CAMERAS * FRAMES - 2
+        assert targets.left_out == {"no_keypoints": 1, "too_few_keypoints": 1}
+        assert len(targets.names) == CAMERAS
+        assert targets.frame[targets.sequence == 2].tolist() == [n for n in range(FRAMES) if n != 3]
+        clean = sanitise(to_network("coco_17", studio.keypoints[3]))
+        np.testing.assert_array_equal(targets.keypoints[targets.sequence == 3], clean)
+        assert (targets.image_size == [1920, 1080]).all()
+    channel = file.stem.split("_")[-1]
+    assert len(load_targets([f"aistpp:{studio.folder}?sequences={channel}"])) == len(targets)
+
+
+def test_aistpp_refusals(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="neither a pickle of AIST"):
+        load_targets([f"aistpp:{tmp_path}"])
+    with pytest.raises(Key2MeshError, match="0 files named"):
+        load_targets([f"aistpp:{tmp_path}?sequences=ch06"])
+    file = tmp_path / "x_ch03.pkl"
+    file.write_bytes(b"cut")
+    with pytest.raises(Key2MeshError, match=r"x_ch03\.pkl"):
+        load_targets([f"aistpp:{file}"])
+
+
+# The command.
+
+
+def test_the_command_tells_what_there_is_and_draws_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "new" / "people.png"
+    assert main(["targets", f"bag:{STREET}", "--picture", str(picture)]) == 0
+    shown = capsys.readouterr().out
+    assert "360 in 230 images" in shown
+    assert "1768 x 994" in shown
+    assert "6 nobody_in_image" in shown
+    pixels = np.array(Image.open(picture))
+    assert pixels.shape == (640, 1280, 3)
+    colours = (pixels.max(axis=2) > 100).reshape(4, 160, 8, 160).sum(axis=(1, 3))
+    assert (colours > 100).all()  # somebody in every tile
+
+
+def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", f"bag:{STREET}", "--topic", "/people"]) == 2
+    assert "has no topic '/people'. It has keypoints on:\n  /keypoints (" in capsys.readouterr().err
+    assert main(["targets"]) == 2
+    assert "at least one" in capsys.readouterr().err
+    assert main(["targets", f"bag:{STREET}", "--picture", "people.jpg"]) == 2
+    assert "writes .png" in capsys.readouterr().err
