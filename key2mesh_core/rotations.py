@@ -34,7 +34,9 @@ def _quaternion_products() -> list[list[float]]:
     return rows
 
 
-_PRODUCTS = np.array(_quaternion_products(), dtype=np.float32)  # of -1, 0 and 1: exact
+QUATERNION_PRODUCTS = np.array(_quaternion_products(), dtype=np.float32)  # of -1, 0 and 1: exact
+"""(10, 16): nine numbers of a rotation matrix, row by row, and 1 times this are the sixteen
+products 4 q_i q_j of its quaternion q = (w, x, y, z), row by row."""
 
 
 def axis_angle_to_matrix(axis_angle: Array) -> Array:
@@ -69,7 +71,7 @@ def matrix_to_axis_angle(matrix: Array) -> Array:
     accurate near 0 and near pi, where the textbook formula divides by zero.
     """
     xp = array_namespace(matrix)
-    linear = xp.asarray(_PRODUCTS, dtype=matrix.dtype, device=_device(matrix))
+    linear = xp.asarray(QUATERNION_PRODUCTS, dtype=matrix.dtype, device=_device(matrix))
     flat = xp.reshape(matrix, (*matrix.shape[:-2], 9))
     products = xp.matmul(flat, linear[:9, :]) + linear[9, :]
     best = xp.argmax(products[..., ::5], axis=-1)
