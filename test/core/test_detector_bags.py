@@ -173,6 +173,37 @@ def test_the_image_size_of_the_only_camera_stands_in_for_a_missing_one(tmp_path:
 # What is of no use is refused with the reason.
 
 
+@STORAGES
+def test_a_thousand_messages_and_nobody_usable(tmp_path: Path, storage: str) -> None:
+    """Each refused or left out for its own cause; all are counted, none is silent."""
+    person = points(COCO, 0, 0).astype(np.float32)
+    few = person * [1, 1, 0]
+    few[:5, 2] = 0.9
+    kinds = {
+        "nobody": np.zeros((0, 17, 3)),
+        "nan": np.full((1, 17, 3), np.nan),
+        "few": few[None],
+        "layout": np.stack([person, person]),
+    }
+    frames = [
+        KeypointFrame(
+            stamp_ns=START + i * RATE,
+            frame_id="eye",
+            layout="cocoa" if kind == "layout" else "coco_17",
+            width=WIDTH,
+            height=HEIGHT,
+            ids=tuple("ab"[: len(people)]),
+            keypoints=people.astype(np.float32),
+        )
+        for i, (kind, people) in enumerate(list(kinds.items()) * 250)
+    ]
+    write_bag(tmp_path / "bag", [keypoint_recording("/keypoints", frames)], storage=storage)
+    with pytest.raises(TargetError) as refused:
+        load_targets([f"bag:{tmp_path / 'bag'}"])
+    for cause in ("nobody_in_image", "no_keypoints", "too_few_keypoints", "unknown_layout"):
+        assert f"250 x {cause} (first: " in str(refused.value)
+
+
 def test_a_bag_without_a_usable_person_tells_the_causes(tmp_path: Path) -> None:
     some = points(COCO, 0, 0)
     some[5:, 2] = 0.0

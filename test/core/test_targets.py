@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from PIL import Image
 
 from key2mesh_core.cli import main
 from key2mesh_core.data.recordings import read_keypoints
-from key2mesh_core.data.targets import load_targets
+from key2mesh_core.data.targets import OPTIONS, Spec, load_targets
 from key2mesh_core.errors import Key2MeshError, TargetError
-from key2mesh_core.keypoints import sanitise, to_network, usable
+from key2mesh_core.keypoints import LAYOUTS, sanitise, to_network, usable
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"
 
@@ -103,6 +104,20 @@ def test_aistpp_refusals(tmp_path: Path) -> None:
     file.write_bytes(b"cut")
     with pytest.raises(Key2MeshError, match=r"x_ch03\.pkl"):
         load_targets([f"aistpp:{file}"])
+
+
+# The page about it.
+
+
+def test_every_target_on_its_page_can_be_written_so() -> None:
+    page = (STREET.parents[2] / "docs" / "targets.md").read_text()
+    specs = re.findall(r"`'?((?:bag|openpose|coco|aistpp|npz):[^`']+)'?`", page)
+    assert {Spec.parse(spec).kind for spec in specs} == set(OPTIONS)
+    listed = re.search(r"^Layouts: (.*?)\.$", page, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) == set(LAYOUTS)
+    for option in {name for names in OPTIONS.values() for name in names}:
+        assert f"`{option}`" in page
 
 
 # The command.

@@ -28,6 +28,9 @@ WITH_EXTRAS = {
     "key2mesh_core.mesh_command.job": RUN_TIME | {"rosbags", "ruamel"},
     "key2mesh_core.render": RUN_TIME | {"PIL"},
     "key2mesh_core.data.bags": RUN_TIME | {"rosbags"},
+    "key2mesh_core.data.targets": RUN_TIME,  # only targets of the kind "bag" need rosbags
+    "key2mesh_core.data.targets_command": RUN_TIME,
+    "key2mesh_core.detector_messages": RUN_TIME,
     "key2mesh_core.viewer": RUN_TIME | {"PIL", "viser"},
 }
 ROS = ("rclpy", "rcl_interfaces", "builtin_interfaces", "launch", "key2mesh_ros")
