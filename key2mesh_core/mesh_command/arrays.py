@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from key2mesh_core.body.files import load_body
 from key2mesh_core.bundle import Bundle
 from key2mesh_core.data.amass import WORLD_TO_UPRIGHT
-from key2mesh_core.data.detections import Detections
 from key2mesh_core.data.tracks import Tracker
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.estimator import Bodies
@@ -31,7 +30,7 @@ def write_part(folder: Path, images: Sequence[Image], bodies: Bodies) -> None:
     """One row per body, as docs/tools.md lists them."""
     of = np.repeat(np.arange(len(images)), [len(image.ids) for image in images])
     rows: Arrays = {
-        "frame": np.array([image.number for image in images], np.int64)[of],
+        "frame": np.array([image.frame for image in images], np.int64)[of],
         "stamp_ns": np.array([image.stamp_ns for image in images], np.int64)[of],
         "id": np.array([name for image in images for name in image.ids], np.str_),
         "keypoints": np.concatenate([image.keypoints for image in images]),
@@ -73,7 +72,7 @@ def write_obj(folder: Path, images: Sequence[Image], bodies: Bodies, bundle: Bun
     faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (bundle.triangles + 1).tolist())
     row = 0
     for image in images:
-        name = image.name or f"{image.number:06d}"
+        name = f"{image.frame:06d}"
         for person, identity in enumerate(image.ids):
             vertices = bodies.vertices[row]
             lines = ("v %.5f %.5f %.5f\n" * len(vertices)) % tuple(vertices.ravel().tolist())
@@ -121,7 +120,9 @@ def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fp
     for track in np.unique(tracks):
         person = {name: values[tracks == track] for name, values in rows.items()}
         betas = person["betas"].mean(axis=0)
-        for number, stretch in enumerate(_stretches(person["frame"])):
+        # One frame alone is no motion.
+        stretches = [each for each in _stretches(person["frame"]) if each.stop - each.start > 1]
+        for number, stretch in enumerate(stretches):
             root = axis_angle_to_matrix(person["poses"][stretch, :3])
             upright = WORLD_TO_UPRIGHT.T  # from the camera's y-down to z-up
             poses = np.zeros((len(root), 156), np.float32)
@@ -163,8 +164,8 @@ def _tracks(rows: Arrays) -> NDArray[np.int32]:
     tracks = np.zeros(len(rows["frame"]), np.int32)
     for here in _stretches_of_equal(rows["frame"]):
         ids = tuple(rows["id"][here].tolist())
-        image = Detections("", int(rows["frame"][here][0]), ids, rows["keypoints"][here])
-        tracks[here] = tracker.assign(image, rows["keypoints"][here])
+        frame = int(rows["frame"][here][0])
+        tracks[here] = tracker.assign("", frame, ids, rows["keypoints"][here])
     return tracks
 
 

@@ -81,13 +81,14 @@ class BagKeypoints:
         if distortion is not None:
             keypoints = undistort(sanitise(keypoints), intrinsics, distortion)
         ids, keypoints = usable_people(people.ids, keypoints)
-        return Image(number, "", stamp_ns_of(message.header), ids, keypoints, intrinsics)
+        return Image(number, number, stamp_ns_of(message.header), ids, keypoints, intrinsics)
 
     def _size(self) -> tuple[int, int]:
         """Of the images, for messages that do not tell: as the options say, else as the camera."""
         if self._info is None or any(self._config.image_size):
             return self._config.image_size
-        return self._info.width, self._info.height
+        part = self._info.roi if self._info.roi.width and self._info.roi.height else self._info
+        return part.width, part.height
 
     def _camera(self, width: int, height: int) -> tuple[Intrinsics, Distortion | None]:
         given = cameras.from_options(self._config, width, height)

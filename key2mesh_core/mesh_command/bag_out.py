@@ -7,7 +7,7 @@ itself splits long ones, so nothing needs to be copied together in the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,16 +91,18 @@ def add_meshes(
                     written = 0
                     while group is not None and written < config.segment * MIB:
                         images = [item.image for item in group if item.image is not None]
-                        bodies = maker.make(images)
-                        first = 0
+                        named, bodies = maker.make(images)
+                        left, first = iter(named), 0
                         for item in group:
                             out.write(
                                 connections[_key(item.connection)], item.recorded_ns, item.data
                             )
                             written += len(item.data)
                             if item.image is not None:
-                                last = first + len(item.image.ids)
-                                data = ours.meshes(item, bodies.select(np.arange(first, last)))
+                                ids = next(left).ids
+                                last = first + len(ids)
+                                here = bodies.select(np.arange(first, last))
+                                data = ours.meshes(item.header, ids, here)
                                 out.write(mesh, item.recorded_ns, data)
                                 written += len(data)
                                 first = last
@@ -166,7 +168,7 @@ class _Messages:
         )
         return bytes(self._store.serialize_cdr(value, TOPOLOGY_TYPE))
 
-    def meshes(self, item: Item, bodies: Bodies) -> bytes:
+    def meshes(self, header: Any, ids: Sequence[str], bodies: Bodies) -> bytes:
         none = np.zeros(0, np.float32)
         values = [
             self._body(
@@ -179,9 +181,9 @@ class _Messages:
                 joints=bodies.joints[i].ravel(),
                 vertices=none if bodies.vertices is None else bodies.vertices[i].ravel(),
             )
-            for i, name in enumerate(item.image.ids)
+            for i, name in enumerate(ids)
         ]
-        value = self._array(header=item.header, body_model=self._bundle.body_model, bodies=values)
+        value = self._array(header=header, body_model=self._bundle.body_model, bodies=values)
         return bytes(self._store.serialize_cdr(value, MESHES_TYPE))
 
 

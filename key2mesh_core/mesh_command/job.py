@@ -39,7 +39,7 @@ def mesh(config: MeshConfig) -> int:
     with ExitStack() as resources:
         estimator = Estimator(bundle, config.backend, config.threads)
         resources.callback(estimator.close)
-        maker = MeshMaker(estimator, config.vertices)
+        maker = MeshMaker(estimator, config.vertices, config.smooth)
         work, count, losses, assumed = _prepare(config, form, bundle, maker)
         if assumed:
             print(
@@ -162,12 +162,12 @@ def _arrays(
             if batch[-1].number < done:
                 maker.recall(batch)
                 continue
-            bodies = maker.make(batch)
+            named, bodies = maker.make(batch)
             with partial.segment() as (folder, state):
                 if form == "obj":
-                    arrays.write_obj(folder, batch, bodies, bundle)
+                    arrays.write_obj(folder, named, bodies, bundle)
                 else:
-                    arrays.write_part(folder, batch, bodies)
+                    arrays.write_part(folder, named, bodies)
                 state["images"] = batch[-1].number + 1
             progress.add(len(batch), len(bodies))
         partial.finish(finish)

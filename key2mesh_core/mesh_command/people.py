@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from key2mesh_core.camera import Intrinsics
 from key2mesh_core.estimator import Bodies, Estimator
 from key2mesh_core.keypoints import sanitise, usable_sanitised
+from key2mesh_core.smoothing import Smoother
+from key2mesh_core.tracking import Tracker
 
 BATCH_PERSONS = 256
 """About as many persons go to the engine at once: larger batches are no faster."""
@@ -25,8 +27,8 @@ class Image:
     """The persons of one image who can be estimated.
 
     Attributes:
-        number: the image's place in its recording, from 0.
-        name: what it is called, where it has a name.
+        number: the image's place in what is read, from 0.
+        frame: its number in its recording or in its file's name: a gap is a gap in time.
         stamp_ns: when it was taken [ns].
         ids: N names, as the detector or a tracker gave them; may be empty.
         keypoints: (N, 18, 3) x px, y px, confidence, sanitised.
@@ -34,7 +36,7 @@ class Image:
     """
 
     number: int
-    name: str
+    frame: int
     stamp_ns: int
     ids: tuple[str, ...]
     keypoints: NDArray[np.float32]
@@ -73,23 +75,54 @@ class MeshMaker:
 
     Args:
         vertices: whether to make the meshes' points.
+        smooth: whether to follow persons from image to image and to steady their motion.
     """
 
-    def __init__(self, estimator: Estimator, vertices: bool) -> None:
+    def __init__(self, estimator: Estimator, vertices: bool, smooth: bool = False) -> None:
         self._estimator = estimator
         self._vertices = vertices
+        self._steady = _Steady(estimator) if smooth else None
 
-    def make(self, images: Sequence[Image]) -> Bodies:
-        """The bodies of the images' persons, one image's after the other.
+    def make(self, images: Sequence[Image]) -> tuple[Sequence[Image], Bodies]:
+        """The images, their persons named if they are followed, and the bodies of all their
+        persons, one image's after the other.
 
         Raises:
             EngineError: see `Estimator.estimate`.
         """
         bodies = estimate(self._estimator, images)
-        return self._estimator.add_vertices(bodies) if self._vertices else bodies
+        if self._steady is not None:
+            images, bodies = self._steady.smooth(images, bodies)
+        return images, self._estimator.add_vertices(bodies) if self._vertices else bodies
 
     def recall(self, images: Sequence[Image]) -> None:
-        """Images that an earlier process has made the bodies of: what is remembered of them."""
+        """Images that an earlier process has made the bodies of: what follows hangs on them."""
+        if self._steady is not None:
+            self._steady.smooth(images, estimate(self._estimator, images))
+
+
+class _Steady:
+    """What is remembered from image to image, as by the node."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._tracker = Tracker()
+        self._smoother = Smoother(estimator.bundle.parents)
+        self._last = 0
+
+    def smooth(self, images: Sequence[Image], bodies: Bodies) -> tuple[list[Image], Bodies]:
+        named, parts, first = [], [], 0
+        for image in images:
+            if image.stamp_ns < self._last:  # the recording begins again
+                self._tracker.reset()
+                self._smoother.reset()
+            self._last = image.stamp_ns
+            ids = self._tracker.name(image.ids, image.keypoints, image.stamp_ns)
+            last = first + len(ids)
+            here = bodies.select(np.arange(first, last))
+            parts.append(self._smoother.smooth(ids, here, image.stamp_ns))
+            named.append(replace(image, ids=ids))
+            first = last
+        return named, joined(parts) if parts else bodies
 
 
 def estimate(estimator: Estimator, images: Sequence[Image]) -> Bodies:

@@ -13,7 +13,7 @@ import pytest
 from helpers_house import PACKAGES, TREE
 
 MESSAGES = sorted(path.name for path in (TREE / "msg").glob("*.msg"))
-NODE_PROGRAM = Path("lib/key2mesh_ros/mesh_node")
+PROGRAMS = ("mesh_node", "adapt_bag", "key2mesh", "safety_stop")
 
 
 def carried(tree: Path) -> list[Path]:
@@ -66,8 +66,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_colcon_installs_node_launch_configuration_and_messages(workspace: Path) -> None:
     share = workspace / "share" / "key2mesh_ros"
-    assert os.access(workspace / NODE_PROGRAM, os.X_OK)
-    assert (workspace / NODE_PROGRAM).read_text().startswith("#!/usr/bin/env python3\n")
+    for name in PROGRAMS:
+        program = workspace / "lib" / "key2mesh_ros" / name
+        assert os.access(program, os.X_OK)
+        assert program.read_text().startswith("#!/usr/bin/env python3\n")
     for folder in ("launch", "config"):
         expected = {path.name for path in (TREE / folder).iterdir() if path.is_file()}
         assert expected

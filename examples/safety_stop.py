@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Stops a robot while a part of anybody's body is near: an example of an app on the meshes.
+
+    ros2 run key2mesh_ros safety_stop --ros-args -p stop_distance:=1.2 -p release_distance:=1.5
+
+Publishes `~/stop` (std_msgs/Bool) all the time, and a zero `cmd_vel` (geometry_msgs/Twist) while
+the robot has to stand: give that topic the highest priority in your velocity multiplexer.
+
+It stops when in doubt: until the first meshes come, when none come for a while (detector, camera
+or node ended), and when they are old. It goes on only after the way has been clear for a moment.
+An example, not a certified safety device: keep the robot's own.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import Twist
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from std_msgs.msg import Bool
+
+from key2mesh_ros.msg import BodyMesh, BodyMeshArray, BodyTopology
+
+PERIOD_S = 0.05
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass
+class Guard:
+    """Decides whether to stop; knows nothing of ROS.
+
+    Attributes:
+        stop_distance: nearer than this [m] is too near.
+        release_distance: the way is clear when everybody is farther than this [m].
+        release_time: and has been for so long [s].
+        timeout: no news for so long [s] is bad news.
+    """
+
+    stop_distance: float
+    release_distance: float
+    release_time: float
+    timeout: float
+    stopped: bool = True
+    reason: str = ""
+    _heard: float | None = None
+    _clear_since: float | None = None
+
+    def saw(self, distance: float, now: float) -> None:
+        """The nearest part of anybody is `distance` away [m]; infinity for nobody in view."""
+        self._heard = now
+        if not distance > self.stop_distance:  # NaN is too near
+            self._stop(f"somebody is {distance:.2f} m away")
+        elif distance <= self.release_distance:
+            self._clear_since = None
+        elif self._clear_since is None:
+            self._clear_since = now
+
+    def doubt(self, reason: str) -> None:
+        """What came says nothing about where people are."""
+        self._stop(reason)
+
+    def decide(self, now: float) -> bool:
+        """Whether the robot has to stand."""
+        if self._heard is None or now - self._heard > self.timeout:
+            self._stop("no meshes come")
+        elif self._clear_since is not None and now - self._clear_since >= self.release_time:
+            self.stopped, self.reason = False, "the way is clear"
+        return self.stopped
+
+    def _stop(self, reason: str) -> None:
+        self.stopped, self.reason, self._clear_since = True, reason, None
+
+
+class SafetyStop(Node):
+    """Watches `/mesh_node/meshes`; `options` are a Node's (parameter_overrides, namespace...)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("safety_stop", **options)
+        value = {
+            name: self.declare_parameter(name, default).value
+            for name, default in {
+                "stop_distance": 1.0,
+                "release_distance": 1.3,
+                "release_time": 0.5,
+                "timeout": 0.5,
+            }.items()
+        }
+        if not 0 < value["stop_distance"] <= value["release_distance"]:
+            raise ValueError(
+                "release_distance must not be below stop_distance, and both above 0: got "
+                f"{value['release_distance']} and {value['stop_distance']} m"
+            )
+        # The robot's place in the camera's frame [m], and the joints that count; none: all of them.
+        self._robot = np.array(self.declare_parameter("robot", [0.0, 0.0, 0.0]).value)
+        self._parts = self.declare_parameter("parts", [""]).value
+        self._joints: list[int] | None = None
+        self._guard = Guard(**value)
+        self._told = ""
+        self._stop = self.create_publisher(Bool, "~/stop", 1)
+        self._velocity = self.create_publisher(Twist, "cmd_vel", 1)
+        meshes, topology = "/mesh_node/meshes", "/mesh_node/topology"
+        self.create_subscription(BodyMeshArray, meshes, self._on_meshes, qos_profile_sensor_data)
+        self.create_subscription(BodyTopology, topology, self._on_topology, LATCHED)
+        # Steady: it must also run while simulated time stands still.
+        self.create_timer(PERIOD_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _on_topology(self, message: BodyTopology) -> None:
+        names = list(message.joint_names)
+        unknown = [part for part in self._parts if part and part not in names]
+        if unknown:
+            self.get_logger().error(f"no parts {unknown}; there are {names}")
+        else:
+            self._joints = [names.index(part) for part in self._parts if part]
+
+    def _on_meshes(self, message: BodyMeshArray) -> None:
+        stamp = rclpy.time.Time.from_msg(message.header.stamp, self.get_clock().clock_type)
+        age = (self.get_clock().now() - stamp).nanoseconds * 1e-9
+        if age > self._guard.timeout:
+            self._guard.doubt(f"meshes are {age:.1f} s old: set use_sim_time, or the clocks right")
+        elif any(self._parts) and self._joints is None:
+            self._guard.doubt(f"where {self._parts} are is not known: no topology came")
+        else:
+            distances = [self._distance(body) for body in message.bodies]
+            self._guard.saw(min(distances, default=np.inf), time.monotonic())
+
+    def _distance(self, body: BodyMesh) -> float:
+        """Of the nearest point that counts [m]. Poorly seen people count, too."""
+        points = np.asarray(body.vertices or body.joints).reshape(-1, 3)
+        if self._joints:
+            points = np.asarray(body.joints).reshape(-1, 3)[self._joints]
+        return float(np.linalg.norm(points - self._robot, axis=1).min())
+
+    def _tick(self) -> None:
+        stop = self._guard.decide(time.monotonic())
+        if stop:
+            self._velocity.publish(Twist())
+        self._stop.publish(Bool(data=stop))
+        if self._told != (told := "stop" if stop else "go"):
+            self._told = told
+            self.get_logger().info(f"{told}: {self._guard.reason}")
+
+
+def main() -> None:
+    rclpy.init()
+    try:
+        rclpy.spin(SafetyStop())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
