@@ -51,6 +51,11 @@ JOBS: dict[str, Job] = {
         "key2mesh_core.mesh_command.job:mesh",
         "make meshes of a recording: bag to bag, npz, obj or AMASS's layout",
     ),
+    "build-engine": Job(
+        "key2mesh_core.engines.build_command:BuildEngineConfig",
+        "key2mesh_core.engines.build_command:build_engine",
+        "build a model bundle's TensorRT engines for this GPU",
+    ),
     "view": Job(
         "key2mesh_core.view_command:ViewConfig",
         "key2mesh_core.view_command:view",

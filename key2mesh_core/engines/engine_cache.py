@@ -167,7 +167,10 @@ def _checked(path: Path, key: EngineKey, first: bytes, stream: BinaryIO) -> byte
         raise _refused(path, "has a damaged header") from error
     if found != json.loads(json.dumps(asdict(key))):
         raise _refused(path, "was built for something else")
-    content = stream.read()
+    if not isinstance(size, int) or size < 0:
+        raise _refused(path, "has a damaged header")
+    content = stream.read(size)
+    content += stream.read(1)  # there must be nothing more
     if len(content) != size or hashlib.sha256(content).hexdigest() != expected:
         raise _refused(path, f"is truncated or altered ({len(content)} of {size} bytes)")
     return content

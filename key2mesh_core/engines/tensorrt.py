@@ -40,6 +40,7 @@ from key2mesh_core.errors import EngineError
 RECORDED = 8
 """Up to so many persons a run is a recorded graph: people at one camera, as a rule."""
 
+_OTHERS = 0
 _LOG = logging.getLogger(__name__)
 
 Views = Mapping[str, NDArray[np.float32]]
@@ -86,16 +87,16 @@ class TensorRTEngine:
     ) -> None:
         self._library, self._driver, self._name, self._signature = library, driver, name, signature
         self._lock = threading.Lock()
-        self._resources = ExitStack()  # undone in reverse
+        self._resources = ExitStack()  # undone in reverse; holds no reference to this engine
+        self._loaded: dict[str, Any] = {}  # the library's objects
+        self._ways: dict[int, _Way] = {}  # by number of persons; _OTHERS for all other numbers
         self._closed = False
         try:
             self._load(plan, kernels)
             self._allocate()
-            self._ways = {
-                persons: self._prepare(persons, recorded=True)
-                for persons in range(1, min(recorded, self._most) + 1)
-            }
-            self._other = self._prepare(self._most, recorded=False)
+            self._ways[_OTHERS] = self._prepare(self._most, recorded=False)
+            for persons in range(1, min(recorded, self._most) + 1):
+                self._ways[persons] = self._prepare(persons, recorded=True)
         except BaseException:
             with contextlib.suppress(EngineError):  # the first failure is the one to tell
                 self.close()
@@ -115,7 +116,7 @@ class TensorRTEngine:
                 raise EngineError(f"{self._name}: the engine is closed")
             persons = self._checked(inputs)
             self._driver.activate()
-            way = self._ways.get(persons, self._other)
+            way = self._ways.get(persons) or self._ways[_OTHERS]
             try:
                 if way.persons != persons:
                     self._set_up(way, persons)
@@ -138,10 +139,11 @@ class TensorRTEngine:
     def kernels(self) -> bytes | None:
         """What TensorRT for RTX compiled for the runs so far, to be kept; None if nothing is."""
         with self._lock:
-            if self._closed or self._kernels is None:
+            cache = self._loaded.get("kernels")
+            if cache is None:
                 return None
             self._driver.activate()
-            content = self._kernels.serialize()
+            content = cache.serialize()
             return None if content is None else bytes(content)
 
     def close(self) -> None:
@@ -165,8 +167,9 @@ class TensorRTEngine:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._refused("cannot load it")
-        self._runtime, self._engine = runtime, engine
-        self._resources.callback(self._forget, "_engine", "_runtime")
+        for name, value in (("runtime", runtime), ("engine", engine)):
+            self._loaded[name] = value
+            self._resources.callback(self._loaded.pop, name)
         kinds: dict[Any, dict[str, list[int | str]]] = {
             module.TensorIOMode.INPUT: {},
             module.TensorIOMode.OUTPUT: {},
@@ -180,8 +183,8 @@ class TensorRTEngine:
         self._signature.check(self._name, *kinds.values())
         limits = [engine.get_tensor_profile_shape(name, 0) for name in self._signature.inputs]
         self._most = min(int(most[0]) for _, _, most in limits)
-        self._kernels = kernel_cache(self._library, engine, kernels)
-        self._resources.callback(self._forget, "_kernels")
+        self._loaded["kernels"] = kernel_cache(self._library, engine, kernels)
+        self._resources.callback(self._loaded.pop, "kernels")
 
     def _allocate(self) -> None:
         driver = self._driver
@@ -198,16 +201,16 @@ class TensorRTEngine:
         ctypes.memset(self._pinned_in, 0, largest_in)
         self._device_in = kept(driver.allocate, driver.free, largest_in)
         self._device_out = kept(driver.allocate, driver.free, largest_out)
-        self._scratch_size = max(scratch_size(self._engine), ALIGNMENT)
+        self._scratch_size = max(scratch_size(self._loaded["engine"]), ALIGNMENT)
         self._scratch = kept(driver.allocate, driver.free, self._scratch_size)
         self._stream = driver.create_stream()
         self._resources.callback(driver.destroy_stream, self._stream)
-        self._resources.callback(self._forget, "_ways", "_other")
-        self._ways, self._other = {}, None
+        self._resources.callback(self._ways.clear)
 
     def _prepare(self, persons: int, recorded: bool) -> _Way:
         """A way for some persons, run once: libraries load and compile when first asked."""
-        context = new_context(self._library, self._engine, self._kernels, recorded)
+        loaded = self._loaded
+        context = new_context(self._library, loaded["engine"], loaded["kernels"], recorded)
         if context is None:
             raise self._refused("cannot make a context")
         give_scratch(context, self._scratch, self._scratch_size)
@@ -285,7 +288,3 @@ class TensorRTEngine:
             f"{self._name}: {self._library} {what}: {self._library.complaint()}; if this stays, "
             "`key2mesh build-engine --rebuild` builds its engine again"
         )
-
-    def _forget(self, *names: str) -> None:
-        for name in names:
-            setattr(self, name, None)

@@ -91,7 +91,7 @@ def define(content: bytes, signature: Signature, library: Library, name: str) ->
     network = builder.create_network(flags)
     parser = module.OnnxParser(network, library.logger)
     if not parser.parse(content):
-        reasons = "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
+        reasons = "; ".join(str(parser.get_error(k)) for k in range(parser.num_errors))
         raise EngineError(f"{name}: {library} cannot parse it: {reasons[:500]}")
     inputs = [network.get_input(k) for k in range(network.num_inputs)]
     outputs = [network.get_output(k) for k in range(network.num_outputs)]

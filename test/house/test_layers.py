@@ -16,6 +16,8 @@ RUN_TIME = {"array_api_compat", "numpy", "onnxruntime", "tyro"}
 WITH_EXTRAS = {
     "key2mesh_core.estimator": RUN_TIME,
     "key2mesh_core.engines.onnx": RUN_TIME,
+    "key2mesh_core.engines.tensorrt": RUN_TIME,
+    "key2mesh_core.engines.build_command": RUN_TIME,
     "key2mesh_core.bundle": RUN_TIME,
     "key2mesh_core.cli": RUN_TIME,
     "key2mesh_core.messages": RUN_TIME,
