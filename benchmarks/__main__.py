@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,77 +13,108 @@ from typing import Any, Literal
 from benchmarks import machine, report
 from key2mesh_core.errors import Key2MeshError
 
-Part = Literal["engine", "node", "training"]
+Part = Literal["table1", "node", "training"]
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measures the engine against PyTorch and smplx, the node over DDS, and a training step."""
+    """Measures the engine against other ways to find a body, the node over DDS, and training."""
 
-    only: tuple[Part, ...] = ("engine", "node", "training")
+    only: tuple[Part, ...] = ("table1", "node", "training")
     """Which parts to run."""
     quick: bool = False
-    """Seconds instead of minutes; noisier."""
+    """Seconds instead of minutes: shows that it runs, measures nothing well."""
     model: str = "default"
-    """The bundle that the node runs. The engine part makes its own, with random weights."""
+    """The bundle: the engine's and the node's."""
     body: str = "default"
-    """The body file for the engine part and the training step."""
+    """The body file that the bundle was made with."""
     threads: int = 2
     """CPU threads of every contestant."""
     output: Path = Path(__file__).parent / "out"
-    """Folder for results.json and results.md."""
+    """Folder for results.json, results.md and persons.png."""
+    docs: bool = False
+    """Measure nothing: write the tables and the plot of `output` into docs/performance.md."""
 
 
 def main(config: BenchmarkConfig) -> dict[str, Any]:
     """Runs the parts asked for; what cannot run here is named with its reason."""
+    if config.docs:
+        from benchmarks import docs
+
+        return docs.update(config.output)
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True)
+
     results: dict[str, Any] = {"machine": machine.describe(), "left_out": {}}
-    parts: dict[str, Callable[[BenchmarkConfig], Any]] = {
-        "engine": _engine,
+    parts: dict[str, Callable[[BenchmarkConfig, Callable[[str], None]], Any]] = {
+        "table1": _table1,
         "node": _node,
         "training": _training,
     }
+    config.output.mkdir(parents=True, exist_ok=True)
     for name in config.only:
-        print(f"measuring: {name}", flush=True)
+        say(f"measuring: {name}")
         try:
-            results[name] = parts[name](config)
+            results[name] = parts[name](config, say)
         # ImportError: ROS is there but not its libraries (start it by tools/with-ros).
         except (ImportError, Key2MeshError) as error:
             results["left_out"][name] = str(error)
-    config.output.mkdir(parents=True, exist_ok=True)
+    results["seconds"] = round(time.monotonic() - started)
     (config.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (config.output / "results.md").write_text(report.to_markdown(results))
     print("\n" + report.to_markdown(results))
-    print(f"written to {config.output}")
+    print(f"written to {config.output}, after {results['seconds']} s")
     return results
 
 
-def _engine(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    from benchmarks import engine
+def _table1(config: BenchmarkConfig, say: Callable[[str], None]) -> dict[str, Any]:
+    from benchmarks import plot, table1
     from key2mesh_core.body.files import load_body
+    from key2mesh_core.bundle import load_bundle
 
-    return engine.run(
-        load_body(config.body), threads=config.threads, budget_s=3.0 if config.quick else 12.0
+    quick = {"sizes": (1, 8), "between": (2,), "budget_s": 4.0, "rounds": 1}
+    found = table1.run(
+        load_bundle(config.model),
+        load_body(config.body),
+        threads=config.threads,
+        say=say,
+        **(quick if config.quick else {}),
     )
+    title = f"Time of a call, {config.threads} threads of {machine.describe()['processor']}"
+    plot.draw(title, plot.curves(found["rows"])).save(config.output / "persons.png")
+    return found
 
 
-def _node(config: BenchmarkConfig) -> list[dict[str, Any]]:
+def _node(config: BenchmarkConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
     from benchmarks import node_latency
 
     return node_latency.run(config.model, seconds=3.0 if config.quick else 20.0)["node_latency"]
 
 
-def _training(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    from benchmarks import training_step
+def _training(config: BenchmarkConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    import torch
 
-    return [
-        training_step.run(
-            config.body,
-            threads=config.threads,
-            precision=precision,
-            budget_s=8.0 if config.quick else 40.0,
-        )
-        for precision in ("float32", "bfloat16")
-    ]
+    from benchmarks import floors, training_step
+
+    results = []
+    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        limits = floors.measure(config.threads, device)
+        for precision in ("float32", "bfloat16"):
+            say(f"pre-training, {precision}, {device}")
+            results.append(
+                training_step.run(
+                    config.body,
+                    threads=config.threads,
+                    precision=precision,
+                    device=device,
+                    limits=limits,
+                    budget_s=6.0 if config.quick else 40.0,
+                    rounds=1 if config.quick else 5,
+                )
+            )
+    return results
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 
 A machine's speed drifts (heat, other work), so contestants take turns and what is reported is the
 ratio of medians. Before its turn each waits until the others' threads have gone to sleep (idle
-OpenMP threads keep a core busy for a while) and runs once unmeasured.
+OpenMP threads keep a core busy for a while) and runs once unmeasured. Those whose one call takes
+longer than a turn should are run unmeasured in their first turn only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 # Longer than the default of OpenMP runtimes for spinning after the last parallel region.
 SETTLE_S = 0.25
+# Calls in one turn: a median needs no more.
+MOST_CALLS = 200
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ def interleave(
 ) -> dict[str, Timing]:
     """Time each contestant in `rounds` turns, about `budget_s` in all.
 
-    Every turn has at least two measured calls, however slow they are. The order is turned round
-    every other time, so that nobody always follows the same neighbour.
+    Every turn has at least one measured call, however slow it is. The order is turned round every
+    other time, so that nobody always follows the same neighbour.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     turn_s = budget_s / max(1, rounds * len(contestants))
@@ -64,7 +67,11 @@ def interleave(
             call = contestants[name]
             time.sleep(settle_s)
             first_s = _time(call)
-            for _ in range(max(2, min(200, math.floor(turn_s / max(first_s, 1e-9))))):
+            calls = min(MOST_CALLS, math.floor(turn_s / max(first_s, 1e-9)))
+            if calls < 1 and number > 0:
+                seconds[name].append(first_s)
+                continue
+            for _ in range(max(1, calls)):
                 seconds[name].append(_time(call))
     return {name: Timing.of(each) for name, each in seconds.items()}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A step of pre-training against the bare network's forward and backward pass.
+"""A step of pre-training against the bare network's forward and backward pass and Adam.
 
 Synthesis of the batch, the body and the loss all run on top of the bare network: the ratio says
 what they cost. The motion capture is made up: its content costs nothing.
@@ -18,21 +18,31 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from benchmarks.floors import NETWORK_WEIGHTS, Limits, Stage
 from benchmarks.timing import SETTLE_S, interleave
+from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.training.config import PretrainConfig
 from key2mesh_core.training.pretrain import BATCHES_AT_ONCE, Run
+
+BARE, BARE_ADAM = "network, forward and backward", "the same and Adam"
+SYNTHESIS, STEP = "synthesis alone", "training step"
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def run(
     body: str = "default",
     batch_size: int = 256,
     threads: int = 2,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
+    device: str = "cpu",
+    limits: Limits | None = None,
     budget_s: float = 30.0,
     rounds: int = 5,
     settle_s: float = SETTLE_S,
 ) -> dict[str, Any]:
-    """Times [ms] of a step's parts and their ratio to the bare forward and backward pass."""
+    """Times [ms] of a step's parts, their ratio to the bare network with Adam, samples a second,
+    and, on a GPU, the share of the step in which it is busy."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         write_motions(Path(folder) / "motions")
@@ -43,36 +53,65 @@ def run(
             batch_size=batch_size,
             precision=precision,
             balance=0.0,
-            device="cpu",
+            device=device,
             threads=threads,
         )
         training = Run(config)
-    keypoints = torch.rand(batch_size, 18, 2, generator=torch.Generator().manual_seed(0))
-    timings = interleave(
-        {
-            # Samples are made for several steps together: a call is as many steps for everyone.
-            name: _repeated(step)
-            for name, step in {
-                "network, forward and backward": lambda: _bare(training, keypoints, False),
-                "the same and Adam": lambda: _bare(training, keypoints, True),
-                "training step without Adam": lambda: _step_without_optimiser(training),
-                "training step": training.advance,
-            }.items()
-        },
-        budget_s=budget_s,
-        rounds=rounds,
-        settle_s=settle_s,
-    )
+    generator = torch.Generator().manual_seed(0)
+    keypoints = torch.rand(batch_size, 18, 2, generator=generator).to(training.device)
+    steps = {
+        BARE: lambda: _bare(training, keypoints, False),
+        BARE_ADAM: lambda: _bare(training, keypoints, True),
+        "training step without Adam": lambda: _step_without_optimiser(training),
+        STEP: training.advance,
+    }
+    # Samples are made for several steps together: a call is as many steps for everyone.
+    calls = {name: repeated(step, BATCHES_AT_ONCE, device) for name, step in steps.items()}
+    calls[SYNTHESIS] = repeated(lambda: _synthesis(training), 1, device)
+    timings = interleave(calls, budget_s=budget_s, rounds=rounds, settle_s=settle_s)
     timings = {name: timing.divided_by(BATCHES_AT_ONCE) for name, timing in timings.items()}
-    bare = timings["network, forward and backward"].median_ms
-    bare_with_adam = timings["the same and Adam"].median_ms
     return {
+        "what": "pre-training",
         "batch_size": batch_size,
         "precision": precision,
+        "device": device,
+        "bare": BARE_ADAM,
+        "step": STEP,
         "timings": {name: asdict(timing) for name, timing in timings.items()},
-        "times_the_bare_network": {name: t.median_ms / bare for name, t in timings.items()},
-        "step_over_network_and_adam": timings["training step"].median_ms / bare_with_adam,
+        "samples_per_s": {n: 1e3 * batch_size / t.median_ms for n, t in timings.items()},
+        "times_the_bare_network": {
+            name: timing.median_ms / timings[BARE].median_ms for name, timing in timings.items()
+        },
+        "step_over_network_and_adam": timings[STEP].median_ms / timings[BARE_ADAM].median_ms,
+        "bare_floor_ms": None if limits is None else bare_floor_ms(limits, batch_size, precision),
+        "busy": busy_share(calls[STEP]) if device != "cpu" else None,
     }
+
+
+def bare_floor_ms(limits: Limits, batch_size: int, precision: Precision) -> float:
+    """What the bare network's step needs [ms]: three products a weight (forward, and backward to
+    inputs and weights) at the speed of a large one, then Adam, which reads a weight, its gradient
+    and two moments and writes all but the gradient."""
+    products = Stage(0.0, 3 * 2 * NETWORK_WEIGHTS, arithmetic=precision)
+    adam = Stage(4 * 4 * NETWORK_WEIGHTS, 0.0)
+    written = 1e3 * 3 * 4 * NETWORK_WEIGHTS / limits.writes
+    return limits.floor_ms([products], batch_size) + limits.floor_ms([adam], 0) + written
+
+
+def busy_share(call: Callable[[], object], calls: int = 20) -> float:
+    """The share of a call's time in which the GPU computes; both in the same run."""
+    from torch.profiler import ProfilerActivity, profile
+
+    call()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        torch.cuda.synchronize()
+    busy_us = sum(event.device_time for event in profiler.events() if event.device_time)
+    return float(busy_us / 1e3 / start.elapsed_time(end))
 
 
 def write_motions(folder: Path, clips: int = 4, frames: int = 300) -> None:
@@ -93,9 +132,21 @@ def write_motions(folder: Path, clips: int = 4, frames: int = 300) -> None:
         )
 
 
+def repeated(step: Callable[[], object], times: int, device: str) -> Callable[[], None]:
+    """A call that does a step so many times and waits for the device."""
+
+    def steps() -> None:
+        for _ in range(times):
+            step()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return steps
+
+
 def _autocast(training: Run) -> torch.autocast:
     enabled = training.config.precision == "bfloat16"
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+    return torch.autocast(training.device.type, torch.bfloat16, enabled=enabled)
 
 
 def _bare(training: Run, keypoints: torch.Tensor, optimise: bool) -> None:
@@ -113,9 +164,7 @@ def _step_without_optimiser(training: Run) -> None:
     training.step += 1
 
 
-def _repeated(step: Callable[[], object]) -> Callable[[], None]:
-    def steps() -> None:
-        for _ in range(BATCHES_AT_ONCE):
-            step()
-
-    return steps
+def _synthesis(training: Run) -> None:
+    config = training.config
+    count = BATCHES_AT_ONCE * config.batch_size
+    synthesise(training.bank, training.body, config.synthesis, count, training.generator)

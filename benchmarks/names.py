@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the contestants are called in tables."""
+
+ENGINE = "engine"
+FLOAT32 = "engine, 32-bit weights"
+PUBLISHED = "published network + smplx"
+WITH_SMPLX = "PyTorch + smplx"
+TORCH = "PyTorch"
+LEARNED_DESCENT = "learned gradient descent"
+LEARNED_DESCENT_LEAN = "learned gradient descent, lean"
+OPTIMISATION = "optimisation (SMPLify's kind)"
