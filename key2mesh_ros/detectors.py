@@ -19,6 +19,7 @@ from key2mesh_core.detector_messages import People, read_person_keypoints, read_
 from key2mesh_core.errors import Key2MeshError
 
 from .complaints import Complaints
+from .executor import Urgent
 from .hri import Gatherer, read_skeletons
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
@@ -124,7 +125,7 @@ class Detector:
             self._subscription = self._gatherer.tracked
         else:
             self._subscription = self._node.create_subscription(
-                message_type, self._topic, self._callback, NEWEST
+                message_type, self._topic, self._callback, NEWEST, callback_group=Urgent()
             )
         self._type, self.kind, self.reader = type_name, kind, KINDS[kind].reader
 

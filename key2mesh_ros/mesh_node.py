@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
@@ -36,6 +36,7 @@ from .cameras import image_size
 from .complaints import Complaints
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
+from .executor import UrgentFirstExecutor
 from .inputs import Frame, read_frame
 from .lifecycle import refuse_illegal_transitions
 from .middleware import make_room_for_meshes
@@ -253,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rclpy.logging.get_logger("mesh_node").fatal(f"wrong parameter: {error}")
         rclpy.try_shutdown()
         return 1
-    executor = SingleThreadedExecutor()
+    executor = UrgentFirstExecutor()
     executor.add_node(node)
     try:
         node.start()
