@@ -106,7 +106,13 @@ def _layout_of(
     elif count == 18:
         layout = get_layout("openpose_coco_18")
     elif count == 25:
-        layout = get_layout(_body_25_or_25b(np.array([person for _, person in everyone])))
+        name = _body_25_or_25b(np.array([person for _, person in everyone]))
+        if name is None:
+            raise TargetError(
+                f"{path}: nobody shows enough to tell {_BODY_25} from {_BODY_25B}: say which, "
+                f"?layout={_BODY_25}"
+            )
+        layout = get_layout(name)
     else:
         raise TargetError(
             f"{path}: people of {first} have {count} keypoints; OpenPose's models that can be used "
@@ -119,8 +125,11 @@ def _layout_of(
     return layout
 
 
-def _body_25_or_25b(people: NDArray[np.float32]) -> str:
-    """Where the neck and the mid hip of BODY_25 would lie tells; (N, 25, 3) keypoints."""
+def _body_25_or_25b(people: NDArray[np.float32]) -> str | None:
+    """Where the neck and the mid hip of BODY_25 would lie tells; (N, 25, 3) keypoints.
+
+    None if they are never seen together with both shoulders, or both hips.
+    """
     names = get_layout(_BODY_25).keypoint_names
 
     def between(middle: str, part: str) -> NDArray[np.float32]:
@@ -136,5 +145,7 @@ def _body_25_or_25b(people: NDArray[np.float32]) -> str:
         return parts[np.isfinite(parts)]
 
     neck, hip = between("neck", "shoulder"), between("mid_hip", "hip")
-    off = max((float(np.median(parts)) for parts in (neck, hip) if len(parts)), default=0.0)
-    return _BODY_25 if off <= _BETWEEN else _BODY_25B
+    off = [float(np.median(parts)) for parts in (neck, hip) if len(parts)]
+    if not off:
+        return None
+    return _BODY_25 if max(off) <= _BETWEEN else _BODY_25B
