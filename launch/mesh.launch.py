@@ -8,6 +8,9 @@
 line for each detector.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -26,10 +29,8 @@ NAMES = {"depth_topic": "depth", "points_topic": "points"}
 
 
 def truth(text: str) -> bool:
-    """Of 'true' or 'false'; raises ValueError for anything else."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"say 'true' or 'false', not '{text}'")
-    return text.lower() == "true"
+    """Of 'true' or 'false'; raises KeyError for anything else."""
+    return {"true": True, "false": False}[text.lower()]
 
 
 # Given arguments of these names override the parameter file; empty ones leave it as it is.
@@ -42,6 +43,7 @@ PARAMETERS = {
     "image_height": ("Height [px] of the detector's image, where nothing says it.", int),
     "image_rectified": ("Whether the detector sees rectified images: 'true' or 'false'.", truth),
     "body_height": ("Height [m] of everybody in view, where it is known.", float),
+    "smoothing": ("Whether to steady bodies over time: 'true' or 'false'.", truth),
     "depth": ("Measured distances that set the scale: 'none', 'image' or 'cloud'.", str),
 }
 
@@ -49,16 +51,16 @@ PARAMETERS = {
 def start_nodes(context: LaunchContext) -> list:
     """The node with what the arguments say, which are text only now, and what shows its meshes."""
 
-    def said(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
+    def said(name: str, kind: Callable = str) -> Any:
+        text = LaunchConfiguration(name).perform(context)
+        try:
+            return kind(text)
+        except (KeyError, ValueError):
+            kinds = {truth: "'true' or 'false'", int: "a whole number", float: "a number"}
+            raise RuntimeError(f"{name}:={text} must be {kinds[kind]}") from None
 
-    overrides = {}
-    for name, (_, kind) in PARAMETERS.items():
-        if said(name):
-            try:
-                overrides[name] = kind(said(name))
-            except ValueError as error:
-                raise RuntimeError(f"argument {name}:={said(name)}: {error}") from error
+    given = {name: kind for name, (_, kind) in PARAMETERS.items() if said(name)}
+    overrides = {name: said(name, kind) for name, kind in given.items()}
     node = Node(
         package="key2mesh_ros",
         executable="mesh_node",
@@ -71,7 +73,7 @@ def start_nodes(context: LaunchContext) -> list:
     namespace = said("namespace").strip("/")
     base = f"/{namespace}/mesh_node" if namespace else "/mesh_node"
     actions = [node]
-    if truth(said("viewer")):
+    if said("viewer", truth):
         camera = said("camera_info").replace("~", base, 1)
         actions.append(
             ExecuteProcess(
@@ -82,7 +84,7 @@ def start_nodes(context: LaunchContext) -> list:
                 output="screen",
             )
         )
-    if truth(said("rviz")):
+    if said("rviz", truth):
         actions.append(
             Node(
                 package="rviz2",

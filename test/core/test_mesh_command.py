@@ -5,6 +5,7 @@ whatever interrupts it costs time, never results."""
 from __future__ import annotations
 
 import io
+import json
 import resource
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from key2mesh_core.bundle import load_bundle
 from key2mesh_core.camera import Intrinsics
+from key2mesh_core.data.amass import load_clip
 from key2mesh_core.data.bags import message_store, read_messages, read_raw, write_bag
 from key2mesh_core.data.recordings import (
     MESHES_TYPE,
@@ -28,6 +30,7 @@ from key2mesh_core.data.recordings import (
     read_meshes,
     read_topologies,
 )
+from key2mesh_core.distortion import Distortion, distort_pixels
 from key2mesh_core.errors import BagError, CameraError, Key2MeshError
 from key2mesh_core.estimator import Estimator
 from key2mesh_core.frames import Camera, KeypointFrame
@@ -36,6 +39,7 @@ from key2mesh_core.mesh_command.config import MeshConfig
 from key2mesh_core.mesh_command.job import mesh
 from key2mesh_core.mesh_command.people import MeshMaker
 from key2mesh_core.mesh_command.progress import Progress
+from key2mesh_core.rotations import axis_angle_to_matrix
 
 COUNT = 40
 CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480, "eye")
@@ -475,3 +479,199 @@ def test_progress_is_one_line_on_a_terminal_and_few_in_a_log():
     assert "[###############     ] 75 of 100 frames" in terminal.getvalue()
     assert "\n" not in terminal.getvalue()
     assert log.getvalue().startswith(" 75%  75 of 100 frames")
+
+
+# OpenPose folders, and what is made of persons.
+
+
+def openpose(
+    folder: Path, all_frames: list[KeypointFrame], numbers=None, ids: bool = False
+) -> Path:
+    """What OpenPose's --write_json writes of these frames."""
+    folder.mkdir()
+    for i, frame in enumerate(all_frames):
+        number = i if numbers is None else numbers[i]
+        persons = [
+            {"person_id": [j if ids else -1], "pose_keypoints_2d": k.ravel().tolist()}
+            for j, k in enumerate(frame.keypoints)
+        ]
+        path = folder / f"clip_{number:012d}_keypoints.json"
+        path.write_text(json.dumps({"version": 1.3, "people": persons}))
+    return folder
+
+
+def test_an_openpose_folder_gives_what_the_bag_gives(tmp_path, bundle, source):
+    folder = openpose(tmp_path / "json", frames())
+    camera = {"camera_fx": 500.0, "image_size": (640, 480), "model": bundle}
+    assert mesh(MeshConfig(folder, tmp_path / "a.npz", **camera)) == 0
+    assert mesh(MeshConfig(source, tmp_path / "b.npz", **camera)) == 0
+    one, other = everything(tmp_path / "a.npz"), everything(tmp_path / "b.npz")
+    assert set(one) == set(other)
+    for name in set(one) - {"stamp_ns", "id", "track"}:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    assert one["stamp_ns"].tolist() == [round(1e9 * f / 30) for f in one["frame"]]
+    # Nobody is named here; they are followed by where they are.
+    assert len(set(zip(one["track"].tolist(), other["track"].tolist(), strict=True))) == 2
+
+
+def test_an_openpose_folder_needs_the_size_of_its_images(tmp_path, bundle):
+    folder = openpose(tmp_path / "json", frames(3))
+    with pytest.raises(CameraError, match="--image-size WIDTH HEIGHT"):
+        mesh(MeshConfig(folder, tmp_path / "out.npz", model=bundle))
+    with pytest.raises(Key2MeshError, match="only a bag becomes one"):
+        mesh(MeshConfig(folder, tmp_path / "out", form="bag", model=bundle))
+
+
+def test_two_series_in_one_folder_are_refused(tmp_path, bundle):
+    folder = openpose(tmp_path / "json", frames(3))
+    for path in sorted(folder.iterdir()):
+        path.with_name(path.name.replace("clip", "other")).write_bytes(path.read_bytes())
+    with pytest.raises(Key2MeshError, match="2 series of images"):
+        mesh(MeshConfig(folder, tmp_path / "out", image_size=(640, 480), model=bundle))
+
+
+def test_npz_has_a_row_for_each_body(tmp_path, bundle, source):
+    assert mesh(MeshConfig(source, tmp_path / "out.npz", model=bundle)) == 0
+    found = everything(tmp_path / "out.npz")
+    loaded = load_bundle(bundle)
+    estimator = Estimator(loaded)
+    row = 0
+    for i, frame in enumerate(frames()):
+        for name, keypoints in zip(frame.ids, frame.keypoints, strict=True):
+            if (keypoints[:, 2] > 0).sum() < 6:
+                continue
+            body = estimator.estimate(keypoints[None], CAMERA.intrinsics)
+            assert (found["frame"][row], found["stamp_ns"][row]) == (i, frame.stamp_ns)
+            assert (found["id"][row], found["track"][row]) == (name, int(name[1:]))
+            for field in ("betas", "poses", "translation", "joints", "quality", "vertices"):
+                np.testing.assert_allclose(found[field][row], getattr(body, field)[0], atol=1e-5)
+            row += 1
+    assert row == len(found["frame"])
+    np.testing.assert_array_equal(found["triangles"], loaded.triangles)
+    assert found["body_model"] == loaded.body_model
+    config = MeshConfig(source, tmp_path / "poses.npz", model=bundle, vertices=False)
+    assert mesh(config) == 0
+    assert set(found) - set(everything(config.target)) == {"vertices"}
+
+
+def test_obj_files_hold_the_meshes(tmp_path, bundle, source):
+    for form, name in (("npz", "all.npz"), ("obj", "obj")):
+        assert mesh(MeshConfig(source, tmp_path / name, form, model=bundle)) == 0
+    rows = everything(tmp_path / "all.npz")
+    files = {p.name for p in (tmp_path / "obj").iterdir()}
+    expected = zip(rows["frame"].tolist(), rows["id"].tolist(), strict=True)
+    assert files == {f"{frame:06d}_{name}.obj" for frame, name in expected}
+    lines = (tmp_path / "obj" / "000005_p1.obj").read_text().splitlines()
+    vertices = np.array([x.split()[1:] for x in lines if x[0] == "v"], float)
+    faces = np.array([x.split()[1:] for x in lines if x[0] == "f"], int)
+    (row,) = np.flatnonzero((rows["frame"] == 5) & (rows["id"] == "p1"))
+    np.testing.assert_allclose(vertices, rows["vertices"][row], atol=1e-5)
+    np.testing.assert_array_equal(faces - 1, rows["triangles"])
+
+
+def test_names_that_no_file_may_have_still_get_a_file_each(tmp_path, bundle):
+    one = frames(3)[2]
+    write_bag(tmp_path / "bag", [keypoint_recording("/k", [replace(one, ids=("a/b", "a\\b"))])])
+    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", "obj", model=bundle)) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "000000_a_b.obj",
+        "000000_a_b_1.obj",
+    }
+
+
+def test_motion_in_amass_layout_is_read_back_and_puts_the_body_where_it_was(tmp_path):
+    """With the shipped model, of a person who stands for a while, is away, and comes back."""
+    still = standing_person((300.0, 240.0), 250)
+    one = replace(frames(2)[1], keypoints=still.astype(np.float32))
+    numbers = [*range(6), *range(20, 24), 40]
+    folder = openpose(tmp_path / "json", [one] * len(numbers), numbers, ids=True)
+    options = {"image_size": (640, 480), "fov": 60.0, "fps": 25.0}
+    for form, name in (("npz", "all.npz"), ("amass", "amass")):
+        assert mesh(MeshConfig(folder, tmp_path / name, form, **options)) == 0
+    rows = everything(tmp_path / "all.npz")
+    # A frame alone is no motion, and a gap is no motion either.
+    paths = sorted((tmp_path / "amass").iterdir())
+    assert [p.name for p in paths] == ["person_000_000_poses.npz", "person_000_001_poses.npz"]
+    first, second = (everything(p) for p in paths)
+    assert (len(first["poses"]), second["frame"].tolist()) == (6, [20, 21, 22, 23])
+    clip = load_clip(paths[0])
+    assert (clip.frame_rate, clip.gender) == (pytest.approx(25.0), "neutral")
+    np.testing.assert_allclose(clip.poses[:, 1:].reshape(6, -1), rows["poses"][:6, 3:66], atol=1e-6)
+    np.testing.assert_allclose(clip.betas, rows["betas"][0], atol=1e-5)
+
+    # What a tool that knows AMASS and the body makes of it, in a world with z up...
+    from key2mesh_core.body.files import load_body
+
+    body = load_body("default")
+    shaped = body.template + body.shape_directions @ first["betas"][:10]
+    rest = body.joint_regressor @ shaped
+    rotations = axis_angle_to_matrix(first["poses"][0, :66].reshape(22, 3))
+    joints, turns = [rest[0] + first["trans"][0]], [rotations[0]]
+    for child in range(1, 22):
+        parent = body.parents[child]
+        joints.append(joints[parent] + turns[parent] @ (rest[child] - rest[parent]))
+        turns.append(turns[parent] @ rotations[child])
+    # ... is what the camera saw, which looks along y with z up.
+    seen = np.array(joints) @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]).T
+    np.testing.assert_allclose(seen, rows["joints"][0, :22], atol=2e-4)
+
+
+def test_motion_needs_the_body_of_the_model(tmp_path, bundle, source):
+    with pytest.raises(Key2MeshError, match=r"--body default is .*, but the model was made with"):
+        mesh(MeshConfig(source, tmp_path / "out", form="amass", model=bundle))
+
+
+def test_smoothing_follows_people_and_steadies_them_across_segments(tmp_path, bundle, monkeypatch):
+    random = np.random.default_rng(1)
+    shaky = [
+        replace(
+            f,
+            ids=("",) * 2,
+            keypoints=np.stack(
+                [standing_person((x + i, 240.0), 250)[0] for x in (150.0, 450.0)]
+            ).astype(np.float32)
+            + np.float32([1, 1, 0]) * random.normal(0, 3, (2, 18, 1)).astype(np.float32),
+        )
+        for i, f in enumerate(frames())
+    ]
+    write_bag(tmp_path / "bag", [keypoint_recording("/people", shaky)])
+    small_groups(monkeypatch)
+    options = {"model": bundle, "fov": 60.0, "segment": 16}
+    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "raw.npz", **options)) == 0
+    whole = MeshConfig(tmp_path / "bag", tmp_path / "whole.npz", smooth=True, **options)
+    assert mesh(whole) == 0
+    raw, smooth = everything(tmp_path / "raw.npz"), everything(whole.target)
+    assert len(set(smooth["id"].tolist())) == 2
+
+    def jitter(rows: dict) -> float:
+        return float(np.abs(np.diff(rows["translation"][rows["track"] == 0], 2, axis=0)).mean())
+
+    assert jitter(smooth) < 0.5 * jitter(raw)
+    # What is remembered is remembered by the process that goes on, too.
+    broken = replace(whole, target=tmp_path / "broken.npz")
+    begin(broken, monkeypatch)
+    assert mesh(broken) == 0
+    alike(everything(broken.target), smooth)
+
+
+def test_lens_distortion_is_undone_unless_the_images_are_rectified(tmp_path, bundle):
+    lens = Distortion("brown", (-0.3, 0.08, *[0.0] * 10))
+    straight = frames()
+    bent = []
+    for frame in straight:
+        keypoints = frame.keypoints.copy()
+        keypoints[..., :2] = distort_pixels(keypoints[..., :2], CAMERA.intrinsics, lens)
+        bent.append(replace(frame, keypoints=keypoints))
+    info = camera_recording("/camera_info", CAMERA, STAMPS)
+    for message in info.messages:
+        message.value.d[:2] = lens.coefficients[:2]
+    write_bag(tmp_path / "bag", [keypoint_recording("/people", bent), info])
+    write_bag(tmp_path / "ideal", [keypoint_recording("/people", straight), info])
+    results = []
+    for source, rectified in (("bag", False), ("ideal", True)):
+        config = MeshConfig(
+            tmp_path / source, tmp_path / f"{source}.npz", model=bundle, image_rectified=rectified
+        )
+        assert mesh(config) == 0
+        results.append(everything(config.target)["translation"])
+    np.testing.assert_allclose(*results, rtol=1e-3)
