@@ -26,9 +26,13 @@ MAX_FILE_BYTES = 16 << 20
 
 _BODY_25 = "openpose_body_25"
 _BODY_25B = "openpose_body_25b"
-_BETWEEN = 0.15
-"""BODY_25 puts the neck between the shoulders and the mid hip between the hips, to this part of
-a person's longer side (median over all people)."""
+# What lies at the middle of what.
+_BETWEEN = {
+    _BODY_25: (("neck", "shoulder"), ("mid_hip", "hip"), ("nose", "eye")),
+    _BODY_25B: (("nose", "eye"),),
+}
+_TOLERANCE = 0.15
+"""Of a person's longer side."""
 
 
 def read_detections(
@@ -126,26 +130,33 @@ def _layout_of(
 
 
 def _body_25_or_25b(people: NDArray[np.float32]) -> str | None:
-    """Where the neck and the mid hip of BODY_25 would lie tells; (N, 25, 3) keypoints.
+    """Which of the two layouts most of (N, 25, 3) people fit alone; None if nobody tells."""
+    off = {name: _misfit(name, people) for name in _BETWEEN}
+    fits = {name: parts <= _TOLERANCE for name, parts in off.items()}
+    contradicts = {name: parts > _TOLERANCE for name, parts in off.items()}
+    # NaN neither fits nor contradicts. BODY_25 has relations for people seen from behind as well.
+    votes = {
+        _BODY_25: np.count_nonzero(fits[_BODY_25] & ~fits[_BODY_25B]),
+        _BODY_25B: np.count_nonzero(contradicts[_BODY_25] & ~contradicts[_BODY_25B]),
+    }
+    winner = max(votes, key=lambda name: votes[name])
+    return winner if votes[winner] > sum(votes.values()) / 2 else None
 
-    None if they are never seen together with both shoulders, or both hips.
+
+def _misfit(name: str, people: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) the largest way between a keypoint and the middle of the pair that it should lie at.
+
+    In parts of a person's longer side; NaN where no three such keypoints are seen together.
     """
-    names = get_layout(_BODY_25).keypoint_names
-
-    def between(middle: str, part: str) -> NDArray[np.float32]:
-        places = [names.index(n) for n in (middle, f"left_{part}", f"right_{part}")]
-        with np.errstate(invalid="ignore", over="ignore"):
-            seen = (people[:, places, 2] >= SEEN_CONFIDENCE).all(axis=1)
-            chosen = people[seen]
-            low = np.where(chosen[..., 2:] > 0, chosen[..., :2], np.inf).min(axis=1)
-            high = np.where(chosen[..., 2:] > 0, chosen[..., :2], -np.inf).max(axis=1)
-            at = chosen[:, places, :2]
-            away = np.linalg.norm(at[:, 0] - (at[:, 1] + at[:, 2]) / 2, axis=1)
-            parts = away / np.maximum((high - low).max(axis=1), 1.0)
-        return parts[np.isfinite(parts)]
-
-    neck, hip = between("neck", "shoulder"), between("mid_hip", "hip")
-    off = [float(np.median(parts)) for parts in (neck, hip) if len(parts)]
-    if not off:
-        return None
-    return _BODY_25 if max(off) <= _BETWEEN else _BODY_25B
+    seen = (people[..., 2] >= SEEN_CONFIDENCE) & np.isfinite(people).all(axis=2)
+    points = np.where(seen[..., None], people[..., :2], np.nan).astype(np.float64)
+    low = np.where(seen[..., None], points, np.inf).min(axis=1)
+    high = np.where(seen[..., None], points, -np.inf).max(axis=1)
+    side = np.maximum((high - low).max(axis=1), 1.0)
+    names = get_layout(name).keypoint_names
+    ways = []
+    for middle, part in _BETWEEN[name]:
+        at, left, right = (names.index(n) for n in (middle, f"left_{part}", f"right_{part}"))
+        way = points[:, at] - (points[:, left] + points[:, right]) / 2
+        ways.append(np.linalg.norm(way, axis=1) / side)
+    return np.fmax.reduce(ways)

@@ -195,7 +195,7 @@ def test_other_openpose_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TargetError, match=r"person of 3\.json has 25 keypoints, those of 2\.json"):
         load_targets([f"openpose:{tmp_path}"])
     half = person("openpose_body_25")
-    half[[1, 8], 2] = 0.0
+    half[[0, 1, 8], 2] = 0.0
     write_openpose(tmp_path / "half" / "1.json", half)
     with pytest.raises(TargetError, match=r"say which, \?layout=openpose_body_25"):
         load_targets([f"openpose:{tmp_path / 'half'}"])
