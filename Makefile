@@ -18,7 +18,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/python -m pip -qq
 PIP_LOCKED := $(PIP) install --no-compile --no-deps --require-hashes
 
 ROS_PACKAGE_FILES := package.xml CMakeLists.txt tools/build-messages tools/nodes/mesh_node \
-  $(wildcard msg/*.msg launch/* config/*)
+  $(wildcard msg/*.msg srv/*.srv launch/* config/*)
 
 .PHONY: help
 help:  ## say what there is to make

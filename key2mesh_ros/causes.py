@@ -76,6 +76,22 @@ CAUSES: dict[str, Cause] = {
     "camera_info_frame": Cause(
         WARNING, "CameraInfo and keypoints name different frames: remap camera_info"
     ),
+    "unanchored": Cause(
+        WARNING,
+        "times nothing said how large a person is: their scale is a guess (the feet, the trunk's "
+        "depth or a plausible factor are missing)",
+    ),
+    "no_depth": Cause(
+        WARNING,
+        "no depth at the keypoints' stamps: check the topic, the clocks and depth_max_age",
+    ),
+    "depth_frame": Cause(
+        WARNING,
+        "depth is of another frame than the keypoints: take the one registered to the image",
+    ),
+    "depth_encoding": Cause(
+        WARNING, "depth of an unknown encoding: 16UC1, 32FC1 or clouds of x, y, z are read"
+    ),
     "unknown_distortion": Cause(
         WARNING,
         "CameraInfo's distortion is of an unknown model and is not undone: detect on rectified "

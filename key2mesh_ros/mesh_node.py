@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import rclpy
@@ -32,6 +34,7 @@ from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.estimator import Estimator
 
 from . import parameters as node_parameters
+from .anchors import Anchors
 from .cameras import image_size
 from .complaints import Complaints
 from .detectors import Detector
@@ -40,17 +43,19 @@ from .executor import UrgentFirstExecutor
 from .inputs import Frame, read_frame
 from .lifecycle import refuse_illegal_transitions
 from .middleware import make_room_for_meshes
+from .model_loader import ModelLoader
 from .outlets import Outlets
 from .parameters import ParameterError, Parameters
 from .qos import NEWEST
 from .stream import Result, Stream
+from .transforms import BodyFrames, TFMessage
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class MeshNode(LifecycleNode):
     """Subscribes `~/keypoints` and `~/camera_info`; publishes `~/meshes`, `~/topology`,
-    `~/markers` and `/diagnostics`. See docs/node.md.
+    `~/markers`, `/tf` and `/diagnostics`; serves `~/load_model`. See docs/node.md.
 
     Raises:
         ParameterError, rclpy.exceptions.ParameterException: a parameter set from outside that
@@ -63,6 +68,7 @@ class MeshNode(LifecycleNode):
         self._settings: Parameters = node_parameters.declare(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
+        self._loader = ModelLoader(self, lambda: self._resources, self._open, self._swap)
         self._resources: ExitStack | None = None  # of the configured node
         self._outlets: Outlets | None = None  # likewise
         self._stream: Stream | None = None  # of the active node
@@ -121,36 +127,64 @@ class MeshNode(LifecycleNode):
 
     def _configure(self) -> None:
         settings = self._settings
-        bundle = load_bundle(settings.model)
         with ExitStack() as resources:  # undone in reverse, also when this fails half-way
-            estimator = Estimator(bundle, settings.backend, settings.threads)
-            resources.callback(estimator.close)
-            estimator.warm_up()
+            self._estimator = self._open(settings.model)
+            resources.callback(lambda: self._estimator.close())  # it may be another by then
 
             def subscription(kind: Any, topic: str, callback: Callable[..., None]) -> Any:
                 result = self.create_subscription(kind, topic, callback, NEWEST)
                 resources.callback(self.destroy_subscription, result)
                 return result
 
-            self._outlets = Outlets(self, resources, bundle)
+            self._outlets = Outlets(self, resources, self._estimator.bundle)
             subscription(CameraInfo, "~/camera_info", self._on_camera_info)
+            self._frames = None
+            if settings.tf_prefix and TFMessage is not None:
+                self._frames = BodyFrames(self, resources, settings.tf_prefix)
+            self._anchors = Anchors(self, resources, settings)
             self._detector = Detector(
                 self, resources, settings.input_type, self._on_keypoints, self._complaints
             )
-            self._estimator = estimator
             self._resources = resources.pop_all()
-        self._facts = {
-            "model": bundle.name,
-            "body_model": bundle.body_model,
-            "engine": estimator.device,
-        }
+        self._facts = self._facts_of_model()
         facts = ", ".join(f"{key} {value}" for key, value in self._facts.items())
         self.get_logger().info(f"configured: {facts}, from {self._detector.topic}")
+
+    def _open(self, model: str) -> Estimator:
+        """A warm estimator; `load_model` calls this in a thread of its own."""
+        estimator = Estimator(load_bundle(model), self._settings.backend, self._settings.threads)
+        try:
+            estimator.warm_up()
+        except BaseException:
+            estimator.close()
+            raise
+        return estimator
+
+    def _facts_of_model(self) -> dict[str, str]:
+        bundle = self._estimator.bundle
+        return {
+            "model": bundle.name,
+            "model_path": str(bundle.path),
+            "body_model": bundle.body_model,
+            "engine": self._estimator.device,
+        }
+
+    def _swap(self, estimator: Estimator, model: str) -> None:
+        """Go on with another model, between two frames."""
+        before, self._estimator = self._estimator, estimator
+        self._outlets.change_bundle(estimator.bundle)
+        if self._stream is not None:
+            self._stream.change_estimator(estimator)
+        self._facts |= self._facts_of_model()
+        # The parameter says what runs, and configuring again loads it again.
+        self._settings = replace(self._settings, model=model)
+        self.set_parameters([Parameter("model", value=model)])
+        threading.Thread(target=before.close, daemon=True).start()  # which may take a while
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)
         self._statistics.restart(time.monotonic())
-        self._stream = Stream(self._estimator, self._statistics)
+        self._stream = Stream(self._estimator, self._statistics, self._anchors)
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._stream = None
@@ -199,6 +233,8 @@ class MeshNode(LifecycleNode):
 
     def _publish(self, result: Result, marking: bool, info: dict[str, Any]) -> None:
         self._outlets.publish_meshes(result, self._settings)
+        if self._frames is not None:
+            self._frames.publish(result.frame.header, result.frame.ids, result.bodies)
         # From the middleware's receipt, so that waiting for the executor counts.
         latency = 1e-9 * (time.time_ns() - info["received_timestamp"])
         self._statistics.published(latency, result.engine_time, len(result.bodies))

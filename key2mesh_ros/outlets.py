@@ -41,11 +41,17 @@ class Outlets:
         self._meshes = lifecycle_publisher(BodyMeshArray, "~/meshes")
         self._markers = lifecycle_publisher(MarkerArray, "~/markers")
         # Not a lifecycle publisher: that would lose what is sent before it is activated.
-        topology = node.create_publisher(BodyTopology, "~/topology", LATCHED)
-        resources.callback(node.destroy_publisher, topology)
-        topology.publish(body_topology(bundle))
+        self._topology = node.create_publisher(BodyTopology, "~/topology", LATCHED)
+        resources.callback(node.destroy_publisher, self._topology)
+        self._topology.publish(body_topology(bundle))
         self._marked: Header | None = None  # of the markers that are shown, if any
         self._marker_count = 0
+
+    def change_bundle(self, bundle: Bundle) -> None:
+        """Publish another bundle's bodies from now on; its topology, if that differs."""
+        if bundle.body_model != self._bundle.body_model:
+            self._topology.publish(body_topology(bundle))
+        self._bundle = bundle
 
     @property
     def marking(self) -> bool:

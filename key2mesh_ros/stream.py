@@ -11,6 +11,7 @@ from key2mesh_core.distortion import undistort
 from key2mesh_core.estimator import Bodies, Estimator
 from key2mesh_core.frames import stamp_ns_of
 
+from .anchors import Anchors
 from .cameras import Camera, choose_camera
 from .diagnostics import FrameStatistics
 from .inputs import Frame, header_warnings, select_people
@@ -41,8 +42,14 @@ class Stream:
     too, to be dropped in `_restart` when the clock jumps back.
     """
 
-    def __init__(self, estimator: Estimator, statistics: FrameStatistics) -> None:
+    def __init__(
+        self,
+        estimator: Estimator,
+        statistics: FrameStatistics,
+        anchors: Anchors | None = None,
+    ) -> None:
         self._estimator = estimator
+        self._anchors = anchors
         self._statistics = statistics
         self._last_stamp = 0
 
@@ -77,8 +84,16 @@ class Stream:
         for cause, number in left_out.items():
             count(cause, number)
         begin = time.perf_counter()
-        bodies = self._estimator.estimate(frame.keypoints, camera.intrinsics, vertices)
+        bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics)
+        if self._anchors is not None and self._anchors.wanted(settings):
+            bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
+        if vertices:
+            bodies = self._estimator.add_vertices(bodies)
         return Result(frame, bodies, camera, time.perf_counter() - begin)
+
+    def change_estimator(self, estimator: Estimator) -> None:
+        """Go on with another model."""
+        self._estimator = estimator
 
     def _check_clock(self, stamp: int) -> None:
         if stamp < self._last_stamp and stamp != 0:

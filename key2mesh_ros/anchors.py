@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node knows besides the picture about how large and how far people are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from key2mesh_core.anchors import (
+    ShapeSpace,
+    depth_scale,
+    down_in_camera,
+    ground_scale,
+    height_scale,
+    rescale,
+)
+from key2mesh_core.estimator import Bodies, Estimator
+
+from .cameras import Camera
+from .depth import DepthRefused, DepthSource
+from .inputs import Frame
+from .parameters import Parameters
+
+
+class Anchors:
+    """The anchors of one configuration: measured depth goes before the floor, and the floor
+    before the height that everybody is said to have.
+
+    Args:
+        node: who subscribes depth.
+        resources: undoes it.
+        settings: of the configuration.
+    """
+
+    def __init__(self, node: Any, resources: ExitStack, settings: Parameters) -> None:
+        self._depth = (
+            DepthSource(node, resources, settings.depth) if settings.depth != "none" else None
+        )
+        self._shapes: tuple[Estimator, ShapeSpace] | None = None
+
+    def wanted(self, settings: Parameters) -> bool:
+        """Whether there is anything to apply."""
+        return self._depth is not None or settings.body_height > 0 or settings.camera_height > 0
+
+    def apply(
+        self,
+        bodies: Bodies,
+        frame: Frame,
+        camera: Camera,
+        settings: Parameters,
+        estimator: Estimator,
+        count: Callable[[str, int], None],
+    ) -> Bodies:
+        """Bodies without vertices at their places; persons of whom nothing says how large they
+        are stay as they are, and are counted.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        if not len(bodies):
+            return bodies
+        if self._shapes is None or self._shapes[0] is not estimator:
+            self._shapes = estimator, ShapeSpace.of(estimator)
+        shapes = self._shapes[1]
+        scale = np.full(len(bodies), np.nan)
+        if self._depth is not None:
+            try:
+                lookup = self._depth.lookup(frame, camera, settings.depth_max_age)
+                scale = depth_scale(bodies, camera.intrinsics, lookup)
+            except DepthRefused as error:
+                count(error.cause, 1)
+        if settings.camera_height > 0 and np.isnan(scale).any():
+            down = down_in_camera(
+                math.radians(settings.camera_pitch_deg), math.radians(settings.camera_roll_deg)
+            )
+            floor = ground_scale(bodies, frame.keypoints, settings.camera_height, down)
+            scale = np.where(np.isnan(scale), floor, scale)
+        if settings.body_height > 0 and np.isnan(scale).any():
+            known = height_scale(bodies, settings.body_height, shapes)
+            scale = np.where(np.isnan(scale), known, scale)
+        missing = int(np.isnan(scale).sum())
+        if missing:
+            count("unanchored", missing)
+        return rescale(bodies, scale, shapes)

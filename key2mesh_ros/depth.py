@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth images and point clouds: the last few are kept, and the one of a frame's stamp is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, PointCloud2, PointField
+
+from key2mesh_core.anchors import Lookup, cloud_lookup, image_lookup
+from key2mesh_core.distortion import distort_pixels
+from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.frames import stamp_ns_of
+
+from .cameras import Camera
+from .inputs import Frame
+
+KEPT = 8
+"""Depth messages to choose from: a detector that takes a quarter of a second finds its own."""
+
+CLOUD_RADIUS_PX = 6.0
+"""Points this near to a pixel, in an image 640 px wide, are of what is seen there."""
+
+CLOUD_POINTS = 100_000
+"""Of a denser cloud every n-th point is taken: more would cost time and say no more."""
+
+_QUALITY = QoSProfile(depth=KEPT, reliability=ReliabilityPolicy.BEST_EFFORT)
+_METRES = {"16UC1": (np.uint16, 1e-3), "mono16": (np.uint16, 1e-3), "32FC1": (np.float32, 1.0)}
+
+
+class DepthRefused(Key2MeshError):
+    """There is no depth to a frame. `cause` is its name in the diagnostics."""
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+class DepthSource:
+    """The subscription to `~/depth` or `~/points`, of the configured node.
+
+    Args:
+        node: whose subscription it is.
+        resources: undoes it.
+        kind: "image" or "cloud".
+    """
+
+    def __init__(self, node: Any, resources: Any, kind: str) -> None:
+        self._kept: deque[Any] = deque(maxlen=KEPT)
+        message_type, topic = (Image, "~/depth") if kind == "image" else (PointCloud2, "~/points")
+        subscription = node.create_subscription(message_type, topic, self._kept.append, _QUALITY)
+        resources.callback(node.destroy_subscription, subscription)
+        self._lookup_of = _image if kind == "image" else _cloud
+        self.topic = subscription.topic_name
+
+    def lookup(self, frame: Frame, camera: Camera, most_age: float) -> Lookup:
+        """Measured depths at the pixels of a frame.
+
+        Raises:
+            DepthRefused: nothing has come within `most_age` s of the frame's stamp; the depth is
+                of another frame, or of an encoding that is not known.
+        """
+        stamp = stamp_ns_of(frame.header)
+
+        def age(message: Any) -> int:
+            return abs(stamp_ns_of(message.header) - stamp)
+
+        message = min(self._kept, key=age, default=None)
+        if message is None or age(message) > most_age * 1e9:
+            raise DepthRefused("no_depth", f"no message on {self.topic} within {most_age} s")
+        if message.header.frame_id != frame.header.frame_id:
+            raise DepthRefused(
+                "depth_frame",
+                f"{self.topic} is of frame '{message.header.frame_id}', keypoints are of "
+                f"'{frame.header.frame_id}'",
+            )
+        return self._lookup_of(message, frame, camera)
+
+
+def _image(message: Image, frame: Frame, camera: Camera) -> Lookup:
+    depth = image_metres(message)
+    size = np.array([frame.width or message.width, frame.height or message.height])
+    scale = np.array([message.width, message.height]) / size
+
+    def to_pixels(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        seen = distort_pixels(pixels, camera.intrinsics, camera.distortion)
+        return (seen + 0.5) * scale - 0.5
+
+    return image_lookup(depth, to_pixels)
+
+
+def _cloud(message: PointCloud2, frame: Frame, camera: Camera) -> Lookup:
+    points = cloud_points(message)
+    points = points[:: max(1, len(points) // CLOUD_POINTS)]
+    radius = CLOUD_RADIUS_PX * max(1.0, (frame.width or 640) / 640)
+    return cloud_lookup(points, camera.intrinsics, radius)
+
+
+def image_metres(message: Image) -> NDArray[np.floating]:
+    """(H, W) float32 [m] of a sensor_msgs/Image of depth.
+
+    Raises:
+        DepthRefused: another encoding; fewer bytes than the size asks for.
+    """
+    if message.encoding not in _METRES:
+        raise DepthRefused(
+            "depth_encoding",
+            f"depth image of encoding '{message.encoding}'; known: {', '.join(_METRES)}",
+        )
+    kind, unit = _METRES[message.encoding]
+    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    rows, step = message.height, message.step
+    if step < message.width * dtype.itemsize or len(message.data) < rows * step:
+        raise DepthRefused(
+            "depth_encoding",
+            f"depth image of {message.width} x {message.height} px has {len(message.data)} bytes, "
+            f"{step} a row",
+        )
+    raw = np.frombuffer(message.data, np.uint8, rows * step).reshape(rows, step)
+    pixels = raw[:, : message.width * dtype.itemsize]
+    values = np.ascontiguousarray(pixels).view(dtype)
+    return values.astype(np.float32) * np.float32(unit)
+
+
+def cloud_points(message: PointCloud2) -> NDArray[np.float32]:
+    """(P, 3) [m] of a sensor_msgs/PointCloud2.
+
+    Raises:
+        DepthRefused: no fields x, y, z of 32-bit floats; fewer bytes than points.
+    """
+    offsets = {each.name: each.offset for each in message.fields}
+    kinds = {each.name: each.datatype for each in message.fields}
+    if any(kinds.get(name) != PointField.FLOAT32 for name in "xyz"):
+        raise DepthRefused(
+            "depth_encoding",
+            f"point cloud of fields {sorted(kinds)}; x, y, z must be 32-bit floats",
+        )
+    count = message.width * message.height
+    order = ">" if message.is_bigendian else "<"
+    try:
+        dtype = np.dtype(
+            {
+                "names": ["x", "y", "z"],
+                "formats": [f"{order}f4"] * 3,
+                "offsets": [offsets[name] for name in "xyz"],
+                "itemsize": message.point_step,
+            }
+        )
+        points = np.frombuffer(message.data, dtype, count)
+    except ValueError as error:
+        raise DepthRefused("depth_encoding", f"point cloud that does not fit: {error}") from error
+    return np.stack([points[name] for name in "xyz"], axis=-1).astype(np.float32)

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`~/load_model`: another model at 30 Hz without losing a message, or the same one as before."""
+
+import json
+import shutil
+import threading
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from helpers_bundle import damage, make_bundle, rewrite_manifest
+from helpers_ros import client, node_here, people, standing
+
+from key2mesh_ros import mesh_node
+from key2mesh_ros.srv import LoadModel
+
+QUICK = {"diagnostics_period": 0.1}
+
+
+@pytest.fixture(scope="module")
+def taller(tmp_path_factory):
+    """A bundle of another body: its graphs put people twice as far away, its name differs."""
+
+    def twice_as_far(model):
+        (height,) = (each for each in model.graph.initializer if each.name == "height")
+        height.float_data[:] = [2 * value for value in height.float_data]
+
+    folder = tmp_path_factory.mktemp("taller") / "taller"
+    make_bundle(folder, change_pose=twice_as_far)
+    rewrite_manifest(folder, lambda m: m.update(body_model="long_bones@1", name="taller"))
+    return folder
+
+
+@pytest.fixture
+def active(bundle):
+    with node_here(model=str(bundle), **QUICK) as node, client() as probe:
+        assert probe.change_state("configure")
+        assert probe.change_state("activate")
+        probe.wait_for_node()
+        yield node, probe
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Loading waits until it is let go."""
+    go, right = threading.Event(), mesh_node.load_bundle
+
+    def load(path):
+        if threading.current_thread().name.startswith("Thread") and "taller" in str(path):
+            go.wait(20)
+        return right(path)
+
+    monkeypatch.setattr(mesh_node, "load_bundle", load)
+    return go
+
+
+def load(probe, path):
+    return probe.ask(LoadModel, "load_model", LoadModel.Request(path=str(path)))
+
+
+def depth(message):
+    return message.bodies[0].position.z
+
+
+def test_another_model_answers_from_the_next_frame_on(active, bundle, taller):
+    node, probe = active
+    before = probe.exchange(people(standing()))
+    answer = load(probe, taller)
+    assert (answer.ok, "taller" in answer.message) == (True, True)
+    after = probe.exchange(people(standing()))
+    assert after.body_model == "long_bones@1"
+    assert depth(after) == pytest.approx(2 * depth(before), rel=0.05)
+    probe.wait(lambda: len(probe.topologies) == 2, "the other body's topology")
+    assert probe.topologies[-1].body_model == "long_bones@1"
+    with client() as late:
+        late.wait(lambda: late.topologies, "the topology")
+        assert late.topologies[-1].body_model == "long_bones@1"
+    probe.fresh_status()
+    assert probe.values["model"] == "taller"
+    assert probe.values["model_path"] == str(taller)
+    # The parameter names what runs: configuring again brings the same model back.
+    assert node.get_parameter("model").value == str(taller)
+    for step in ("deactivate", "cleanup", "configure", "activate"):
+        assert probe.change_state(step)
+    probe.wait_for_node()
+    assert probe.exchange_again(people(standing())).body_model == "long_bones@1"
+    assert load(probe, bundle).ok
+
+
+def test_no_message_is_lost_while_models_are_exchanged_at_30_hz(active, bundle, taller):
+    _, probe = active
+    probe.exchange(people(standing()))  # from here on everything that is sent arrives
+    probe.fresh_status()
+    sent, answers = [], []
+    service = probe.create_client(LoadModel, f"{probe.node}/load_model")
+    probe.wait(service.service_is_ready, "load_model")
+    start = time.monotonic()
+    for number in range(90):
+        if number in (15, 40, 65):
+            path = str(bundle if number == 40 else taller)
+            answers.append(service.call_async(LoadModel.Request(path=path)))
+        message = people(standing())
+        sent.append((message.header.stamp.sec, message.header.stamp.nanosec))
+        probe.keypoints.publish(message)
+        probe.spin(max(0.0, start + (number + 1) / 30 - time.monotonic()))
+    probe.wait(lambda: all(each.done() for each in answers), "the answers")
+    assert [each.result().ok for each in answers] == [True] * 3
+    probe.spin(0.3)
+    stamps = {(m.header.stamp.sec, m.header.stamp.nanosec): m.body_model for m in probe.meshes}
+    assert [each for each in sent if each not in stamps] == []
+    models = [stamps[each] for each in sent]
+    assert sum(a != b for a, b in pairwise(models)) == 3
+    probe.destroy_client(service)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda folder: damage(folder / "pose.onnx", "truncate"), "pose.onnx"),
+        (lambda folder: rewrite_manifest(folder, lambda m: m.update(format=99)), "format"),
+        (lambda folder: shutil.rmtree(folder), "no such folder"),
+        (lambda folder: (folder / "model.json").write_text(json.dumps([])), "model.json"),
+    ],
+    ids=["truncated", "version", "missing", "manifest"],
+)
+def test_a_bad_bundle_leaves_the_old_one_running_and_says_why(
+    active, tmp_path, taller, spoil, expected
+):
+    node, probe = active
+    before = probe.exchange(people(standing()))
+    broken = tmp_path / "broken"
+    shutil.copytree(taller, broken)
+    spoil(broken)
+    answer = load(probe, broken)
+    assert not answer.ok
+    assert expected in answer.message
+    assert "runs on" in answer.message
+    after = probe.exchange(people(standing()))
+    assert after.body_model == before.body_model
+    assert node.get_parameter("model").value != str(broken)
+    assert len(probe.topologies) == 1
+
+
+def test_a_bundle_whose_weights_are_damaged_is_found_before_it_is_used(active, tmp_path):
+    """NaN in the graph: only running it shows that."""
+    _, probe = active
+
+    def spoil(model):
+        (height,) = (each for each in model.graph.initializer if each.name == "height")
+        height.float_data[:] = [np.nan]
+
+    folder = tmp_path / "nan"
+    make_bundle(folder, change_pose=spoil)
+    answer = load(probe, folder)
+    assert not answer.ok
+    assert "not finite" in answer.message
+    assert len(probe.exchange(people(standing())).bodies) == 1
+
+
+def test_a_node_that_is_not_configured_says_what_to_do(bundle):
+    with node_here(model=str(bundle), **QUICK), client() as probe:
+        answer = load(probe, bundle)
+        assert not answer.ok
+        assert "configure" in answer.message
+
+
+def test_an_empty_path_is_refused(active):
+    _, probe = active
+    answer = load(probe, "")
+    assert not answer.ok
+    assert "path" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("steps", "ok"),
+    [
+        (["deactivate"], True),
+        (["deactivate", "activate"], True),
+        (["deactivate", "cleanup"], False),
+        (["deactivate", "cleanup", "configure", "activate"], False),
+    ],
+    ids=["deactivated", "activated again", "cleaned up", "configured again"],
+)
+def test_transitions_while_a_model_is_being_loaded(active, taller, slowly, steps, ok):
+    _, probe = active
+    probe.exchange(people(standing()))
+    service = probe.create_client(LoadModel, f"{probe.node}/load_model")
+    probe.wait(service.service_is_ready, "load_model")
+    future = service.call_async(LoadModel.Request(path=str(taller)))
+    probe.spin(0.3)
+    second = load(probe, taller)
+    assert not second.ok
+    assert "being loaded" in second.message
+    for step in steps:
+        assert probe.change_state(step)
+    slowly.set()
+    probe.wait(future.done, "the answer")
+    assert future.result().ok == ok
+    if not ok:
+        assert "cleaned up" in future.result().message
+    state = {"deactivate": "inactive", "cleanup": "unconfigured"}.get(steps[-1], "active")
+    assert probe.state() == state
+    if state == "active":
+        name = "long_bones@1" if ok else "bones@000000000000"
+        probe.wait_for_node()
+        assert probe.exchange_again(people(standing())).body_model == name
+    probe.destroy_client(service)
+
+
+def test_the_node_may_end_while_a_model_is_being_loaded(bundle, taller, slowly):
+    with node_here(model=str(bundle), **QUICK), client() as probe:
+        assert probe.change_state("configure")
+        service = probe.create_client(LoadModel, f"{probe.node}/load_model")
+        probe.wait(service.service_is_ready, "load_model")
+        service.call_async(LoadModel.Request(path=str(taller)))
+        probe.spin(0.3)
+        probe.destroy_client(service)
+    before = threading.active_count()
+    slowly.set()
+    limit = time.monotonic() + 10
+    while threading.active_count() >= before and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert threading.active_count() < before  # the loader found nobody, and ended
