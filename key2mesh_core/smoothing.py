@@ -34,7 +34,7 @@ from key2mesh_core.rotations import QUATERNION_PRODUCTS
 FloatArray = NDArray[np.float32]
 
 NOMINAL_PERIOD_S = 1 / 30
-"""Time between frames whose stamps do not move on [s]."""
+"""Time between frames whose stamps do not move on by a millisecond [s]."""
 
 SHAPE_EVERY = 5
 """Frames from one look at the shape to the next: neighbours say the same, and it takes time."""
@@ -87,6 +87,7 @@ _BETAS = slice(_BONES.stop, _BONES.stop + 10)
 _LENGTH, _WEIGHT = _BETAS.stop, _BETAS.stop + 1
 _SHAPE = slice(_BONES.start, _WEIGHT)
 _ROW = _WEIGHT + 1
+_SAME_NS = 1_000_000
 _TINY = np.float32(1e-20)
 #: The weight of a body of no quality at all: the first one must count, whatever it is.
 _LEAST_WEIGHT = np.float32(1e-3)
@@ -158,7 +159,7 @@ class Smoother:
             error and quality as they were. The arrays are the caller's to keep.
         """
         steps = self._kinematics.steps(bodies.joints)
-        length = np.sqrt(np.einsum("njc,njc->nj", steps, steps)).sum(axis=1)
+        length = np.sqrt(np.einsum("njc,njc->nj", steps, steps)).sum(axis=1) + _TINY
         gains = self._take_up(tuple(ids), bodies, length, stamp_ns)
         if not self._ids:
             return bodies
@@ -235,7 +236,7 @@ class Smoother:
             self._until_shape = 0  # whoever is new needs one
             gaps = [stamp_ns - last for _, last in found]
         self._last_ns = (stamp_ns,) * len(ids)
-        periods = [round(gap / 1e9, 4) if gap > 0 else NOMINAL_PERIOD_S for gap in gaps]
+        periods = [round(gap / 1e9, 4) if gap > _SAME_NS else NOMINAL_PERIOD_S for gap in gaps]
         if len(set(periods)) <= 1:
             return self._gains_for(periods[0] if periods else NOMINAL_PERIOD_S)
         parts = zip(*(self._gains_for(period) for period in periods), strict=True)

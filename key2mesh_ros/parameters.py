@@ -160,6 +160,18 @@ class Parameters:
         "Depth whose stamp differs from the keypoints' by more [s] is not used.",
         limits=(0.001, 10.0),
     )
+    smoothing: bool = _parameter(
+        True, "Smooth each person's pose, place and shape over time; costs no waiting."
+    )
+    track_timeout: float = _parameter(
+        1.0,
+        "How long [s] somebody may be unseen and still be the same person: keeps the name, where "
+        "the detector gives none, and the filters' state.",
+        limits=(0.05, 60.0),
+    )
+    min_quality: float = _parameter(
+        0.0, "Bodies of lower quality are not published; 0: all are.", limits=(0.0, 1.0)
+    )
     tf_prefix: str = _parameter(
         "body_",
         "Each body's frame in TF is called this and its id; empty: no TF.",

@@ -260,7 +260,9 @@ def client(node: str = "/mesh_node") -> Iterator[Client]:
 
 @contextmanager
 def node_here(**values: Any) -> Iterator[MeshNode]:
-    """A mesh node in this process, not yet configured, spun by a thread."""
+    """A mesh node in this process, not yet configured, spun by a thread; it does not smooth
+    unless told to, so that a frame's answer depends on that frame alone."""
+    values = {"smoothing": False} | values
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     node = MeshNode(parameter_overrides=overrides)
     executor = SingleThreadedExecutor()
@@ -320,8 +322,10 @@ class NodeProcess:
 
 @contextmanager
 def node_process(log: Path, **values: Any) -> Iterator[NodeProcess]:
-    """The node with these parameters, killed afterwards if it is still there."""
+    """The node with these parameters, killed afterwards if it is still there; it does not smooth
+    unless told to."""
     arguments = []
+    values = {"smoothing": False} | values
     for name, value in values.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         arguments += ["-p", f"{name}:={text}"]

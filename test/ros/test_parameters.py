@@ -127,6 +127,7 @@ def test_what_may_change_when(each):
         "input_type": "yolo",
         "image_rectified": True,
         "depth": "image",
+        "smoothing": False,
         "tf_prefix": "",
         "marker_color": [1.0, 0.0, 0.0, 1.0],
     }.get(each.name)
