@@ -50,6 +50,9 @@ CAUSES: dict[str, Cause] = {
         LEFT_OUT, "persons with too few usable keypoints are left out (min_keypoints)"
     ),
     "over_max_people": Cause(LEFT_OUT, "more persons than max_people: the smallest are left out"),
+    "low_quality": Cause(
+        LEFT_OUT, "bodies of which too little is seen or fits are left out (min_quality)"
+    ),
     "empty_frame_id": Cause(
         WARNING, "headers name no frame: the detector must copy the image's header"
     ),

@@ -7,9 +7,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from key2mesh_core.distortion import undistort
 from key2mesh_core.estimator import Bodies, Estimator
 from key2mesh_core.frames import stamp_ns_of
+from key2mesh_core.smoothing import Smoother
+from key2mesh_core.tracking import Tracker
 
 from .anchors import Anchors
 from .cameras import Camera, choose_camera
@@ -38,8 +42,8 @@ class Result:
 class Stream:
     """The frames of one detector, from the node's activation on.
 
-    The only thing remembered is the last stamp; a tracker's or a smoother's state belongs here
-    too, to be dropped in `_restart` when the clock jumps back.
+    Remembered are the last stamp, who was where, and how they moved; all of it is dropped in
+    `_restart` when the clock jumps back.
     """
 
     def __init__(
@@ -52,6 +56,8 @@ class Stream:
         self._anchors = anchors
         self._statistics = statistics
         self._last_stamp = 0
+        self._tracker = Tracker()
+        self._smoother = Smoother(estimator.bundle.parents)
 
     def estimate(
         self,
@@ -87,13 +93,35 @@ class Stream:
         bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics)
         if self._anchors is not None and self._anchors.wanted(settings):
             bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
+        frame, bodies = self._steady(frame, bodies, settings)
         if vertices:
             bodies = self._estimator.add_vertices(bodies)
         return Result(frame, bodies, camera, time.perf_counter() - begin)
 
+    def _steady(self, frame: Frame, bodies: Bodies, settings: Parameters) -> tuple[Frame, Bodies]:
+        """Names everybody, leaves out whom there is too much reason to doubt, steadies the rest."""
+        stamp = stamp_ns_of(frame.header)
+        for each in (self._tracker, self._smoother):
+            if each.settings.timeout_s != settings.track_timeout:
+                each.settings = replace(each.settings, timeout_s=settings.track_timeout)
+        ids = self._tracker.name(frame.ids, frame.keypoints, stamp)
+        if ids != frame.ids:
+            frame = replace(frame, ids=ids)
+        if settings.min_quality > 0 and len(bodies) and bodies.quality.min() < settings.min_quality:
+            good = np.flatnonzero(bodies.quality >= settings.min_quality)
+            self._statistics.count("low_quality", len(bodies) - len(good))
+            bodies = bodies.select(good)
+            ids = tuple(ids[person] for person in good)
+            frame = replace(frame, ids=ids, keypoints=frame.keypoints[good])
+        if settings.smoothing:
+            bodies = self._smoother.smooth(ids, bodies, stamp)
+        return frame, bodies
+
     def change_estimator(self, estimator: Estimator) -> None:
-        """Go on with another model."""
+        """Go on with another model. Persons keep their names; what was smoothed was of a body
+        of the model before."""
         self._estimator = estimator
+        self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
 
     def _check_clock(self, stamp: int) -> None:
         if stamp < self._last_stamp and stamp != 0:
@@ -103,4 +131,6 @@ class Stream:
 
     def _restart(self) -> None:
         self._last_stamp = 0
+        self._tracker.reset()
+        self._smoother.reset()
         self._statistics.restart(time.monotonic())

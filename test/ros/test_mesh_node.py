@@ -174,7 +174,7 @@ def test_meshes_are_the_estimators_in_the_messages_frame(active, bundle):
     expected = estimator.estimate(keypoints, Intrinsics(700.0, 700.0, 320.0, 240.0))
     assert message.header == sent.header
     assert message.body_model == estimator.body_model
-    assert [body.id for body in message.bodies] == ["anna", ""]
+    assert [body.id for body in message.bodies] == ["anna", "track_1"]
     for number, body in enumerate(message.bodies):
         place = [body.position.x, body.position.y, body.position.z]
         np.testing.assert_allclose(place, expected.translation[number], rtol=1e-6)
