@@ -130,14 +130,13 @@ def _layout_of(
 
 
 def _body_25_or_25b(people: NDArray[np.float32]) -> str | None:
-    """Which of the two layouts most of (N, 25, 3) people fit alone; None if nobody tells."""
-    off = {name: _misfit(name, people) for name in _BETWEEN}
-    fits = {name: parts <= _TOLERANCE for name, parts in off.items()}
-    contradicts = {name: parts > _TOLERANCE for name, parts in off.items()}
-    # NaN neither fits nor contradicts. BODY_25 has relations for people seen from behind as well.
+    """Which of the two layouts most of (N, 25, 3) people fit better; None if nobody tells."""
+    body_25, body_25b = _misfit(_BODY_25, people), _misfit(_BODY_25B, people)
+    # BODY_25 has relations for people seen from behind as well; NaN compares as false.
+    both = np.isfinite(body_25) & np.isfinite(body_25b)
     votes = {
-        _BODY_25: np.count_nonzero(fits[_BODY_25] & ~fits[_BODY_25B]),
-        _BODY_25B: np.count_nonzero(contradicts[_BODY_25] & ~contradicts[_BODY_25B]),
+        _BODY_25: np.count_nonzero(np.where(both, body_25 < body_25b, body_25 <= _TOLERANCE)),
+        _BODY_25B: np.count_nonzero(np.where(both, body_25b < body_25, body_25 > _TOLERANCE)),
     }
     winner = max(votes, key=lambda name: votes[name])
     return winner if votes[winner] > sum(votes.values()) / 2 else None
