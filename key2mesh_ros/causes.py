@@ -24,6 +24,10 @@ class Cause:
 
 
 CAUSES: dict[str, Cause] = {
+    "malformed": Cause(
+        REFUSED,
+        "messages are not whole: build the detector with this version of key2mesh_ros",
+    ),
     "unknown_layout": Cause(
         REFUSED, "messages name an unknown keypoint layout: correct the detector's 'layout'"
     ),

@@ -23,6 +23,7 @@ from .executor import Urgent
 from .hri import Gatherer, read_skeletons
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
+from .serialised import read_person_keypoints_array
 
 LOOKING_PERIOD_S = 0.3
 """How often `auto` looks for a publisher while there is none [s]."""
@@ -68,11 +69,12 @@ class Detector:
         node: whose subscription it is.
         resources: undoes what is made.
         input_type: a key of KINDS, or "auto".
-        callback: gets each message, as `reader` reads it, and the middleware's facts about it.
+        callback: gets what is received, of which `message` makes what `reader` reads, and the
+            middleware's facts about it.
         complaints: where a type that cannot be read is logged.
 
     Attributes:
-        reader: of the messages that the callback gets now.
+        reader: of the messages that come now.
         kind: key of KINDS, likewise.
         trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
 
@@ -109,6 +111,14 @@ class Detector:
         """Where messages are expected."""
         return self._subscription.topic_name
 
+    def message(self, received: Any) -> Any:
+        """What the reader reads of what the callback got.
+
+        Raises:
+            MessageRefused: bytes that are no message of the topic's type.
+        """
+        return read_person_keypoints_array(received) if self._subscription.raw else received
+
     def publishers(self) -> int:
         """How many publish there what is read now."""
         return self._subscription.get_publisher_count()
@@ -125,7 +135,12 @@ class Detector:
             self._subscription = self._gatherer.tracked
         else:
             self._subscription = self._node.create_subscription(
-                message_type, self._topic, self._callback, NEWEST, callback_group=Urgent()
+                message_type,
+                self._topic,
+                self._callback,
+                NEWEST,
+                callback_group=Urgent(),
+                raw=kind == "key2mesh",
             )
         self._type, self.kind, self.reader = type_name, kind, KINDS[kind].reader
 

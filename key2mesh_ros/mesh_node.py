@@ -204,14 +204,14 @@ class MeshNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
-    def _on_keypoints(self, message: Any, info: dict[str, Any]) -> None:
+    def _on_keypoints(self, received: Any, info: dict[str, Any]) -> None:
         if self._stream is None:
             return
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
         try:
             marking = self._outlets.marking
             result = self._stream.estimate(
-                self._read(message),
+                self._read(received),
                 self._camera_info,
                 self._settings,
                 self.get_clock().now().nanoseconds,
@@ -225,7 +225,8 @@ class MeshNode(LifecycleNode):
         except Exception:  # one bad message must not end the process
             self._refuse("failed", traceback.format_exc())
 
-    def _read(self, message: Any) -> Frame:
+    def _read(self, received: Any) -> Frame:
+        message = self._detector.message(received)
         if self._detector.kind == "key2mesh":  # which says itself how large its image is
             return read_frame(message, self._detector.reader)
         size = image_size(self._camera_info, self._settings)
