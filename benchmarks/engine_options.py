@@ -96,6 +96,10 @@ def main(config: OptionsConfig) -> dict[str, Any]:
     body = BodyModel(data, bundle.card["detector_keypoints"])
     pose = PoseGraph(network, body, bundle.card["centre_view"]).eval()
     mesh = MeshGraph(body).eval()
+    parts = {
+        POSE: _tried(bundle.pose_path, graph_variants.pose(bundle, pose), config.threads),
+        MESH: _tried(bundle.mesh_path, graph_variants.mesh(data, bundle), config.threads),
+    }
     rows = []
     for count in config.persons:
         keypoints = people(count)
@@ -108,16 +112,11 @@ def main(config: OptionsConfig) -> dict[str, Any]:
             POSE: {"keypoints": keypoints, "intrinsics": intrinsics},
             MESH: dict(named),
         }
-        for part, shipped, variants in (
-            (POSE, bundle.pose_path, graph_variants.pose(bundle, pose)),
-            (MESH, bundle.mesh_path, graph_variants.mesh(data, bundle)),
-        ):
+        for part, tried in parts.items():
             print(f"{part}, {count} persons: about {config.seconds:.0f} s", flush=True)
-            tried = _tried(shipped.read_bytes(), variants, config.threads)
             calls = {each: _call(each, feeds[part]) for each in tried}
-            truth = {POSE: lambda found: found["rotations"], MESH: lambda found: found["vertices"]}
             apart = {
-                each: _apart(part, calls[each](), truth[part], vertices, mesh, posed)
+                each: _apart(_vertices(part, calls[each](), mesh, posed[2]), vertices)
                 for each in tried
                 if each.other_numbers
             }
@@ -163,8 +162,9 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(header, cells)
 
 
-def _tried(shipped: bytes, variants: Mapping[str, bytes], threads: int) -> list[Variant]:
+def _tried(path: Path, variants: Mapping[str, bytes], threads: int) -> list[Variant]:
     """The graph as it is in different sessions, and other graphs in the same session."""
+    shipped = path.read_bytes()
     return [
         Variant("as shipped", shipped, threads, other_numbers=True),
         *(Variant(name, graph, threads, other_numbers=True) for name, graph in variants.items()),
@@ -212,22 +212,19 @@ def _chain(
     return call
 
 
-def _apart(
-    part: str,
-    found: Arrays,
-    pick: Callable[[Arrays], NDArray[np.float32]],
-    vertices: NDArray[np.float32],
-    mesh: MeshGraph,
-    posed: tuple[torch.Tensor, ...],
-) -> dict[str, float]:
-    """Distance of the vertices from PyTorch's [mm]; a pose graph's are skinned by PyTorch."""
-    if part == POSE:
-        with torch.no_grad():
-            betas, rotations = (torch.from_numpy(found[name]) for name in _POSED[:2])
-            points = mesh(betas, rotations, posed[2]).numpy()
-    else:
-        points = pick(found)
-    largest, mean = difference_mm(points, vertices)
+def _vertices(
+    part: str, found: Arrays, mesh: MeshGraph, translation: torch.Tensor
+) -> NDArray[np.float32]:
+    """Vertices (N, V, 3) of what a graph gave; a pose graph's bodies are skinned by PyTorch."""
+    if part == MESH:
+        return found["vertices"]
+    with torch.no_grad():
+        return mesh(*(torch.from_numpy(found[name]) for name in _POSED[:2]), translation).numpy()
+
+
+def _apart(found: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
+    """Distance of vertices from PyTorch's [mm]."""
+    largest, mean = difference_mm(found, truth)
     return {"largest": largest, "mean": mean}
 
 

@@ -295,6 +295,54 @@ def test_learned_descent_goes_its_four_stages_with_either_gradient(small: BodyDa
     assert found[0].isfinite().all()
 
 
+# --- what was tried on the engine
+
+
+def test_gathered_skinning_is_skinning(small: BodyData) -> None:
+    from benchmarks.graph_variants import GatheredMesh
+    from key2mesh_core.graphs import MeshGraph
+    from key2mesh_core.rotations import axis_angle_to_matrix
+
+    torch.manual_seed(0)
+    posed = torch.randn(3, 10), axis_angle_to_matrix(torch.randn(3, 24, 3)), torch.randn(3, 3)
+    body = BodyModel(small)
+    torch.testing.assert_close(GatheredMesh(body)(*posed), MeshGraph(body)(*posed))
+
+
+def test_what_was_tried_stands_beside_what_is_shipped(
+    small: BodyData, bundle: Bundle, tmp_path: Path
+) -> None:
+    from benchmarks import engine_options
+
+    save_body(tmp_path / "small.npz", small)
+    config = engine_options.OptionsConfig(
+        model=str(bundle.path),
+        body=str(tmp_path / "small.npz"),
+        persons=(1, 2),
+        threads=1,
+        seconds=0.0,
+        rounds=1,
+        settle_s=0.0,
+        output=tmp_path,
+    )
+    rows = engine_options.main(config)["rows"]
+    for size in (1, 2):
+        here = [row for row in rows if row["persons"] == size]
+        assert [row["part"] for row in here if row["name"] == "as shipped"] == [
+            engine_options.POSE, engine_options.MESH, engine_options.BOTH,
+        ]  # fmt: skip
+        apart = {row["name"]: row["difference_mm"] for row in here if row["difference_mm"]}
+        assert len(apart) == 6
+        # The body has correctives of pose, so every way to skin it must have used them.
+        for name in ("weights as 32-bit floats", "skinning by gathered joints"):
+            assert apart[name]["largest"] < 0.1
+        rounding = apart["inputs of products rounded to 8 bits"]
+        assert rounding["mean"] > 10 * apart["weights as 32-bit floats"]["mean"]
+    assert all(row["times_the_shipped"] > 0 for row in rows)
+    written = json.loads((tmp_path / engine_options.FILE).read_text())
+    assert engine_options.table(written) in (tmp_path / "engine_options.md").read_text()
+
+
 # --- training
 
 
