@@ -79,35 +79,22 @@ def add_meshes(
                 f"{config.source} has {sorted(taken)} already: choose another --meshes-topic"
             )
         groups = _groups(keypoints, messages)
-        done = partial.state().get("messages", 0)
-        at = _skip(groups, done, maker)
+        at = _skip(groups, partial.state().get("messages", 0), maker)
         group = next(groups, None)
         while group is not None:
             with partial.segment() as (folder, state):
                 with _writer(folder / "bag", config, reader) as (out, connections):
-                    mesh, topology = connections[MESHES_TYPE], connections[TOPOLOGY_TYPE]
                     if at == 0:
-                        out.write(topology, group[0].recorded_ns, ours.topology())
+                        begin = group[0].recorded_ns
+                        out.write(connections[TOPOLOGY_TYPE], begin, ours.topology())
                     written = 0
                     while group is not None and written < config.segment * MIB:
-                        images = [item.image for item in group if item.image is not None]
-                        named, bodies = maker.make(images)
-                        left, first = iter(named), 0
-                        for item in group:
-                            out.write(
-                                connections[_key(item.connection)], item.recorded_ns, item.data
-                            )
-                            written += len(item.data)
-                            if item.image is not None:
-                                ids = next(left).ids
-                                last = first + len(ids)
-                                here = bodies.select(np.arange(first, last))
-                                data = ours.meshes(item.header, ids, here)
-                                out.write(mesh, item.recorded_ns, data)
-                                written += len(data)
-                                first = last
+                        images, bodies = maker.make([i.image for i in group if i.image is not None])
+                        for connection, recorded_ns, data in _merged(group, images, bodies, ours):
+                            out.write(connections[connection], recorded_ns, data)
+                            written += len(data)
                         at += len(group)
-                        progress.add(len(images), len(bodies))
+                        progress.add(len(images), len(bodies), [i.stamp_ns for i in images])
                         group = next(groups, None)
                 state["messages"] = at
                 state["images"] = progress.frames
@@ -145,6 +132,20 @@ def _skip(groups: Iterator[list[Item]], messages: int, maker: MeshMaker) -> int:
         at += len(group)
         maker.recall([item.image for item in group if item.image is not None])
     return at
+
+
+def _merged(
+    group: list[Item], images: Sequence[Image], bodies: Bodies, ours: _Messages
+) -> Iterator[tuple[Any, int, bytes]]:
+    """Key of the topic, time of recording and bytes of each message, meshes behind keypoints."""
+    left, first = iter(images), 0
+    for item in group:
+        yield _key(item.connection), item.recorded_ns, item.data
+        if item.image is not None:
+            ids = next(left).ids
+            here = bodies.select(np.arange(first, first + len(ids)))
+            yield MESHES_TYPE, item.recorded_ns, ours.meshes(item.header, ids, here)
+            first += len(ids)
 
 
 class _Messages:

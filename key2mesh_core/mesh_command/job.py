@@ -169,7 +169,7 @@ def _arrays(
                 else:
                     arrays.write_part(folder, named, bodies)
                 state["images"] = batch[-1].number + 1
-            progress.add(len(batch), len(bodies))
+            progress.add(len(batch), len(bodies), [image.stamp_ns for image in batch])
         partial.finish(finish)
 
     def finish(segments: list[Path], made: Path) -> None:
@@ -185,8 +185,7 @@ def _arrays(
 
 
 def _summary(config: MeshConfig, progress: Progress) -> str:
-    rate = progress.frames_here / max(progress.seconds, 1e-9)
     return (
         f"{config.target}: {progress.frames} frames; {progress.bodies} bodies in "
-        f"{progress.seconds:.1f} s, {rate:.0f} frames a second"
+        f"{progress.seconds:.1f} s, {progress.times_real_time:.1f} times as fast as recorded"
     )

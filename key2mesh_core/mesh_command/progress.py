@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 
@@ -23,9 +24,13 @@ class Progress:
         self._begin = self._said = time.monotonic()
         self.frames = earlier
         self.bodies = 0
+        self._first_ns = self._last_ns = 0
 
-    def add(self, frames: int, bodies: int) -> None:
-        """Some more are done."""
+    def add(self, frames: int, bodies: int, stamps_ns: Sequence[int] = ()) -> None:
+        """Some more are done, which were taken at these times."""
+        if stamps_ns:
+            self._first_ns = self._first_ns or stamps_ns[0]
+            self._last_ns = stamps_ns[-1]
         self.frames += frames
         self.bodies += bodies
         if time.monotonic() - self._said >= self._period:
@@ -40,6 +45,11 @@ class Progress:
     def seconds(self) -> float:
         """Since the beginning."""
         return time.monotonic() - self._begin
+
+    @property
+    def times_real_time(self) -> float:
+        """How many times as fast as the recording was."""
+        return 1e-9 * (self._last_ns - self._first_ns) / max(self.seconds, 1e-9)
 
     def end(self) -> None:
         """The line is done with."""
