@@ -23,6 +23,8 @@ class Job:
     config: str
     run: str
     summary: str
+    recipe_option: bool = False
+    """Recipes are chosen by `--recipe NAME` and not by a word of their own."""
 
 
 JOBS: dict[str, Job] = {
@@ -35,6 +37,12 @@ JOBS: dict[str, Job] = {
         "key2mesh_core.data.targets_command:TargetsConfig",
         "key2mesh_core.data.targets_command:inspect",
         "look at recorded detections before adapting to them",
+    ),
+    "adapt": Job(
+        "key2mesh_core.training.adapt_config:ADAPT_RECIPES",
+        "key2mesh_core.training.adapt:adapt",
+        "adapt a model to a robot's own detections, without labels",
+        recipe_option=True,
     ),
     "export": Job(
         "key2mesh_core.training.config:ExportConfig",
@@ -121,7 +129,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         config = _find(job.config)
         program = {"args": rest, "prog": f"key2mesh {name}"}
-        if isinstance(config, dict):  # several recipes of one job, each a word of its own
+        if job.recipe_option:
+            defaults = config[_recipe_of(rest, config)][1]
+            settings = tyro.cli(type(defaults), default=defaults, **program)
+        elif isinstance(config, dict):  # several recipes of one job, each a word of its own
             settings = tyro.extras.overridable_config_cli(config, **program)
         else:
             settings = tyro.cli(config, **program)
@@ -145,6 +156,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("key2mesh: interrupted", file=sys.stderr)
         return 130
+
+
+def _recipe_of(arguments: list[str], recipes: dict[str, Any]) -> str:
+    """What `--recipe` names; the first recipe where it is not given, or names none (tyro says so
+    better)."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name = word.removeprefix("--recipe=") if word.startswith("--recipe=") else following
+        if word.startswith("--recipe") and name in recipes:
+            return name
+    return next(iter(recipes))
 
 
 def _find(address: str) -> Any:

@@ -33,6 +33,7 @@ class Source:
     """Where adaptation starts.
 
     Attributes:
+        name: the model's.
         network: in eval mode, BatchNorm absorbed.
         centre_view: whether the network expects the view turned to the person's middle.
         detector_keypoints: whether it was trained on neck and hips as detectors see them.
@@ -40,6 +41,7 @@ class Source:
         card: facts for the model card of what is made of it.
     """
 
+    name: str
     network: Key2Mesh
     centre_view: bool
     detector_keypoints: bool
@@ -58,6 +60,7 @@ def load_source(init: str, body: BodyData) -> Source:
     if Path(init).is_file():
         network, state = load_network(Path(init), body)
         return Source(
+            "key2mesh",
             folded(network),
             state["centre_view"],
             state["detector_keypoints"],
@@ -72,6 +75,7 @@ def load_source(init: str, body: BodyData) -> Source:
         )
     card = dict(bundle.card)
     return Source(
+        bundle.name,
         network_of_graph(bundle.pose_path),
         bool(card.get("centre_view", True)),
         bool(card.get("detector_keypoints", True)),

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.data.amass import find_clips, load_clips, split_clips
+from key2mesh_core.data.amass import Clip, find_clips, load_clips, split_clips
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.config import PretrainConfig
@@ -20,19 +21,7 @@ def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, M
 
     Raises TrainingError for a folder without clips, or one of which every clip is held out.
     """
-    patterns = held_out_patterns(config.held_out)
-    sources, kept_back = [], []
-    for folder, share in map(parse_motion, config.motions):
-        training, held_out = split_clips(find_clips(folder), patterns)
-        if not training:
-            raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
-        sources.append((load_clips(tqdm(training, desc=folder.name, leave=False)), share))
-        kept_back += held_out
-    for pattern in patterns:
-        if pattern.endswith("/"):
-            kept_back += find_clips(Path(pattern))
-    bank = MotionBank(sources, body, config.balance)
-    held_out_clips = load_clips(kept_back)
+    bank, held_out_clips = load_bank(config.motions, config.held_out, body, config.balance)
     frames = f"{len(bank)} training frames"
     if not held_out_clips:
         print(f"{frames}; no clip is held out: the best checkpoint will be the last")
@@ -40,6 +29,24 @@ def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, M
     held_out_bank = MotionBank([(held_out_clips, 1.0)])
     print(f"{frames}, {len(held_out_bank)} held-out frames in {len(held_out_clips)} clips")
     return bank, held_out_bank
+
+
+def load_bank(
+    motions: Sequence[str], held_out: Sequence[str], body: BodyModel, balance: float
+) -> tuple[MotionBank, list[Clip]]:
+    """The frames to train on, and the clips that are held out; errors as of `load_motions`."""
+    patterns = held_out_patterns(held_out)
+    sources, kept_back = [], []
+    for folder, share in map(parse_motion, motions):
+        training, not_trained_on = split_clips(find_clips(folder), patterns)
+        if not training:
+            raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
+        sources.append((load_clips(tqdm(training, desc=folder.name, leave=False)), share))
+        kept_back += not_trained_on
+    for pattern in patterns:
+        if pattern.endswith("/"):
+            kept_back += find_clips(Path(pattern))
+    return MotionBank(sources, body, balance), load_clips(kept_back)
 
 
 def parse_motion(text: str) -> tuple[Path, float]:
@@ -56,7 +63,7 @@ def parse_motion(text: str) -> tuple[Path, float]:
     return Path(folder), value
 
 
-def held_out_patterns(texts: tuple[str, ...]) -> list[str]:
+def held_out_patterns(texts: Sequence[str]) -> list[str]:
     """Globs and folders, with every @FILE replaced by its lines."""
     patterns: list[str] = []
     for text in texts:

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of `key2mesh adapt`, with its reason. Imports no torch: `--help` is instant.
+
+A recipe is a set of defaults. `--recipe paper` changes the defaults of the other options; whatever
+else is given on the command line still counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.synthesis.config import SynthesisConfig
+
+
+@dataclass(frozen=True)
+class AdaptWeights:
+    """Weights of the terms of the extractor's loss (Eq. 8); a term of weight 0 is not computed."""
+
+    reprojection: float = 3.0
+    """Eq. 6: the answer's keypoints, projected, against the detections. [10]"""
+    domain: float = 0.0
+    """Eq. 5: make the critic take target features for source features. [0.1]"""
+    features: float = 0.0
+    """Eq. 7: mean square difference from the source extractor's features. [20]"""
+    rehearsal: float = 4.0
+    """Eq. 1 on samples of the source domain, whose truth is known. [0]"""
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """Adapts a model to a robot's own detections, without labels (paper, Sec. 3.4-3.6). Values in
+    brackets are the paper's, as of --recipe paper."""
+
+    target: tuple[str, ...] = ()
+    """Detections to adapt to: bag:PATH, openpose:FOLDER, coco:FILE, aistpp:PATH, npz:FILE;
+    several are taken together."""
+    output: Path = Path("adapted_model")
+    """Folder of the adapted model bundle, ready for the node. Beside it, in OUTPUT.adaptation, lies
+    the run: an interrupted one continues from there when the same command is given again."""
+    recipe: Literal["default", "paper"] = "default"
+    """Which defaults the other options have: what measured best, or the published method."""
+    init: str = "default"
+    """The model to start from: the one that comes with the project, a bundle's folder, or a
+    checkpoint of `key2mesh pretrain`."""
+    topic: str = "/keypoints"
+    """The topic of bags."""
+    name: str = ""
+    """The new bundle's name; the old one's with `-adapted` when not given."""
+    body: str = "default"
+    """The body file that the model was made with."""
+    motions: tuple[str, ...] = ()
+    """Motion capture in AMASS layout for the source domain, FOLDER or FOLDER=SHARE each. Without
+    any, the source domain is made of the model's own answers to the target, looked at from other
+    sides: it needs no recordings, and measured better."""
+    held_out: tuple[str, ...] = ()
+    """Clips of --motions to leave out, as of `key2mesh pretrain`."""
+    balance: float = 0.5
+    """Draw frames of --motions by rarity of their pose, as of `key2mesh pretrain`. [0]"""
+    horizontal_fov: float = 60.0
+    """Horizontal field of view of the cameras [degrees]; it decides only how far a person at the
+    edge of the image is turned towards the camera."""
+    hold_out: float = 0.1
+    """Share of every person's frames, the last ones, that is not adapted to but judged on."""
+    weights: AdaptWeights = field(default_factory=AdaptWeights)
+    """The loss."""
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    """From poses of the source domain to keypoints."""
+    features_on: Literal["target", "source", "both"] = "target"
+    """Whose features are held back by `weights.features`; the paper does not say."""
+    reprojection_camera: Literal["fitted", "training"] = "fitted"
+    """fitted: the body stands where its keypoints fit best; training: 6 m away, both sides
+    normalised over the same keypoints. [training]"""
+    trust_confidence: bool = True
+    """Weigh keypoints of the re-projection by the detector's confidence. [False]"""
+    smoothing: float = 3.0
+    """The model's own answers are averaged over neighbouring frames, Gaussian of this standard
+    deviation [frames], before they become source poses. 0: as they are."""
+    keep: float = 0.7
+    """Share of the own answers, the best re-projected ones, that become source poses."""
+    epochs: int = 3
+    """Passes over the target. [5]"""
+    batch_size: int = 256
+    """Target samples per step and process, and as many source samples."""
+    learning_rate: float = 1e-4
+    """Adam's step size at the start, of extractor and critic."""
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    """cosine: down to zero over the run; exponential: times `decay` every epoch. [exponential]"""
+    decay: float = 0.8
+    """Factor per epoch of the exponential schedule."""
+    average: float = 0.99
+    """Exponential moving average of the weights, which is what gets judged and exported. [0]"""
+    critic_updates: int = 10
+    """Updates of the critic before each of the extractor."""
+    critic_dropout: float = 0.2
+    """Dropout of the critic."""
+    gradient_penalty: float = 50.0
+    """Weight of the critic's gradient penalty (Eq. 4)."""
+    always_adapt: bool = False
+    """Export the last epoch even when the criterion says that the model was better before."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the linear layers. bfloat16 doubles the speed on processors that have it."""
+    seed: int = 0
+    """Everything random follows from it; a resumed run equals an uninterrupted one."""
+    device: str = "auto"
+    """cpu, cuda, or auto: a GPU if there is one. Several: torchrun --nproc-per-node N."""
+    threads: int = 0
+    """CPU threads; 0: all."""
+    seconds_between_checkpoints: float = 60.0
+    """How much work a killed run loses at most."""
+    aistpp_keypoints: Path | None = None
+    """For studies: AIST++'s folder keypoints2d, to log the true error beside the criteria..."""
+    aistpp_truth: Path | None = None
+    """...against this file of triangulated joints. Never used to choose anything."""
+    aistpp_sequences: tuple[str, ...] = ("ch01", "ch02")
+    """Sequences of the study."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "critic_updates"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 1:
+            raise TrainingError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not 0 < self.horizontal_fov < 180:
+            raise TrainingError(
+                f"horizontal_fov lies between 0 and 180 degrees, got {self.horizontal_fov}"
+            )
+        if not 0 <= self.hold_out < 1 or not 0 < self.keep <= 1:
+            raise TrainingError(
+                f"hold_out is a share in 0..1 and keep one above 0, got {self.hold_out} and "
+                f"{self.keep}"
+            )
+        if self.smoothing < 0 or not 0 <= self.average < 1:
+            raise TrainingError(
+                f"smoothing must not be negative and average lies in 0..1, got {self.smoothing} "
+                f"and {self.average}"
+            )
+
+    @property
+    def work_folder(self) -> Path:
+        """Where the run lives."""
+        return self.output.with_name(self.output.name + ".adaptation")
+
+
+#: `key2mesh adapt --recipe NAME`.
+ADAPT_RECIPES: dict[str, tuple[str, AdaptConfig]] = {
+    "default": ("what measured best", AdaptConfig()),
+    "paper": (
+        "the published method",
+        AdaptConfig(
+            recipe="paper",
+            weights=AdaptWeights(reprojection=10.0, domain=0.1, features=20.0, rehearsal=0.0),
+            synthesis=replace(SynthesisConfig(), tumble=0.0, joint_noise=0.0, exchange_halves=0.0),
+            reprojection_camera="training",
+            trust_confidence=False,
+            epochs=5,
+            schedule="exponential",
+            average=0.0,
+            balance=0.0,
+        ),
+    ),
+}
+
+
+def synthesis_for(
+    config: AdaptConfig, centre_view: bool, detector_keypoints: bool
+) -> SynthesisConfig:
+    """The synthesis of a run: view and keypoints are what the model was trained on."""
+    return replace(config.synthesis, centre_view=centre_view, detector_keypoints=detector_keypoints)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes, one run: each takes its part of every batch, and gradients are averaged.
+
+`torchrun --nproc-per-node N -m key2mesh_core adapt ...` starts them. Everything random is drawn
+for the whole batch in every process and then cut, so N processes compute what one would with an
+N-fold batch, to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Crew:
+    """This process among `size`, the `rank`-th; the first one writes files."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """This process's rows of `count` that are shared equally."""
+        each = count // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replaces every gradient by its mean over the processes."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def average(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Every term's mean over the processes."""
+        if self.size == 1 or not terms:
+            return terms
+        values = torch.stack([term.float() for term in terms.values()])
+        dist.all_reduce(values)
+        return dict(zip(terms, values / self.size, strict=True))
+
+
+@contextmanager
+def crew(device: torch.device) -> Iterator[Crew]:
+    """The processes that torchrun started, or this one alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Crew()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Crew(dist.get_rank(), size)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(device: torch.device) -> torch.device:
+    """A GPU of its own for every process of a machine."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good is an adapted model, judged without labels, and whether to adapt at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.evaluation.metrics import pa_mpjpe
+from key2mesh_core.network import Key2Mesh, Prediction
+from key2mesh_core.rotations import matrix_to_rotation_6d
+from key2mesh_core.synthesis.batches import Batch
+from key2mesh_core.training.adaptation_losses import reprojection_errors
+from key2mesh_core.training.own_poses import answers, mirrored_answers
+from key2mesh_core.training.target_domain import TargetDomain
+
+#: Held-out persons that are judged: more say nothing new.
+_MOST = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Measures networks on held-out detections and on samples of the source domain, always the
+    same ones. All criteria are lower for better models.
+
+    Attributes:
+        source: the network before adaptation.
+        held_out: detections that are not adapted to.
+        samples: source samples with truth.
+        body: to pose.
+    """
+
+    source: Key2Mesh
+    held_out: TargetDomain
+    samples: Batch
+    body: BodyModel
+
+    @torch.no_grad()
+    def measure(self, network: Key2Mesh) -> dict[str, float]:
+        """Every criterion of one network.
+
+        - reprojection, reprojection_worst: mean and 90th percentile [share of the box];
+        - mirror_mm: PA distance between the answer and that to the mirror image;
+        - jitter_mm: how far a joint lies from the middle of its neighbours in time;
+        - shape_spread: deviation of a person's betas over time;
+        - source_mm: PA-MPJPE on the source samples;
+        - feature_drift: Eq. 7 on the held-out detections;
+        - feature_distance: Frechet distance of the target's features from the source's, with
+          diagonal covariances;
+        - pose_change_mm: PA distance from the answers before adaptation;
+        - bent_backwards: share of knees and elbows that bend the wrong way.
+        """
+        domain = self.held_out.rows(torch.arange(min(len(self.held_out), _MOST)))
+        batch = domain.batch
+        found = answers(network, batch.inputs)
+        before = answers(self.source, batch.inputs)
+        errors = reprojection_errors(found, batch, self.body).cpu().numpy()
+        joints = self._joints(found)
+        flipped = Prediction(found.betas, mirrored_answers(network, batch.inputs, batch.seen))
+        features = network.extractor(batch.inputs)
+        old_features = self.source.extractor(batch.inputs)
+        sampled_features = self.source.extractor(self.samples.keypoints)
+        sampled = answers(network, self.samples.keypoints)
+        return {
+            "reprojection": float(errors.mean()),
+            "reprojection_worst": float(np.percentile(errors, 90)),
+            "mirror_mm": _mean_pa(joints, self._joints(flipped)),
+            "jitter_mm": _jitter(joints, domain),
+            "shape_spread": _spread(found.betas, domain.sequence),
+            "source_mm": _mean_pa(self._joints(sampled), self.samples.joints),
+            "feature_drift": float((features - old_features).square().mean()),
+            "feature_distance": _frechet(features, sampled_features),
+            "pose_change_mm": _mean_pa(joints, self._joints(before)),
+            "bent_backwards": _bent_backwards(found.rotations),
+        }
+
+    def _joints(self, prediction: Prediction) -> Tensor:
+        return self.body.forward_kinematics(prediction.betas, prediction.rotations)[0]
+
+
+def choose(history: Sequence[dict[str, float]]) -> int:
+    """The epoch to keep, 0 for the model as it was: see `score`."""
+    scores = [score(measured, history[0]) for measured in history]
+    return int(np.argmin(scores))
+
+
+def score(measured: dict[str, float], before: dict[str, float]) -> float:
+    """The criterion, 0 for the model before adaptation and negative for a better one.
+
+    The mean relative change of held-out re-projection and mirror consistency: both must not be
+    bought with the other.
+    """
+    ratios = [
+        np.log(max(measured[name], 1e-9) / max(before[name], 1e-9))
+        for name in ("reprojection", "mirror_mm")
+    ]
+    return float(np.mean(ratios))
+
+
+def _mean_pa(found: Tensor, other: Tensor) -> float:
+    return float(np.mean(pa_mpjpe(found.cpu().numpy(), other.cpu().numpy())))
+
+
+def _jitter(joints: Tensor, domain: TargetDomain) -> float:
+    """Of joints relative to the pelvis, over runs of three successive frames [mm]."""
+    sequence, frame = domain.sequence, domain.frame
+    together = (sequence[2:] == sequence[:-2]) & (frame[2:] - frame[:-2] == 2)
+    if not together.any():
+        return 0.0
+    middle = joints[1:-1] - (joints[2:] + joints[:-2]) / 2
+    return 1000 * float(middle[together.to(joints.device)].norm(dim=2).mean())
+
+
+def _spread(betas: Tensor, sequence: Tensor) -> float:
+    deviations = [
+        betas[(sequence == number).to(betas.device)].std(0, unbiased=False).mean()
+        for number in torch.unique(sequence)
+    ]
+    return float(torch.stack(deviations).mean())
+
+
+def _frechet(features: Tensor, others: Tensor) -> float:
+    shift = (features.mean(0) - others.mean(0)).square().sum()
+    spread = (features.std(0, unbiased=False) - others.std(0, unbiased=False)).square().sum()
+    return float(shift + spread)
+
+
+def _bent_backwards(rotations: Tensor) -> float:
+    """Knees bend the shin backwards (about +x); elbows bring the hands forward (left -y, right
+    +y). A hinge turned more than 0.2 rad the other way is counted."""
+    columns = matrix_to_rotation_6d(rotations).reshape(-1, 24, 3, 2)
+    # sin of the turn: about x it is R[2, 1], about y it is R[0, 2] = -R[2, 0].
+    knees = columns[:, [4, 5], 2, 1]
+    elbows = columns[:, [18, 19], 2, 0] * torch.tensor([1.0, -1.0], device=rotations.device)
+    wrong = torch.cat([knees < -0.2, elbows < -0.2], 1)
+    return float(wrong.float().mean())

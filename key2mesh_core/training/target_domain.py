@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections to adapt to, as the network sees them, on the device where they are needed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from key2mesh_core.crop import bounding_box, centre_view, normalise
+from key2mesh_core.data.targets import TargetKeypoints
+from key2mesh_core.keypoints import SEEN_CONFIDENCE
+
+
+class TargetBatch(NamedTuple):
+    """N persons: `inputs (N, 18, 2)` normalised keypoints; `seen (N, 18)`; `confidence (N, 18)`;
+    `side (N, 1)` of the input's box in units of the focal length."""
+
+    inputs: Tensor
+    seen: Tensor
+    confidence: Tensor
+    side: Tensor
+
+    def rows(self, rows: Tensor | slice) -> TargetBatch:
+        """Some of the persons."""
+        return TargetBatch(*(part[rows] for part in self))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetDomain:
+    """Persons in the order of `TargetKeypoints`: by sequence, in time within each.
+
+    Attributes:
+        batch: all of them.
+        sequence, frame: (N,) int64, on the CPU.
+    """
+
+    batch: TargetBatch
+    sequence: Tensor
+    frame: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def rows(self, rows: Tensor) -> TargetDomain:
+        """Some of the persons, in the same order if `rows` ascends."""
+        return TargetDomain(
+            self.batch.rows(rows.to(self.batch.side.device)), self.sequence[rows], self.frame[rows]
+        )
+
+
+def target_domain(
+    targets: TargetKeypoints, centre: bool, horizontal_fov: float, device: torch.device
+) -> TargetDomain:
+    """Normalises detections as the pose graph does, for cameras of a given field of view.
+
+    Args:
+        centre: turn each view to the person's middle first.
+        horizontal_fov: [degrees]; where the image's size is unknown, the image is taken to end
+            where the detections of its sequence do.
+    """
+    keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints)).to(device)
+    size = torch.from_numpy(_image_sizes(targets)).to(device)
+    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
+    focal = size[:, :1] / (2 * math.tan(math.radians(horizontal_fov) / 2))
+    points = (keypoints[..., :2] - size[:, None] / 2) / focal[:, None]
+    points = torch.where(seen[..., None], points, torch.zeros_like(points))
+    if centre:
+        points, _ = centre_view(points, seen)
+    middle, side = bounding_box(points, seen)
+    inputs = normalise(points, seen, middle, side)
+    confidence = torch.where(seen, keypoints[..., 2], torch.zeros_like(keypoints[..., 2]))
+    return TargetDomain(
+        TargetBatch(inputs, seen, confidence.clamp(max=1), side),
+        torch.from_numpy(targets.sequence.astype(np.int64)),
+        torch.from_numpy(targets.frame.astype(np.int64)),
+    )
+
+
+def split_in_time(domain: TargetDomain, share: float) -> tuple[TargetDomain, TargetDomain]:
+    """(to adapt to, held out): the last `share` of every sequence is held out.
+
+    Neighbouring frames are nearly the same, so whole stretches are held out, not random frames.
+    """
+    _, sequence, counts = torch.unique_consecutive(
+        domain.sequence, return_inverse=True, return_counts=True
+    )
+    first = torch.cumsum(counts, 0) - counts
+    place = torch.arange(len(domain)) - first[sequence]
+    held_out = place >= counts[sequence] - torch.floor(share * counts[sequence])
+    return (
+        domain.rows(torch.nonzero(~held_out)[:, 0]),
+        domain.rows(torch.nonzero(held_out)[:, 0]),
+    )
+
+
+def _image_sizes(targets: TargetKeypoints) -> np.ndarray:
+    """(N, 2) px; unknown ones are the largest coordinates in the sequence."""
+    size = np.array(targets.image_size, np.float32)
+    unknown = (size <= 0).any(axis=1)
+    for sequence in np.unique(targets.sequence[unknown]):
+        rows = unknown & (targets.sequence == sequence)
+        size[rows] = np.maximum(targets.keypoints[rows][..., :2].max(axis=(0, 1)), 1.0)
+    return size
