@@ -79,9 +79,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="use each Nth frame only")
     parser.add_argument(
         "--model",
-        choices=["lite", "full"],
+        choices=["lite", "full", "heavy"],
         default="full",
-        help="MediaPipe's network; lite is faster and less exact (default: full)",
+        help="MediaPipe's network; lite is faster and less exact, heavy the opposite; those two it "
+        "fetches when first used (default: full)",
     )
     parser.add_argument(
         "--stamp",
@@ -132,7 +133,7 @@ def detectors(count: int, model: str) -> list[Any]:
         from mediapipe import solutions
     except ModuleNotFoundError as error:
         raise BagError(INSTALL) from error
-    complexity = {"lite": 0, "full": 1}[model]
+    complexity = {"lite": 0, "full": 1, "heavy": 2}[model]
     return [solutions.pose.Pose(model_complexity=complexity) for _ in range(count)]
 
 
