@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 import helpers_detectors
 import numpy as np
 import pytest
+import tyro
 from helpers_bundle import make_bundle, standing_person
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
@@ -462,6 +465,16 @@ def test_messages_that_contradict_themselves_get_no_meshes_and_are_told(tmp_path
     target = add_meshes(tmp_path / "bag", tmp_path / "out", bundle)
     assert len(list(read_meshes(target))) == COUNT - 1
     assert "1 x unknown_layout (first: message 5:" in capsys.readouterr().err
+
+
+def test_the_lines_of_the_page_are_understood():
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
+    lines = re.findall(r"^key2mesh mesh ([^#\n]*)", page, re.MULTILINE)
+    configs = [tyro.cli(MeshConfig, args=shlex.split(line)) for line in lines]
+    assert len(configs) >= 4
+    assert {c.image_size for c in configs} == {(0, 0), (1280, 720)}
+    options = set(re.findall(r"`--([a-z-]+)`", page)) - {"no-vertices", "restart"}
+    assert {name.replace("-", "_") for name in options} <= set(MeshConfig.__dataclass_fields__)
 
 
 # Progress.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -181,6 +182,19 @@ def test_its_arguments_are_options_of_the_command(describe):
 
     names = set(declared(describe("adapt.launch.py"))) - {"options"}
     assert all(name in AdaptConfig.__dataclass_fields__ for name in names)
+
+
+def test_the_lines_of_the_pages_use_what_there_is(describe):
+    pages = "\n".join(p.read_text() for p in (TREE / "README.md", *(TREE / "docs").glob("*.md")))
+    lines = re.findall(
+        r"ros2 launch key2mesh_ros (\S+)((?:\\\n|[^`\n])*)", pages.replace("\\\n", " ")
+    )
+    assert len(lines) > 6
+    known = {file.name: set(declared(describe(file.name))) for file in FILES}
+    for name, rest in lines:
+        assert set(re.findall(r"(\w+):=", rest)) <= known[name], rest
+    programs = set(re.findall(r"ros2 run key2mesh_ros (\w+)", pages))
+    assert programs <= PROGRAMS | {"safety_stop"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
