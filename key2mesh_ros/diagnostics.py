@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from .causes import CAUSES, LEFT_OUT, REFUSED, WARNING
+from .stages import MESH, POSE, STAGES
 
 WINDOW = 300
 """Frames that percentiles are taken of: 10 s at 30 Hz."""
+
+ENGINE = "engine"
+"""Both graphs together, beside the stages."""
 
 SILENCE_S = 3.0
 """An active node that hears nothing for so long [s] says so."""
@@ -51,7 +56,9 @@ class FrameStatistics:
         self._period_start = now
         self._last_arrival = now
         self._latencies: deque[float] = deque(maxlen=WINDOW)
-        self._engine_times: deque[float] = deque(maxlen=WINDOW)
+        self._stages: dict[str, deque[float]] = {
+            name: deque(maxlen=WINDOW) for name in (*STAGES, ENGINE)
+        }
         self._sequence: int | None = None
 
     def restart(self, now: float) -> None:
@@ -59,7 +66,8 @@ class FrameStatistics:
         self._period.clear()
         self._period_start = self._last_arrival = now
         self._latencies.clear()
-        self._engine_times.clear()
+        for each in self._stages.values():
+            each.clear()
         self._sequence = None
 
     def arrived(self, now: float, sequence: int | None) -> None:
@@ -77,13 +85,14 @@ class FrameStatistics:
             self.count("dropped", sequence - self._sequence - 1)
         self._sequence = sequence
 
-    def published(self, latency: float, engine_time: float, people: int) -> None:
-        """A message's meshes are out, `latency` s after it came, `engine_time` s of them spent
-        estimating."""
+    def published(self, latency: float, stages: Mapping[str, float], people: int) -> None:
+        """A message's meshes are out, `latency` s after it came, of which each stage took some."""
         self.count("meshes")
         self.count("people", people)
         self._latencies.append(latency)
-        self._engine_times.append(engine_time)
+        for name, seconds in stages.items():
+            self._stages[name].append(seconds)
+        self._stages[ENGINE].append(stages[POSE] + stages[MESH])
 
     def count(self, name: str, number: int = 1) -> None:
         """Something happened: a name in CAUSES, or a number of frames or people."""
@@ -102,7 +111,7 @@ class FrameStatistics:
             "rate_hz": f"{period['meshes'] / elapsed:.1f}",
             "latency_ms_p50": _percentile_ms(self._latencies, 50),
             "latency_ms_p99": _percentile_ms(self._latencies, 99),
-            "engine_ms_p50": _percentile_ms(self._engine_times, 50),
+            **{f"{name}_ms_p50": _percentile_ms(x, 50) for name, x in self._stages.items()},
             "frames": str(totals["frames"]),
             "meshes": str(totals["meshes"]),
             "people": str(totals["people"]),

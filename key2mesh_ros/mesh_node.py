@@ -47,6 +47,7 @@ from .model_loader import ModelLoader
 from .outlets import Outlets
 from .parameters import ParameterError, Parameters
 from .qos import NEWEST
+from .stages import PUBLISH, READ, Stages
 from .stream import Result, Stream
 from .transforms import BodyFrames, TFMessage
 
@@ -207,23 +208,35 @@ class MeshNode(LifecycleNode):
     def _on_keypoints(self, received: Any, info: dict[str, Any]) -> None:
         if self._stream is None:
             return
+        stages = Stages(self._since(info))
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
         try:
             marking = self._outlets.marking
+            frame = self._read(received)
+            stages.end(READ)
             result = self._stream.estimate(
-                self._read(received),
+                frame,
                 self._camera_info,
                 self._settings,
                 self.get_clock().now().nanoseconds,
                 vertices=marking or self._settings.publish_vertices,
+                stages=stages,
             )
-            self._publish(result, marking, info)
+            self._outlets.publish_meshes(result, self._settings)
+            stages.end(PUBLISH)
+            self._statistics.published(self._since(info), stages.seconds, len(result.bodies))
+            self._publish_more(result, marking)
         except MessageRefused as error:
             self._refuse(error.cause, str(error))
         except EngineError as error:
             self._refuse("engine_failed", str(error))
         except Exception:  # one bad message must not end the process
             self._refuse("failed", traceback.format_exc())
+
+    @staticmethod
+    def _since(info: dict[str, Any]) -> float:
+        """Seconds since the middleware received a message: waiting for the executor counts."""
+        return 1e-9 * (time.time_ns() - info["received_timestamp"])
 
     def _read(self, received: Any) -> Frame:
         message = self._detector.message(received)
@@ -232,13 +245,10 @@ class MeshNode(LifecycleNode):
         size = image_size(self._camera_info, self._settings)
         return read_frame(message, self._detector.reader, *size)
 
-    def _publish(self, result: Result, marking: bool, info: dict[str, Any]) -> None:
-        self._outlets.publish_meshes(result, self._settings)
+    def _publish_more(self, result: Result, marking: bool) -> None:
+        """What may come after the meshes."""
         if self._frames is not None:
             self._frames.publish(result.frame.header, result.frame.ids, result.bodies)
-        # From the middleware's receipt, so that waiting for the executor counts.
-        latency = 1e-9 * (time.time_ns() - info["received_timestamp"])
-        self._statistics.published(latency, result.engine_time, len(result.bodies))
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description
             self.get_logger().info(f"camera: {result.camera.description}")

@@ -20,6 +20,7 @@ from .cameras import Camera, choose_camera
 from .diagnostics import FrameStatistics
 from .inputs import Frame, header_warnings, select_people
 from .parameters import Parameters
+from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +31,11 @@ class Result:
         frame: with the persons that were estimated.
         bodies: one per person.
         camera: the one they were seen by.
-        engine_time: seconds spent estimating.
     """
 
     frame: Frame
     bodies: Bodies
     camera: Camera
-    engine_time: float
 
 
 class Stream:
@@ -66,6 +65,7 @@ class Stream:
         settings: Parameters,
         now_ns: int,
         vertices: bool,
+        stages: Stages,
     ) -> Result:
         """The bodies of a frame's persons; whatever is odd about the frame is counted.
 
@@ -73,6 +73,7 @@ class Stream:
             camera_info: the newest sensor_msgs/CameraInfo, or None.
             now_ns: the node's time [ns].
             vertices: whether to make meshes.
+            stages: of this frame; `SELECT` to `MESH` end here.
 
         Raises:
             MessageRefused: nothing is known about the camera, not even the image's size.
@@ -89,14 +90,17 @@ class Stream:
         frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
         for cause, number in left_out.items():
             count(cause, number)
-        begin = time.perf_counter()
+        stages.end(SELECT)
         bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics)
+        stages.end(POSE)
         if self._anchors is not None and self._anchors.wanted(settings):
             bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
         frame, bodies = self._steady(frame, bodies, settings)
+        stages.end(STEADY)
         if vertices:
             bodies = self._estimator.add_vertices(bodies)
-        return Result(frame, bodies, camera, time.perf_counter() - begin)
+        stages.end(MESH)
+        return Result(frame, bodies, camera)
 
     def _steady(self, frame: Frame, bodies: Bodies, settings: Parameters) -> tuple[Frame, Bodies]:
         """Names everybody, leaves out whom there is too much reason to doubt, steadies the rest."""

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from key2mesh_ros.causes import CAUSES, LEFT_OUT, REFUSED, WARNING
 from key2mesh_ros.diagnostics import SILENCE_S, WINDOW, About, FrameStatistics
+from key2mesh_ros.stages import STAGES
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+NOTHING = dict.fromkeys(STAGES, 0.0)
 
 ACTIVE = About(active=True, topic="/keypoints", publishers=1, facts={"model": "m"})
 
@@ -19,7 +22,7 @@ def working(frames=30, start=0.0):
     statistics = FrameStatistics(start)
     for number in range(1, frames + 1):
         statistics.arrived(start + number / frames, number)
-        statistics.published(0.004, 0.003, 1)
+        statistics.published(0.004, {**NOTHING, "pose": 0.002, "mesh": 0.001}, 1)
     return statistics
 
 
@@ -36,6 +39,8 @@ def test_a_good_stream_is_ok_and_its_numbers_are_right():
     assert values["rate_hz"] == "30.0"
     assert values["latency_ms_p50"] == values["latency_ms_p99"] == "4.00"
     assert values["engine_ms_p50"] == "3.00"
+    assert (values["pose_ms_p50"], values["mesh_ms_p50"]) == ("2.00", "1.00")
+    assert values["wait_ms_p50"] == "0.00"
     assert values["frames"] == values["meshes"] == values["people"] == "30"
     assert values["dropped"] == values["refused"] == values["left_out"] == values["warning"] == "0"
     assert values["model"] == "m"
@@ -45,9 +50,9 @@ def test_a_good_stream_is_ok_and_its_numbers_are_right():
 def test_percentiles_are_of_the_newest_frames():
     statistics = FrameStatistics(0.0)
     for _ in range(WINDOW):
-        statistics.published(9.0, 9.0, 1)
+        statistics.published(9.0, dict.fromkeys(STAGES, 9.0), 1)
     for number in range(WINDOW):
-        statistics.published(1e-3 * number, 0.0, 1)
+        statistics.published(1e-3 * number, NOTHING, 1)
     _, _, values = report(statistics)
     assert float(values["latency_ms_p50"]) == pytest.approx((WINDOW - 1) / 2, abs=0.01)
     assert float(values["latency_ms_p99"]) == pytest.approx(0.99 * (WINDOW - 1), abs=0.01)
@@ -132,7 +137,7 @@ def test_many_drops_are_a_warning_and_a_few_are_not(every, level):
     for number in range(100):
         sequence += 2 if number % every == 1 else 1
         statistics.arrived(0.5, sequence)
-        statistics.published(0.01, 0.01, 1)
+        statistics.published(0.01, NOTHING, 1)
     found, message, values = report(statistics)
     assert found == level
     assert ("dropped" in message) == (level == WARN)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a frame's time goes, from the middleware's receipt of the keypoints to the meshes out."""
+
+from __future__ import annotations
+
+import time
+
+WAIT, READ, SELECT, POSE = "wait", "read", "select", "pose"
+STEADY, MESH, PUBLISH = "steady", "mesh", "publish"
+
+STAGES: dict[str, str] = {
+    WAIT: "for the node's executor, and taking the bytes",
+    READ: "bytes to keypoints",
+    SELECT: "camera, and whom to estimate",
+    POSE: "the pose graph",
+    STEADY: "scale, names and smoothing",
+    MESH: "the mesh graph",
+    PUBLISH: "bodies to bytes, handed to the middleware",
+}
+"""Every stage in the order of a frame, with what it is."""
+
+
+class Stages:
+    """The seconds that each stage of one frame takes, as they end.
+
+    Args:
+        waited: what `WAIT` took [s].
+    """
+
+    def __init__(self, waited: float = 0.0) -> None:
+        self.seconds = {WAIT: waited}
+        self._last = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """A stage ends now; what happened since the one before is its own."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
