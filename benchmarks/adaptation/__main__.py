@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.adaptation --table NAME ...`: one table of docs/adaptation.md.
+
+    python -m benchmarks.adaptation --table terms --aistpp-keypoints keypoints2d \\
+        --aistpp-truth truth.npz --motions cmu_mocap/train
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from benchmarks.adaptation.config import TablesConfig
+from key2mesh_core.errors import Key2MeshError
+
+
+def main(config: TablesConfig) -> None:
+    """Makes one table; writes NAME.md and NAME.json to the output folder and prints it."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    if config.table == "features":
+        from benchmarks.adaptation import features
+
+        result = features.run(config)
+        text = features.to_markdown(result)
+    elif config.table == "criterion":
+        from benchmarks.adaptation import criterion
+
+        result = criterion.run(config)
+        text = criterion.to_markdown(result)
+    else:
+        from benchmarks.adaptation import tables
+
+        result = tables.make_table(config)
+        text = tables.to_markdown(result)
+    (config.output / f"{config.table}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (config.output / f"{config.table}.md").write_text(text)
+    print("\n" + text)
+
+
+if __name__ == "__main__":
+    import os
+
+    import tyro
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `key2mesh` does, for its reasons
+    try:
+        main(tyro.cli(TablesConfig, description=__doc__))
+    except Key2MeshError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

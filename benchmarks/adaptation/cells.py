@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cell of a table: a model adapted with some settings and one seed, measured and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.adaptation.config import REPORTED_ON, TUNED_ON, TablesConfig
+from key2mesh_core.bundle import load_bundle
+from key2mesh_core.data.targets import TargetKeypoints, load_targets
+from key2mesh_core.estimator import Estimator
+from key2mesh_core.evaluation.aistpp import evaluate_aistpp
+from key2mesh_core.training.adapt import adapt
+from key2mesh_core.training.adapt_config import ADAPT_RECIPES, AdaptConfig
+from key2mesh_core.training.runs import settings_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: what the reader sees.
+        recipe: whose defaults count.
+        changes: what differs from them; None: the model as it is, not adapted.
+        targets: specs, as of `key2mesh adapt --target`.
+        share: of the target's frames.
+    """
+
+    name: str
+    recipe: str
+    changes: Mapping[str, Any] | None
+    targets: tuple[str, ...]
+    share: float = 1.0
+
+
+def run_row(config: TablesConfig, row: Row) -> list[dict[str, Any]]:
+    """Measurements of every seed: PA-MPJPE [mm] by sequence, minutes, what the choice said."""
+    if row.changes is None:
+        return [{"errors_mm": measure(config, config.init), "minutes": 0.0, "frames": 0}]
+    return [_run_cell(config, row, seed) for seed in config.seeds]
+
+
+def measure(config: TablesConfig, model: str | Path) -> dict[str, float]:
+    """PA-MPJPE [mm] of a bundle on each sequence that is tuned or reported on."""
+    estimator = Estimator(load_bundle(model))
+    try:
+        errors = evaluate_aistpp(
+            lambda keypoints, camera: estimator.estimate(keypoints, camera, vertices=False).joints,
+            config.aistpp_keypoints,
+            config.aistpp_truth,
+            (*TUNED_ON, *REPORTED_ON),
+        )
+    finally:
+        estimator.close()
+    return {name: each.mean_mm for name, each in errors.items()}
+
+
+def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> AdaptConfig:
+    """The settings of a cell."""
+    return replace(
+        ADAPT_RECIPES[row.recipe][1],
+        target=(f"npz:{_share_of_targets(config, row.targets, row.share)}",),
+        init=config.init,
+        output=output,
+        seed=seed,
+        precision=config.precision,
+        threads=config.threads,
+        # What the label-free choice does is another table's matter: here the method is measured.
+        always_adapt=True,
+        aistpp_keypoints=config.aistpp_keypoints,
+        aistpp_truth=config.aistpp_truth,
+        **{"motions": config.motions if row.recipe == "paper" else ()} | dict(row.changes or {}),
+    )
+
+
+def _run_cell(config: TablesConfig, row: Row, seed: int) -> dict[str, Any]:
+    # Named by what decides its result, so that tables share the runs they have in common.
+    plain = adapt_config(config, row, seed, Path("cell"))
+    name = hashlib.sha256(settings_text(plain).encode()).hexdigest()[:12]
+    folder = config.output / "runs" / name
+    result = folder / "result.json"
+    if not result.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"{row.name}, seed {seed}: {folder}", flush=True)
+        settings = adapt_config(config, row, seed, folder / "model")
+        begin = time.monotonic()
+        adapt(settings)
+        minutes = (time.monotonic() - begin) / 60
+        shutil.copy(settings.work_folder / "history.jsonl", folder / "history.jsonl")
+        measured = {
+            "row": row.name,
+            "seed": seed,
+            "errors_mm": measure(config, folder / "model"),
+            "minutes": minutes,
+            "frames": len(load_targets(settings.target)),
+        }
+        partial = result.with_suffix(".partial")
+        partial.write_text(json.dumps(measured, indent=1) + "\n")
+        partial.replace(result)
+    return json.loads(result.read_text()) | {"folder": str(folder)}
+
+
+def _share_of_targets(config: TablesConfig, specs: Sequence[str], share: float) -> Path:
+    """A file of a share of the targets' frames, taken from the start of each sequence's tenths, so
+    that little is still a bit of everything, and neighbours stay neighbours."""
+    share *= config.share
+    name = hashlib.sha256(repr((tuple(specs), share)).encode()).hexdigest()[:12]
+    path = config.output / "targets" / f"{name}.npz"
+    if not path.exists():
+        targets = load_targets(specs)
+        kept = np.flatnonzero(chosen_frames(targets, share))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(
+            partial,
+            keypoints=targets.keypoints[kept],
+            layout="openpose_coco_18",
+            sequence=targets.sequence[kept],
+            camera=targets.sequence[kept],
+            frame=targets.frame[kept],
+            width=targets.image_size[kept, 0].astype(int),
+            height=targets.image_size[kept, 1].astype(int),
+        )
+        partial.replace(path)
+    return path
+
+
+def chosen_frames(targets: TargetKeypoints, share: float) -> np.ndarray:
+    """(N,) which rows belong to the first `share` of a tenth of their sequence."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share lies in 0..1, got {share}")
+    chosen = np.zeros(len(targets), bool)
+    for sequence in np.unique(targets.sequence):
+        rows = np.flatnonzero(targets.sequence == sequence)
+        for part in np.array_split(rows, min(10, len(rows))):
+            chosen[part[: max(1, round(share * len(part)))]] = True
+    return chosen

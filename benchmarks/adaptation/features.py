@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fig. 7 of the paper: where features of motion capture and of detections lie, before and after.
+
+t-SNE shows who is whose neighbour, not distances; so a number stands beside the picture: how often
+a nearest neighbour in feature space is of the other domain, 0.5 where they cannot be told apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+
+from benchmarks.adaptation.cells import Row, adapt_config, run_row
+from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig
+from key2mesh_core.body.files import load_body
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.data.targets import load_targets
+from key2mesh_core.errors import EvaluationError
+from key2mesh_core.synthesis.batches import synthesise
+from key2mesh_core.synthesis.config import as_recorded
+from key2mesh_core.training.config import PretrainConfig
+from key2mesh_core.training.initial_weights import load_source
+from key2mesh_core.training.sources import load_motions
+from key2mesh_core.training.target_domain import target_domain
+
+SAMPLES = 700
+_COLOURS = {"motion capture": (47, 111, 178), "detections": (214, 108, 32)}
+_SIDE, _TOP, _INK = 460, 64, (35, 38, 45)
+
+
+def run(config: TablesConfig) -> dict[str, Any]:
+    """Adapts by each recipe and draws its features beside those of the model as it is."""
+    if not config.motions:
+        raise EvaluationError("--motions: the picture needs motion capture for the source domain")
+    torch.manual_seed(0)
+    body_data = load_body("default")
+    body = BodyModel(body_data)
+    captured = _motion_capture(config, body)
+    seen = _detections(config)
+    everything = (f"aistpp:{config.aistpp_keypoints}?sequences={','.join(ADAPTED_ON)}",)
+    models: dict[str, str | Path] = {"not adapted": config.init}
+    for recipe in ("paper", "default"):
+        row = Row(f"{recipe} recipe", recipe, {}, everything)
+        (cell,) = run_row(replace(config, seeds=config.seeds[:1]), row)
+        models[row.name] = Path(cell["folder"]) / "model"
+    before = load_source(config.init, body_data).network.extractor
+    with torch.no_grad():
+        # The source domain is what the frozen extractor makes of it, before and after.
+        source = before(captured).numpy()
+        targets = {
+            name: load_source(str(model), body_data).network.extractor(seen).numpy()
+            for name, model in models.items()
+        }
+    panels, mixing = {}, {}
+    for name, target in targets.items():
+        features = np.concatenate([source, target])
+        panels[name] = TSNE(init="pca", random_state=0).fit_transform(features)
+        mixing[name] = neighbours_of_the_other(source, target)
+    draw(panels, mixing).save(config.output / "features.png")
+    return {"title": "Features before and after (Fig. 7)", "neighbours_of_the_other": mixing}
+
+
+def neighbours_of_the_other(
+    source: NDArray[np.floating], target: NDArray[np.floating], count: int = 10
+) -> float:
+    """Share of the nearest neighbours that are of the other domain; (S, D) and (T, D)."""
+    features = np.concatenate([source, target])
+    domain = np.repeat([0, 1], [len(source), len(target)])
+    near = NearestNeighbors(n_neighbors=count + 1).fit(features).kneighbors(features)[1][:, 1:]
+    return float((domain[near] != domain[:, None]).mean())
+
+
+def draw(panels: dict[str, NDArray[np.floating]], mixing: dict[str, float]) -> Image.Image:
+    """Scatter plots (2 SAMPLES, 2) side by side; the first half of each is motion capture."""
+    image = Image.new("RGB", (_SIDE * len(panels), _SIDE + _TOP), (255, 255, 255))
+    pen = ImageDraw.Draw(image)
+    for number, (name, points) in enumerate(panels.items()):
+        left = _SIDE * number
+        pen.text((left + 16, 12), name, _INK, ImageFont.load_default(18))
+        pen.text(
+            (left + 16, 38),
+            f"neighbours of the other domain: {mixing[name]:.2f}",
+            _INK,
+            ImageFont.load_default(13),
+        )
+        low, high = points.min(axis=0), points.max(axis=0)
+        places = (points - low) / np.maximum(high - low, 1e-9) * (_SIDE - 48) + 24
+        half = len(points) // 2
+        for colour, part in zip(_COLOURS.values(), (places[:half], places[half:]), strict=True):
+            for x, y in part:
+                x, y = x + left, y + _TOP
+                pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
+    for number, (name, colour) in enumerate(_COLOURS.items()):
+        x = image.width - 300 + 150 * number
+        pen.ellipse([x, 16, x + 10, 26], fill=colour)
+        pen.text((x + 16, 12), name, _INK, ImageFont.load_default(13))
+    return image
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """The numbers under the picture."""
+    lines = [f"- {k}: {v:.2f}" for k, v in result["neighbours_of_the_other"].items()]
+    return (
+        f"## {result['title']}\n\n![t-SNE of features](features.png)\n\nShare of the ten nearest "
+        "neighbours in feature space that are of the other domain (0.5: they cannot be told "
+        "apart):\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _motion_capture(config: TablesConfig, body: BodyModel) -> torch.Tensor:
+    bank, _ = load_motions(PretrainConfig(config.motions, Path("unused")), body)
+    synthesis = as_recorded(PretrainConfig(config.motions, Path("unused")).synthesis)
+    generator = torch.Generator().manual_seed(0)
+    return synthesise(bank, body, synthesis, SAMPLES, generator).keypoints
+
+
+def _detections(config: TablesConfig) -> torch.Tensor:
+    spec = f"aistpp:{config.aistpp_keypoints}?sequences={','.join(REPORTED_ON)}"
+    row = Row("", "default", {}, (spec,))
+    fov = adapt_config(config, row, 0, Path("unused")).horizontal_fov
+    domain = target_domain(load_targets([spec]), True, fov, torch.device("cpu"))
+    rows = torch.linspace(0, len(domain) - 1, SAMPLES).long()
+    return domain.batch.inputs[rows]

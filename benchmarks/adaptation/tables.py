@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows each table has, and how they are written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.adaptation.cells import Row, run_row
+from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TUNED_ON, TablesConfig
+from key2mesh_core.errors import EvaluationError
+from key2mesh_core.evaluation.tables import markdown_table
+from key2mesh_core.training.adapt_config import ADAPT_RECIPES
+
+TITLES = {
+    "recipes": "Adapted by the default and by the published recipe",
+    "terms": "The published method term by term (Table 3)",
+    "targets": "Which detections are adapted to (Table 4)",
+    "amounts": "How many detections are adapted to (Table 5)",
+    "detectors": "Two detectors on one video (Table 6)",
+}
+
+
+def rows_of(config: TablesConfig) -> list[Row]:
+    """The rows of the table that is asked for, the model as it is first."""
+    everything = (_aistpp(config, ADAPTED_ON),)
+    as_it_is = Row("not adapted", "default", None, ())
+    match config.table:
+        case "recipes":
+            return [
+                as_it_is,
+                Row("default recipe", "default", {}, everything),
+                Row("paper recipe", "paper", {}, everything),
+            ]
+        case "terms":
+            weights = ADAPT_RECIPES["paper"][1].weights
+            alone = replace(weights, domain=0.0, features=0.0)
+            return [
+                as_it_is,
+                Row("+ re-projection", "paper", {"weights": alone}, everything),
+                Row("+ critic", "paper", {"weights": replace(weights, features=0.0)}, everything),
+                Row("+ feature regularisation", "paper", {}, everything),
+            ]
+        case "targets":
+            each = [Row(name, "default", {}, (_aistpp(config, (name,)),)) for name in ADAPTED_ON]
+            # What will be seen in use: detections of it are there, labels are not.
+            same = Row("the reported sequences", "default", {}, (_aistpp(config, REPORTED_ON),))
+            return [as_it_is, *each, Row("all four", "default", {}, everything), same]
+        case "amounts":
+            return [
+                as_it_is,
+                *(
+                    Row(f"{100 * share:g} %", "default", {}, everything, share)
+                    for share in (0.01, 0.1, 1.0)
+                ),
+            ]
+        case "detectors":
+            if len(config.detections) < 2:
+                raise EvaluationError("--detections: give the same video as two detectors saw it")
+            return [as_it_is, *(Row(spec, "default", {}, (spec,)) for spec in config.detections)]
+        case other:
+            raise EvaluationError(f"{other} is no table of rows")
+
+
+def make_table(config: TablesConfig) -> dict[str, Any]:
+    """Runs every row; returns the table's numbers."""
+    rows = []
+    for row in rows_of(config):
+        cells = run_row(config, row)
+        rows.append({"name": row.name, "cells": cells})
+    return {"title": TITLES[config.table], "init": config.init, "rows": rows}
+
+
+def to_markdown(table: dict[str, Any]) -> str:
+    """Means over the seeds, and how far the seeds lie apart."""
+    sequences = (*REPORTED_ON, *TUNED_ON)
+    before = table["rows"][0]["cells"][0]["errors_mm"]
+    header = ("", "frames", *sequences, "reported on", "change", "minutes")
+    lines = []
+    for row in table["rows"]:
+        cells = row["cells"]
+        errors = {name: [cell["errors_mm"][name] for cell in cells] for name in sequences}
+        reported = np.mean([errors[name] for name in REPORTED_ON], axis=0)
+        change = np.mean(reported) / np.mean([before[name] for name in REPORTED_ON]) - 1
+        lines.append(
+            (
+                row["name"],
+                f"{cells[0]['frames']}",
+                *(_spread(errors[name]) for name in sequences),
+                _spread(reported),
+                f"{100 * change:+.1f}%",
+                f"{np.mean([cell['minutes'] for cell in cells]):.1f}",
+            )
+        )
+    seeds = max(len(row["cells"]) for row in table["rows"])
+    return (
+        f"## {table['title']}\n\n{markdown_table(header, lines)}\n\n"
+        f"PA-MPJPE [mm], mean of {seeds} seeds ± half of the distance between the extremes. "
+        f"Adapted to {', '.join(ADAPTED_ON)} unless the row says otherwise; nothing was chosen by "
+        f"{' and '.join(REPORTED_ON)}.\n"
+    )
+
+
+def _spread(values: Any) -> str:
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return f"{values.mean():.1f}"
+    return f"{values.mean():.1f} ± {np.ptp(values) / 2:.1f}"
+
+
+def _aistpp(config: TablesConfig, sequences: tuple[str, ...]) -> str:
+    return f"aistpp:{config.aistpp_keypoints}?sequences={','.join(sequences)}"
