@@ -17,7 +17,7 @@ HRI = "hri_msgs/msg/Skeleton2D"
 ZED = "zed_msgs/msg/ObjectsStamped"
 
 # Fields in the order in which they travel.
-_DEFINITIONS = {
+DEFINITIONS = {
     "yolo_msgs/msg/Vector2": "float64 x\nfloat64 y",
     "yolo_msgs/msg/Point2D": "float64 x\nfloat64 y",
     "yolo_msgs/msg/Pose2D": "yolo_msgs/Point2D position\nfloat64 theta",
@@ -68,7 +68,7 @@ def store() -> Any:
     """Message types of ROS 2 Jazzy and of the three detectors."""
     types = get_typestore(Stores.ROS2_JAZZY)
     found = {}
-    for name, text in _DEFINITIONS.items():
+    for name, text in DEFINITIONS.items():
         found.update(get_types_from_msg(text, name))
     types.register(found)
     return types

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other detectors: the real node on real messages of packages built with those projects' fields."""
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import helpers_interfaces
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from helpers_detectors import YOLO, ZED, store, yolo_message, zed_message
+from helpers_ros import camera_info, client, node_here, node_process, people, standing
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Header, String
+
+from key2mesh_core.bundle import load_bundle
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.estimator import Estimator
+from key2mesh_core.keypoints import get_layout, sanitise, to_network
+from key2mesh_ros.detectors import KINDS, DetectorError, message_class
+from key2mesh_ros.hri import Gatherer, Skeletons, read_skeletons
+
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+CAMERA = {"camera_fx": 600.0, "camera_cx": 320.0, "camera_cy": 240.0}
+QUICK = {"diagnostics_period": 0.1, **CAMERA}
+TOPIC = "/mesh_node/keypoints"
+
+
+@pytest.fixture(scope="session")
+def interfaces():
+    helpers_interfaces.use(helpers_interfaces.built())
+
+
+@contextmanager
+def active_node(bundle, tmp_path, **values):
+    """A client of an active node, where nobody publishes keypoints yet.
+
+    The node is in a process of its own: within one process a topic has one type.
+    """
+    values = {"model": bundle, "smoothing": False, **QUICK, **values}
+    with node_process(tmp_path / "log", **values), client() as probe:
+        probe.destroy_publisher(probe.keypoints)
+        probe.wait(lambda: probe.topologies, "the topology")
+        yield probe
+
+
+def in_layout(name, keypoints):
+    """(18, 3) of the network in a detector's layout: what that does not share is unseen."""
+    layout = get_layout(name)
+    result = np.zeros((len(layout), 3), np.float32)
+    result[layout.network_indices] = keypoints
+    if not layout.has_neck:  # whose place a shoulder took
+        result[layout.keypoint_names.index("right_shoulder")] = keypoints[2]
+    return result
+
+
+def expected(bundle, layout, *persons):
+    """What the estimator makes of persons who went through a detector's layout."""
+    keypoints = sanitise(to_network(layout, np.stack([in_layout(layout, p) for p in persons])))
+    return Estimator(load_bundle(bundle)).estimate(
+        keypoints, Intrinsics(600.0, 600.0, 320.0, 240.0)
+    )
+
+
+def answered(probe, send):
+    """Send until meshes come; those."""
+    probe.meshes.clear()
+    limit = time.monotonic() + 20
+    while not probe.meshes:
+        assert time.monotonic() < limit, f"no meshes; {probe.status}"
+        send()
+        probe.spin(0.1)
+    return probe.meshes[-1]
+
+
+def places(message):
+    return [[b.position.x, b.position.y, b.position.z] for b in message.bodies]
+
+
+def test_yolo_is_found_and_read(interfaces, bundle, tmp_path):
+    first, second = standing(200.0), standing(450.0, height=200.0)
+    second[[4, 7]] = 0.0  # the model was unsure of the wrists: they are absent
+    persons = [in_layout("coco_17", each) for each in (first, second)]
+    message = yolo_message(5_000_000_007, [("7", persons[0]), ("", persons[1])])
+    with active_node(bundle, tmp_path) as probe:
+        publisher = probe.create_publisher(message_class(YOLO), TOPIC, NEWEST)
+        result = answered(
+            probe, lambda: publisher.publish(bytes(store().serialize_cdr(message, YOLO)))
+        )
+        wanted = expected(bundle, "coco_17", first, second)
+        np.testing.assert_allclose(places(result), wanted.translation, rtol=1e-5)
+        assert result.bodies[0].id == "7"
+        assert result.header.frame_id == "eye"
+        assert (result.header.stamp.sec, result.header.stamp.nanosec) == (5, 7)
+        assert probe.fresh_status().level != DiagnosticStatus.ERROR
+
+
+@pytest.mark.parametrize(
+    ("body_format", "layout"), [(0, "openpose_coco_18"), (1, "zed_34"), (2, "zed_38")]
+)
+def test_every_skeleton_of_a_zed_is_read(interfaces, bundle, body_format, layout, tmp_path):
+    person = standing(300.0)
+    points = in_layout(layout, person)
+    pixels = np.where(points[:, 2:] > 0, points[:, :2], -1.0)
+    message = zed_message(5_000_000_000, [(3, pixels)], body_format)
+    with active_node(bundle, tmp_path, input_type="zed") as probe:
+        publisher = probe.create_publisher(message_class(ZED), TOPIC, NEWEST)
+        result = answered(
+            probe, lambda: publisher.publish(bytes(store().serialize_cdr(message, ZED)))
+        )
+        seen = person.copy()
+        seen[:, 2] = 0.75  # the body's, for want of each keypoint's
+        wanted = expected(bundle, layout, seen)
+        np.testing.assert_allclose(places(result), wanted.translation, rtol=1e-5)
+        assert [body.id for body in result.bodies] == ["3"]
+
+
+class Bodies:
+    """A ROS4HRI detector of some bodies."""
+
+    def __init__(self, probe, *names):
+        from hri_msgs.msg import IdsList, NormalizedPointOfInterest2D, Skeleton2D
+
+        self.probe, self.ids_type, self.skeleton_type = probe, IdsList, Skeleton2D
+        self.point_type = NormalizedPointOfInterest2D
+        self.tracked = probe.create_publisher(IdsList, "/humans/bodies/tracked", 1)
+        self.bodies = {
+            name: probe.create_publisher(Skeleton2D, f"/humans/bodies/{name}/skeleton2d", 1)
+            for name in names
+        }
+
+    def header(self, stamp):
+        return Header(frame_id="camera", stamp=Time(sec=stamp))
+
+    def send_ids(self, stamp, *names):
+        self.tracked.publish(self.ids_type(header=self.header(stamp), ids=list(names)))
+
+    def send(self, stamp, **persons):
+        for name, keypoints in persons.items():
+            points = in_layout("hri_18", keypoints) / [640.0, 480.0, 1.0]
+            skeleton = [self.point_type(x=x, y=y, c=c) for x, y, c in points.tolist()]
+            message = self.skeleton_type(header=self.header(stamp), skeleton=skeleton)
+            self.bodies[name].publish(message)
+
+
+def test_ros4hri_bodies_are_put_together_by_their_stamps(interfaces, bundle, tmp_path):
+    anna, bert = standing(200.0), standing(450.0, height=200.0)
+    with active_node(bundle, tmp_path) as probe:
+        detector = Bodies(probe, "anna", "bert")
+        stamp = [10]
+
+        def both():
+            stamp[0] += 1
+            detector.send_ids(stamp[0], "anna", "bert")
+            probe.camera.publish(camera_info())  # which says how large the image is
+            detector.send(stamp[0], anna=anna, bert=bert)
+
+        probe.wait(lambda: len(answered(probe, both).bodies) == 2, "a frame of both")
+        result = {body.id: body for body in probe.meshes[-1].bodies}
+        assert set(result) == {"anna", "bert"}
+        wanted = expected(bundle, "hri_18", anna, bert)
+        for name, place in zip(("anna", "bert"), wanted.translation, strict=True):
+            found = result[name].position
+            np.testing.assert_allclose([found.x, found.y, found.z], place, rtol=1e-4)
+        # Somebody who is tracked and not seen holds up a frame until the next one begins.
+        probe.meshes.clear()
+        detector.send(100, anna=anna)
+        probe.spin(0.3)
+        assert probe.meshes == []
+        detector.send(101, anna=anna)
+        probe.wait(lambda: probe.meshes, "the frame of one")
+        assert [b.id for b in probe.meshes[0].bodies] == ["anna"]
+        assert probe.meshes[0].header.stamp.sec == 100
+        # Nobody.
+        probe.meshes.clear()
+        detector.send_ids(102)
+        probe.wait(lambda: any(m.header.stamp.sec == 102 for m in probe.meshes), "nobody")
+        assert len(probe.meshes[-1].bodies) == 0
+
+
+@contextmanager
+def elsewhere():
+    """A client in a context of its own, where a topic may have another type."""
+    context = Context()
+    context.init()
+    node = Node("another_client", context=context)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def test_another_detector_is_followed_when_it_takes_over(interfaces, bundle, tmp_path):
+    with active_node(bundle, tmp_path) as probe:
+        person = in_layout("coco_17", standing())
+        message = bytes(store().serialize_cdr(yolo_message(1_000_000_000, [("1", person)]), YOLO))
+        with elsewhere() as other:
+            yolo = other.create_publisher(message_class(YOLO), TOPIC, NEWEST)
+            answered(probe, lambda: yolo.publish(message))
+        ours = probe.create_publisher(type(people()), TOPIC, NEWEST)
+        result = answered(probe, lambda: ours.publish(people(standing(), stamp=9.0)))
+        assert result.header.stamp.sec == 9
+
+
+def test_what_cannot_be_read_is_named_and_what_can(bundle, tmp_path):
+    with active_node(bundle, tmp_path) as probe:
+        probe.create_publisher(String, TOPIC, NEWEST)
+        probe.wait(lambda: "std_msgs/msg/String" in probe.fresh_status().message, "the complaint")
+        assert probe.status.level == DiagnosticStatus.ERROR
+        assert "yolo_msgs/msg/DetectionArray" in probe.status.message
+        assert "remap" in probe.status.message
+
+
+def test_a_missing_package_fails_configure_by_name(bundle, monkeypatch):
+    for name in ("yolo_msgs", "yolo_msgs.msg", "yolov8_msgs", "yolov8_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with node_here(model=str(bundle), input_type="yolo", **QUICK), client() as probe:
+        assert not probe.change_state("configure")
+        status = probe.fresh_status()
+        assert status.level == DiagnosticStatus.ERROR
+        assert "yolo_msgs is not installed" in status.message
+        assert "source the workspace" in status.message
+        assert probe.set_parameters(input_type="auto") == [(True, "")]
+        assert probe.change_state("configure")
+
+
+def test_auto_says_which_package_is_missing_and_waits(interfaces, bundle, tmp_path, monkeypatch):
+    kept = [p for p in os.environ["PYTHONPATH"].split(":") if "test_interfaces" not in p]
+    monkeypatch.setenv("PYTHONPATH", ":".join(kept))
+    with active_node(bundle, tmp_path) as probe:
+        with elsewhere() as other:
+            other.create_publisher(message_class(YOLO), TOPIC, NEWEST)
+            probe.wait(lambda: "not installed" in probe.fresh_status().message, "the complaint")
+            assert "yolo_msgs" in probe.status.message
+            assert probe.status.level == DiagnosticStatus.ERROR
+        ours = probe.create_publisher(type(people()), TOPIC, NEWEST)
+        answered(probe, lambda: ours.publish(people(standing())))
+        assert probe.fresh_status().level != DiagnosticStatus.ERROR
+
+
+def test_a_package_without_the_message_is_another_version(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zed_msgs", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "zed_msgs.msg", SimpleNamespace())
+    with pytest.raises(DetectorError, match="has no message ObjectsStamped"):
+        message_class(ZED)
+
+
+def test_every_kind_can_be_asked_for():
+    from key2mesh_ros.parameters import INPUT_TYPES
+
+    assert set(INPUT_TYPES) == {"auto", *KINDS}
+
+
+# The gatherer by itself, on plain objects.
+
+
+class FakeNode:
+    def __init__(self):
+        self.callbacks = {}
+
+    def create_subscription(self, kind, topic, callback, quality):
+        self.callbacks[topic] = callback
+        return topic
+
+    def destroy_subscription(self, topic):
+        del self.callbacks[topic]
+
+
+INFO = {"received_timestamp": 1, "publication_sequence_number": 4}
+
+
+class Gathered:
+    def __init__(self):
+        self.node, self.frames = FakeNode(), []
+        self.gatherer = Gatherer(
+            self.node, "/humans/bodies/tracked", None, None, lambda *each: self.frames.append(each)
+        )
+
+    def ids(self, *names, stamp=0):
+        header = SimpleNamespace(stamp=SimpleNamespace(sec=stamp, nanosec=0))
+        self.node.callbacks["/humans/bodies/tracked"](
+            SimpleNamespace(header=header, ids=list(names)), INFO
+        )
+
+    def body(self, name, stamp):
+        header = SimpleNamespace(stamp=SimpleNamespace(sec=stamp, nanosec=0))
+        message = SimpleNamespace(header=header)
+        self.node.callbacks[f"/humans/bodies/{name}/skeleton2d"](message, INFO)
+
+    @property
+    def seen(self):
+        return [(f.header.stamp.sec, sorted(f.bodies)) for f, _ in self.frames]
+
+
+def test_frames_are_complete_when_everybody_has_come_or_the_next_begins():
+    each = Gathered()
+    each.ids("a", "b")
+    each.body("a", 1)
+    each.body("b", 1)
+    each.body("b", 2)
+    each.body("b", 3)
+    each.body("a", 2)  # late: another image
+    each.body("a", 3)
+    assert each.seen[:2] == [(1, ["a", "b"]), (2, ["b"])]
+    assert all("publication_sequence_number" not in info for _, info in each.frames)
+
+
+def test_who_leaves_is_not_waited_for():
+    each = Gathered()
+    each.ids("a", "b")
+    each.body("a", 1)
+    each.ids("a")
+    assert each.seen == [(1, ["a"])]
+    assert set(each.node.callbacks) == {"/humans/bodies/tracked", "/humans/bodies/a/skeleton2d"}
+    each.ids(stamp=5)
+    assert each.seen[-1] == (5, [])
+    each.gatherer.close()
+    assert each.node.callbacks == {}
+
+
+def test_bodies_without_stamps_make_a_frame_each_round():
+    each = Gathered()
+    each.ids("a", "b")
+    for _ in range(2):
+        each.body("a", 0)
+        each.body("b", 0)
+    each.body("a", 0)
+    each.body("a", 0)
+    assert each.seen == [(0, ["a", "b"]), (0, ["a", "b"]), (0, ["a"])]
+
+
+def test_an_id_that_is_no_name_makes_no_topic():
+    each = Gathered()
+    each.ids("a/../b", "", "c d", "good_1")
+    assert set(each.node.callbacks) == {
+        "/humans/bodies/tracked",
+        "/humans/bodies/good_1/skeleton2d",
+    }
+
+
+def test_nobody_is_read_as_nobody():
+    people_found = read_skeletons(Skeletons(Header()), 640, 480)
+    assert people_found.keypoints.shape == (0, 18, 3)
