@@ -27,6 +27,10 @@ MINIMUM_SIZE_PX = 2.0
 COORDINATE_LIMIT_PX = 1e5
 """No image is this large: a coordinate beyond it is a detector's mistake."""
 
+# Limits of a usable keypoint's x, y and confidence.
+_LEAST = np.array([-COORDINATE_LIMIT_PX, -COORDINATE_LIMIT_PX, SEEN_CONFIDENCE], np.float32)
+_MOST = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, np.finfo(np.float32).max], np.float32)
+
 NETWORK_KEYPOINTS: tuple[str, ...] = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
     "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip",
@@ -213,6 +217,14 @@ def as_keypoints(keypoints: ArrayLike, count: int, what: str) -> NDArray[np.floa
     Raises:
         KeypointError: another shape, or values that are not numbers.
     """
+    if (
+        type(keypoints) is np.ndarray
+        and keypoints.dtype == np.float32
+        and keypoints.ndim == 3
+        and keypoints.shape[1:] == (count, 3)
+        and keypoints.flags.c_contiguous
+    ):
+        return keypoints  # of every frame, and at once
     try:
         array = np.asarray(keypoints)
     except ValueError as error:  # rows of unequal length
@@ -245,7 +257,7 @@ def to_network(layout: Layout | str, keypoints: ArrayLike) -> NDArray[np.float32
     if isinstance(layout, str):
         layout = get_layout(layout)
     source = as_keypoints(keypoints, len(layout), f"layout '{layout.name}'")
-    result = source[:, layout.network_indices]
+    result = source.take(layout.network_indices, axis=1)
     if not layout.has_neck:
         right = result[:, NETWORK_KEYPOINTS.index("right_shoulder")]
         left = result[:, NETWORK_KEYPOINTS.index("left_shoulder")]
@@ -266,13 +278,10 @@ def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
         KeypointError: another shape.
     """
     array = as_keypoints(keypoints, len(NETWORK_KEYPOINTS), "keypoints")
-    with np.errstate(invalid="ignore"):
-        seen = (
-            np.isfinite(array).all(axis=-1)
-            & (np.abs(array[..., :2]) <= COORDINATE_LIMIT_PX).all(axis=-1)
-            & (array[..., 2] >= SEEN_CONFIDENCE)
-        )
-    result = np.where(seen[..., None], array, np.float32(0.0))
+    # What is not a number lies within no limits.
+    within = (array >= _LEAST) & (array <= _MOST)
+    seen = np.logical_and.reduce(within, axis=-1, keepdims=True)
+    result = np.where(seen, array, np.float32(0.0))
     np.minimum(result[..., 2], np.float32(1.0), out=result[..., 2])
     return result
 
@@ -282,12 +291,12 @@ def bounding_boxes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
 
     A person without any seen keypoint gets (0, 0, 0, 0).
     """
-    unseen = (keypoints[..., 2] < SEEN_CONFIDENCE)[..., None]
-    points = keypoints[..., :2]
-    low = np.where(unseen, np.inf, points).min(axis=1)
-    high = np.where(unseen, -np.inf, points).max(axis=1)
-    boxes = np.concatenate([low, high], axis=1)
-    return np.where(np.isfinite(boxes), boxes, 0.0).astype(np.float32)
+    points, seen = keypoints[..., :2], keypoints[..., 2:] >= SEEN_CONFIDENCE
+    boxes = np.empty((len(keypoints), 4), dtype=np.float32)
+    np.minimum.reduce(points, axis=1, where=seen, initial=np.inf, out=boxes[:, :2])
+    np.maximum.reduce(points, axis=1, where=seen, initial=-np.inf, out=boxes[:, 2:])
+    boxes[boxes[:, 0] > boxes[:, 2]] = 0.0  # nothing was seen
+    return boxes
 
 
 def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:

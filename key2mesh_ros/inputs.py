@@ -74,9 +74,12 @@ def select_people(
     # What `usable` asks for, without cleaning again what is clean.
     boxes = bounding_boxes(keypoints)
     sides = boxes[:, 2:] - boxes[:, :2]
-    seen = np.count_nonzero(keypoints[..., 2], axis=1)
-    chosen = np.flatnonzero((seen >= min_keypoints) & (sides.max(axis=1) >= MINIMUM_SIZE_PX))
+    seen = np.add.reduce(keypoints[..., 2] > 0, axis=1)
+    good = (seen >= min_keypoints) & (np.maximum.reduce(sides, axis=1) >= MINIMUM_SIZE_PX)
     left_out = {}
+    if len(good) <= max_people and np.logical_and.reduce(good):
+        return frame, left_out
+    chosen = np.flatnonzero(good)
     if len(chosen) < len(keypoints):
         left_out["too_few_keypoints"] = len(keypoints) - len(chosen)
     if len(chosen) > max_people:
@@ -84,8 +87,6 @@ def select_people(
         # Stable, so that equal boxes do not change places from frame to frame.
         largest = np.argsort(-sides[chosen].prod(axis=1), kind="stable")[:max_people]
         chosen = np.sort(chosen[largest])
-    if not left_out:
-        return frame, left_out
     ids = tuple(frame.ids[index] for index in chosen)
     return replace(frame, ids=ids, keypoints=keypoints[chosen]), left_out
 
