@@ -63,6 +63,43 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
     return Camera(intrinsics, text, (*warnings, "no_camera_info"), assumed=True)
 
 
+class CameraMemory:
+    """`choose_camera`, asked again only when something that it depends on has changed."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Any, ...] = (None, None, None)
+        self._camera: Camera | None = None
+
+    def choose(self, info: Any | None, parameters: Parameters, frame: Frame) -> Camera:
+        """See `choose_camera`; `info` counts as changed when it is another object."""
+        last_info, last_parameters, last_image = self._seen
+        image = frame.width, frame.height, frame.header.frame_id
+        if (
+            self._camera is None
+            or info is not last_info
+            or parameters is not last_parameters
+            or image != last_image
+        ):
+            self._camera = choose_camera(info, parameters, frame)
+            self._seen = info, parameters, image
+        return self._camera
+
+
+def newest_info(before: Any | None, info: Any) -> Any:
+    """The newer of two sensor_msgs/CameraInfo; the one before if both say the same."""
+    return before if before is not None and _content(before) == _content(info) else info
+
+
+def _content(info: Any) -> tuple[Any, ...]:
+    """All that is looked at; drivers send it anew with every image."""
+    roi = info.roi
+    return (
+        (info.header.frame_id, info.width, info.height),
+        (roi.width, roi.height, roi.x_offset, roi.y_offset),
+        (info.distortion_model, tuple(info.d), tuple(info.k), tuple(info.p)),
+    )
+
+
 def image_size(info: Any | None, parameters: Parameters) -> tuple[int, int]:
     """Width and height [px] of the detector's image where its messages do not say; 0 if nobody
     does."""

@@ -35,7 +35,7 @@ from key2mesh_core.estimator import Estimator
 
 from . import parameters as node_parameters
 from .anchors import Anchors
-from .cameras import image_size
+from .cameras import image_size, newest_info
 from .complaints import Complaints
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
@@ -203,7 +203,7 @@ class MeshNode(LifecycleNode):
     # Messages.
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
+        self._camera_info = newest_info(self._camera_info, message)
 
     def _on_keypoints(self, received: Any, info: dict[str, Any]) -> None:
         if self._stream is None:

@@ -16,7 +16,7 @@ from key2mesh_core.smoothing import Smoother
 from key2mesh_core.tracking import Tracker
 
 from .anchors import Anchors
-from .cameras import Camera, choose_camera
+from .cameras import Camera, CameraMemory
 from .diagnostics import FrameStatistics
 from .inputs import Frame, header_warnings, select_people
 from .parameters import Parameters
@@ -55,6 +55,7 @@ class Stream:
         self._anchors = anchors
         self._statistics = statistics
         self._last_stamp = 0
+        self._cameras = CameraMemory()
         self._tracker = Tracker()
         self._smoother = Smoother(estimator.bundle.parents)
 
@@ -81,7 +82,7 @@ class Stream:
         """
         count = self._statistics.count
         self._check_clock(stamp_ns_of(frame.header))
-        camera = choose_camera(camera_info, settings, frame)
+        camera = self._cameras.choose(camera_info, settings, frame)
         for cause in (*header_warnings(frame.header, now_ns), *camera.warnings):
             count(cause)
         if camera.distortion is not None:

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from key2mesh_core.camera import project
 from key2mesh_core.detector_messages import MessageRefused
-from key2mesh_ros.cameras import choose_camera
+from key2mesh_ros.cameras import CameraMemory, choose_camera, newest_info
 from key2mesh_ros.inputs import Frame
 from key2mesh_ros.parameters import Parameters
 
@@ -116,3 +116,51 @@ def test_a_guess_sees_the_images_edges_at_its_angle_and_is_flagged(degrees):
 def test_nothing_known_is_refused_with_the_ways_out(parameters):
     with pytest.raises(MessageRefused, match=r"0 x 0.*image_width.*CameraInfo.*camera_fx"):
         choose_camera(None, parameters, replace(frame(), width=0, height=0))
+
+
+def test_what_is_remembered_is_what_would_be_chosen():
+    memory, info, settings = CameraMemory(), camera_info(fx=700.0), Parameters()
+    assert memory.choose(info, settings, frame()) is memory.choose(info, settings, frame())
+    other_header = replace(frame(), header=Header(frame_id="elsewhere"))
+    for asked in [
+        (info, settings, frame()),
+        (camera_info(fx=500.0), settings, frame()),
+        (None, settings, frame()),
+        (None, replace(settings, horizontal_fov_deg=90.0), frame()),
+        (info, settings, replace(frame(), width=1280)),
+        (info, settings, replace(frame(), height=960)),
+        (info, settings, other_header),
+        (info, settings, frame()),
+    ]:
+        assert memory.choose(*asked) == choose_camera(*asked)
+
+
+def test_a_camera_that_could_not_be_chosen_is_not_remembered():
+    memory, nowhere = CameraMemory(), replace(frame(), width=0)
+    memory.choose(camera_info(), Parameters(), nowhere)
+    for _ in range(2):
+        with pytest.raises(MessageRefused):
+            memory.choose(None, Parameters(), nowhere)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("width", 320),
+        ("height", 240),
+        ("distortion_model", "equidistant"),
+        ("d", [0.1] * 5),
+        ("k", [9.0] * 9),
+        ("p", [9.0] * 12),
+    ],
+)
+def test_camera_info_that_says_the_same_changes_nothing(name, value):
+    first, again = camera_info(), camera_info()
+    again.header.stamp.sec = 9
+    assert newest_info(None, first) is first
+    assert newest_info(first, again) is first
+    setattr(again, name, value)
+    assert newest_info(first, again) is again
+    part = camera_info()
+    part.roi.x_offset = 3
+    assert newest_info(first, part) is part
