@@ -46,6 +46,15 @@ class Anchors:
         """Whether there is anything to apply."""
         return self._depth is not None or settings.body_height > 0 or settings.camera_height > 0
 
+    def description(self, settings: Parameters) -> str:
+        """What sets the scale, best first, in words."""
+        known = [
+            (self._depth is not None, f"depth {settings.depth}"),
+            (settings.camera_height > 0, f"camera {settings.camera_height:g} m above the floor"),
+            (settings.body_height > 0, f"people {settings.body_height:g} m tall"),
+        ]
+        return ", else ".join(text for so, text in known if so) or "the network's guess"
+
     def apply(
         self,
         bodies: Bodies,

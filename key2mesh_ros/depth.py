@@ -52,10 +52,13 @@ class DepthSource:
     def __init__(self, node: Any, resources: Any, kind: str) -> None:
         self._kept: deque[Any] = deque(maxlen=KEPT)
         message_type, topic = (Image, "~/depth") if kind == "image" else (PointCloud2, "~/points")
-        subscription = node.create_subscription(message_type, topic, self._kept.append, _QUALITY)
+        subscription = node.create_subscription(message_type, topic, self._keep, _QUALITY)
         resources.callback(node.destroy_subscription, subscription)
         self._lookup_of = _image if kind == "image" else _cloud
         self.topic = subscription.topic_name
+
+    def _keep(self, message: Any) -> None:
+        self._kept.append(message)
 
     def lookup(self, frame: Frame, camera: Camera, most_age: float) -> Lookup:
         """Measured depths at the pixels of a frame.

@@ -60,6 +60,7 @@ class FrameStatistics:
             name: deque(maxlen=WINDOW) for name in (*STAGES, ENGINE)
         }
         self._sequence: int | None = None
+        self._last_person: float | None = None
 
     def restart(self, now: float) -> None:
         """Forget the stream (the clock jumped, another one begins); totals stay."""
@@ -89,6 +90,8 @@ class FrameStatistics:
         """A message's meshes are out, `latency` s after it came, of which each stage took some."""
         self.count("meshes")
         self.count("people", people)
+        if people:
+            self._last_person = self._last_arrival
         self._latencies.append(latency)
         for name, seconds in stages.items():
             self._stages[name].append(seconds)
@@ -111,10 +114,17 @@ class FrameStatistics:
             "rate_hz": f"{period['meshes'] / elapsed:.1f}",
             "latency_ms_p50": _percentile_ms(self._latencies, 50),
             "latency_ms_p99": _percentile_ms(self._latencies, 99),
-            **{f"{name}_ms_p50": _percentile_ms(x, 50) for name, x in self._stages.items()},
+            **{
+                f"{name}_ms_p{percent}": _percentile_ms(times, percent)
+                for name, times in self._stages.items()
+                for percent in (50, 99)
+            },
             "frames": str(totals["frames"]),
             "meshes": str(totals["meshes"]),
             "people": str(totals["people"]),
+            "last_person_s": (
+                "never" if self._last_person is None else f"{now - self._last_person:.1f}"
+            ),
             "dropped": str(totals["dropped"]),
         }
         for kind in (REFUSED, LEFT_OUT, WARNING):

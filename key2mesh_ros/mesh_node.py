@@ -49,7 +49,7 @@ from .parameters import ParameterError, Parameters
 from .qos import NEWEST
 from .stages import PUBLISH, READ, Stages
 from .stream import Result, Stream
-from .transforms import BodyFrames, TFMessage
+from .transforms import HRI_PREFIX, BodyFrames, TFMessage
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -247,7 +247,9 @@ class MeshNode(LifecycleNode):
 
     def _publish_more(self, result: Result, marking: bool) -> None:
         """What may come after the meshes."""
-        if self._frames is not None:
+        # A ROS4HRI detector's own frames have that name.
+        theirs = self._detector.kind == "hri" and self._settings.tf_prefix == HRI_PREFIX
+        if self._frames is not None and not theirs:
             self._frames.publish(result.frame.header, result.frame.ids, result.bodies)
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description

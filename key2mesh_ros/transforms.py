@@ -26,6 +26,9 @@ except ImportError:
 QUALITY = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """That of tf2_ros' broadcasters."""
 
+HRI_PREFIX = "body_"
+"""Of the frames' names in ROS4HRI, whose detectors may publish them themselves."""
+
 _LEFT_HIP, _RIGHT_HIP = 1, 2
 
 
