@@ -25,18 +25,15 @@ from key2mesh_core.keypoints import (
     MINIMUM_SIZE_PX,
     NETWORK_KEYPOINTS,
     SEEN_CONFIDENCE,
-    bounding_boxes,
     sanitise,
     usable_sanitised,
 )
+from key2mesh_core.quality import quality_of
 
 POSE_CHUNK = 512
 MESH_CHUNK = 64
 """Persons per run of each graph, so that memory stays bounded: skinning needs about 0.5 MB a
 person while it runs, and larger runs were measured to be no faster."""
-
-QUALITY_ERROR = 0.1
-"""Reprojection error, as a share of the person's size in pixels, that divides quality by e."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +49,7 @@ class Bodies:
         poses: (N, 72) the rotations as axis-angle vectors [rad], joint by joint.
         joints: (N, 24, 3) joints [m].
         reprojection_error: (N,) RMS distance of the body's keypoints from the seen ones [px].
-        quality: (N,) within 0..1; see `quality_of`.
+        quality: (N,) within 0..1; see `key2mesh_core.quality`.
         vertices: (N, V, 3) [m], or None where they were not asked for.
     """
 
@@ -75,26 +72,6 @@ class Bodies:
             value = getattr(self, field.name)
             chosen[field.name] = None if value is None else value[np.asarray(persons)]
         return Bodies(**chosen)
-
-
-def quality_of(
-    keypoints: NDArray[np.float32], reprojection_error: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(N,) how far to trust each body, within 0..1.
-
-    Mean confidence of the seen keypoints, times exp(-error / (0.1 size)), where size is the longer
-    side of the person's box [px]. A rule of thumb to rank and to filter by, not a probability.
-
-    Args:
-        keypoints: (N, 18, 3), sanitised.
-        reprojection_error: (N,) px.
-    """
-    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
-    confidence = keypoints[..., 2].sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    boxes = bounding_boxes(keypoints)
-    size = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), MINIMUM_SIZE_PX)
-    quality = confidence * np.exp(-reprojection_error / (QUALITY_ERROR * size))
-    return np.clip(quality, 0.0, 1.0).astype(np.float32)
 
 
 class Estimator:

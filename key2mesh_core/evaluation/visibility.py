@@ -8,23 +8,20 @@ are hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera import Intrinsics
 from key2mesh_core.evaluation.metrics import mean_of_measured, pa_mpjpe
+from key2mesh_core.evaluation.samples import Predict, Samples
 from key2mesh_core.keypoints import (
     NETWORK_KEYPOINTS,
     SEEN_CONFIDENCE,
     bounding_boxes,
     usable_sanitised,
 )
-
-Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
-"""keypoints (N,18,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
 
 FULL_VIEW = "everything seen"
 
@@ -134,62 +131,35 @@ def hide(keypoints: NDArray[np.float32], view: View) -> NDArray[np.float32]:
 
 
 def visibility_errors(
-    predict: Predict,
-    keypoints: NDArray[np.float32],
-    camera: Intrinsics,
-    joints: NDArray[np.floating],
-    joint_numbers: tuple[int, ...],
-    keypoint_numbers: tuple[int, ...],
-    *,
-    valid: NDArray[np.bool_] | None = None,
-    views: tuple[View, ...] = VIEWS,
-) -> list[tuple[View, NDArray[np.float64]]]:
-    """Each view's errors of every sample.
-
-    Args:
-        predict: gives joints for keypoints.
-        keypoints: (N, 18, 3) sanitised and usable.
-        camera: theirs.
-        joints: (N, J, 3) true joints [m].
-        joint_numbers: J numbers of SMPL's joints that are compared with these.
-        keypoint_numbers: J numbers of the keypoints that show them.
-        valid: (N, J) which true joints count; None for all.
-
-    Returns:
-        for every view (4, N) mm: all joints, all joints in the full view, visible joints,
-        visible joints in the full view; NaN where a sample cannot be measured.
-    """
-    chosen = list(joint_numbers)
-    counted = np.ones(joints.shape[:2], bool) if valid is None else valid
-    full = np.asarray(predict(keypoints, camera))[:, chosen]
+    predict: Predict, samples: Samples, views: tuple[View, ...] = VIEWS
+) -> list[NDArray[np.float64]]:
+    """For every view (4, N) mm of each sample: all joints, the same in the full view, the visible
+    joints, the same in the full view; NaN where a sample cannot be measured."""
+    chosen = list(samples.joint_numbers)
+    full = np.asarray(predict(samples.keypoints, samples.camera))[:, chosen]
     results = []
     for view in views:
-        seen = hide(keypoints, view)
-        good = usable_sanitised(seen)
-        errors = np.full((4, len(keypoints)), np.nan)
+        shown = hide(samples.keypoints, view)
+        good = usable_sanitised(shown)
+        errors = np.full((4, len(shown)), np.nan)
         if good.any():
-            found = np.asarray(predict(seen[good], camera))[:, chosen]
-            visible = counted & (seen[:, list(keypoint_numbers), 2] >= SEEN_CONFIDENCE)
-            for row, weights in ((0, counted[good]), (2, visible[good])):
-                errors[row, good] = pa_mpjpe(found, joints[good], weights)
-                errors[row + 1, good] = pa_mpjpe(full[good], joints[good], weights)
-        results.append((view, errors))
+            found = np.asarray(predict(shown[good], samples.camera))[:, chosen]
+            seen = shown[:, samples.keypoint_numbers, 2] >= SEEN_CONFIDENCE
+            for row, counted in ((0, samples.valid[good]), (2, (samples.valid & seen)[good])):
+                errors[row, good] = pa_mpjpe(found, samples.joints[good], counted)
+                errors[row + 1, good] = pa_mpjpe(full[good], samples.joints[good], counted)
+        results.append(errors)
     return results
 
 
-def summarise(
-    name: str, parts: list[list[tuple[View, NDArray[np.float64]]]]
+def evaluate_views(
+    name: str, predict: Predict, samples: Iterable[Samples], views: tuple[View, ...] = VIEWS
 ) -> tuple[VisibilityErrors, ...]:
-    """The means of several `visibility_errors` of the same views, one row a view."""
+    """The means over all samples, one row a view."""
+    parts = [visibility_errors(predict, each, views) for each in samples]
     rows = []
-    for same_view in zip(*parts, strict=True):
-        errors = np.concatenate([each for _, each in same_view], axis=1)
-        rows.append(
-            VisibilityErrors(
-                name,
-                same_view[0][0].name,
-                int(np.isfinite(errors[2]).sum()),
-                *(mean_of_measured(row) for row in errors),
-            )
-        )
+    for view, same_view in zip(views, zip(*parts, strict=True), strict=True):
+        errors = np.concatenate(same_view, axis=1)
+        measured = int(np.isfinite(errors[2]).sum())
+        rows.append(VisibilityErrors(name, view.name, measured, *map(mean_of_measured, errors)))
     return tuple(rows)

@@ -20,8 +20,8 @@ from key2mesh_core.bundle import Bundle
 from key2mesh_core.camera import Intrinsics, project
 from key2mesh_core.engines.onnx import OnnxEngine
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.estimator import MESH_CHUNK, POSE_CHUNK, Bodies, Estimator, quality_of
-from key2mesh_core.keypoints import sanitise, usable
+from key2mesh_core.estimator import MESH_CHUNK, POSE_CHUNK, Bodies, Estimator
+from key2mesh_core.keypoints import usable
 
 CAMERA = Intrinsics(600, 600, 320, 240)
 ARRAYS = ("betas", "rotations", "translation", "joints", "reprojection_error", "quality")
@@ -215,19 +215,6 @@ def test_bodies_are_selected_by_mask_and_by_number(estimator):
     np.testing.assert_array_equal(some.vertices, bodies.vertices[[0, 3]])
     np.testing.assert_array_equal(bodies.select([2]).joints, bodies.joints[2:3])
     assert estimator.estimate_poses(_crowd(2), CAMERA).select([0]).vertices is None
-
-
-def test_quality_follows_confidence_error_and_size():
-    one = sanitise(standing_person(height_px=300))
-    two = sanitise(standing_person(height_px=600))
-    none, some = np.float32([0.0]), np.float32([10.0])
-    assert quality_of(one, none) == pytest.approx(0.9)
-    assert quality_of(one, some) < quality_of(one, none)
-    assert quality_of(two, 2 * some) == pytest.approx(quality_of(one, some))  # relative to size
-    one[..., 2] *= 0.5
-    assert quality_of(one, none) == pytest.approx(0.45)
-    assert quality_of(one, np.float32([1e30])) == 0
-    assert quality_of(np.zeros((2, 18, 3), np.float32), np.zeros(2, np.float32)).tolist() == [0, 0]
 
 
 def test_intrinsics_of_another_type_are_refused(estimator):
