@@ -17,7 +17,7 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.estimator import Estimator
 from key2mesh_core.mesh_command import arrays
 from key2mesh_core.mesh_command.config import MeshConfig
-from key2mesh_core.mesh_command.partial import Partial, full_disk_explained
+from key2mesh_core.mesh_command.partial import Partial, writing
 from key2mesh_core.mesh_command.people import Image, MeshMaker, batches
 from key2mesh_core.mesh_command.progress import Progress
 
@@ -47,7 +47,7 @@ def mesh(config: MeshConfig) -> int:
                 "scale only (--fov, --camera-fx, --camera-topic)",
                 file=sys.stderr,
             )
-        resources.enter_context(full_disk_explained(config.target))
+        resources.enter_context(writing(config.target))
         settings = settings_of(config, form, bundle)
         partial = Partial(config.target, settings, config.restart, durable=form != "obj")
         resources.callback(partial.close)
@@ -85,6 +85,8 @@ def form_of(config: MeshConfig) -> str:
         raise Key2MeshError(
             f"{config.source} is no bag, and only a bag becomes one: choose another --form"
         )
+    if config.source.resolve() in config.target.resolve().parents:
+        raise Key2MeshError(f"{config.target} lies in {config.source}: choose a place outside")
     if form == "npz" and config.target.suffix != ".npz":
         raise Key2MeshError(f"{config.target}: an npz file's name ends in .npz")
     if form == "obj" and not config.vertices:

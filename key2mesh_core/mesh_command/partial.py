@@ -132,18 +132,18 @@ class Partial:
 
 
 @contextmanager
-def full_disk_explained(target: Path) -> Iterator[None]:
-    """Turns a full disk into words.
+def writing(target: Path) -> Iterator[None]:
+    """Turns a full disk, and one that may not be written to, into words.
 
     Raises:
-        Key2MeshError: there was no room for something.
+        Key2MeshError: something could not be written.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise _no_room(target, error) from error
-        raise
+        raise Key2MeshError(f"{target} cannot be made: {error}") from error
     except sqlite3.OperationalError as error:  # it has no number that says so
         if "full" in str(error) or "I/O" in str(error):
             raise _no_room(target, error) from error

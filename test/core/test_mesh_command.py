@@ -394,11 +394,26 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, bun
     refused("no CameraInfo on '/eye'.*/camera_info", BagError, camera_topic="/eye")
     refused("unknown backend 'abacus'", backend="abacus")
     refused(r"has \['/people'\] already", BagError, meshes_topic="/people")
+    refused("lies in .*choose a place outside", target=source / "out")
+    refused(r"cannot be made: .*Not a directory", target=Path(bundle) / "model.json" / "out.npz")
     (tmp_path / "there").mkdir()
     refused("there exists already", target=tmp_path / "there")
     two = [keypoint_recording(t, frames(3)) for t in ("/a", "/b")]
     write_bag(tmp_path / "two", two)
     refused("keypoints on /a, /b: say which by --topic", BagError, source=tmp_path / "two")
+
+
+def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundle):
+    source = recording(tmp_path / "bag", odd=False)
+    text = (source / "metadata.yaml").read_text()
+    more = text.replace(f"message_count: {2 * COUNT}", f"message_count: {2 * COUNT + 7}")
+    at = more.index("name: /camera_info")
+    before = more.rindex(f"message_count: {COUNT}", 0, at)
+    more = more[:before] + f"message_count: {COUNT + 7}" + more[before + len("message_count: 40") :]
+    (source / "metadata.yaml").write_text(more)
+    with pytest.raises(BagError, match=r"promises 87 messages.*yields 80"):
+        mesh(MeshConfig(source, tmp_path / "out", model=bundle, fov=60.0))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
