@@ -38,29 +38,25 @@ def body_mesh_array(
         vertices: whether to send the mesh's points, where `bodies` have them.
         most_quality: what `quality` is cut to.
     """
-    count = len(bodies)
+    count, vertices = len(bodies), vertices and bodies.vertices is not None
     out = _Writer()
     out.pack("<iI", header.stamp.sec, header.stamp.nanosec)
     out.text(header.frame_id)
     out.text(body_model)
     out.pack("<I", count)
-    joints = bodies.joints.reshape(count, 72)
-    numbers = np.concatenate([bodies.betas, bodies.poses, joints], axis=1, dtype="<f4").tobytes()
-    points, size = b"", 0
-    if vertices and bodies.vertices is not None and count:
-        points = memoryview(np.ascontiguousarray(bodies.vertices, "<f4").reshape(-1)).cast("B")
-        size = len(points) // count
-    qualities = np.minimum(bodies.quality, np.float32(most_quality)).tolist()
-    errors, positions = bodies.reprojection_error.tolist(), bodies.translation.tolist()
-    length = 4 * (10 + 72 + 72)
+    qualities, errors = bodies.quality.tolist(), bodies.reprojection_error.tolist()
+    positions = bodies.translation.tolist()
     for index in range(count):
         out.text(ids[index])
-        out.pack("<2f", qualities[index], errors[index])
+        out.pack("<2f", min(qualities[index], most_quality), errors[index])
         out.align(8)
         out.pack("<3d", *positions[index])
-        out.add(numbers[index * length : (index + 1) * length])
-        out.pack("<I", size // 4)
-        out.add(points[index * size : (index + 1) * size])
+        out.add(bodies.betas[index].tobytes())
+        out.add(bodies.poses[index].tobytes())
+        out.add(bodies.joints[index].tobytes())
+        points = bodies.vertices[index].tobytes() if vertices else b""
+        out.pack("<I", len(points) // 4)
+        out.add(points)
     return out.message()
 
 
@@ -84,10 +80,10 @@ class _Writer:
     """CDR, little endian: what lies between a message's fields is put in where it is needed."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes | memoryview] = [b"\x00\x01\x00\x00"]
+        self._parts: list[bytes] = [b"\x00\x01\x00\x00"]
         self._size = 0  # without these four, as alignment counts
 
-    def add(self, part: bytes | memoryview) -> None:
+    def add(self, part: bytes) -> None:
         self._parts.append(part)
         self._size += len(part)
 

@@ -12,7 +12,6 @@ from struct import unpack_from
 from typing import Any, NamedTuple
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
@@ -75,7 +74,8 @@ def _read(data: bytes) -> Message:
         y, at = _numbers(data, at)
         confidence, at = _numbers(data, at)
         people.append(Person(name, x, y, confidence))
-    header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame)
+    header = Header(frame_id=frame)
+    header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
     return Message(header, layout, width, height, people)
 
 
