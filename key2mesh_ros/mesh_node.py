@@ -247,9 +247,7 @@ class MeshNode(LifecycleNode):
 
     def _publish_more(self, result: Result, marking: bool) -> None:
         """What may come after the meshes."""
-        # A ROS4HRI detector's own frames have that name.
-        theirs = self._detector.kind == "hri" and self._settings.tf_prefix == HRI_PREFIX
-        if self._frames is not None and not theirs:
+        if self._frames is not None and not self._frames_are_theirs():
             self._frames.publish(result.frame.header, result.frame.ids, result.bodies)
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description
@@ -259,6 +257,10 @@ class MeshNode(LifecycleNode):
             self._outlets.publish_markers(header, bodies, self._settings)
         else:
             self._outlets.forget_markers()
+
+    def _frames_are_theirs(self) -> bool:
+        """Whether the frames' names are those that a ROS4HRI detector publishes itself."""
+        return self._detector.kind == "hri" and self._settings.tf_prefix == HRI_PREFIX
 
     def _refuse(self, cause: str, text: str) -> None:
         self._statistics.count(cause)
@@ -276,6 +278,15 @@ class MeshNode(LifecycleNode):
     def _take_parameters(self, changes: Sequence[Parameter]) -> None:
         self._settings = node_parameters.change(self._settings, changes, self._resources is None)
 
+    def _all_facts(self) -> dict[str, str]:
+        detector, settings = self._detector, self._settings
+        return {
+            **self._facts,
+            "input": f"{detector.kind} on {detector.topic}",
+            "scale": self._anchors.description(settings),
+            "tf": f"{settings.tf_prefix}<id>" if self._frames else "none",
+        }
+
     def _publish_diagnostics(self) -> None:
         configured = self._resources is not None
         about = About(
@@ -284,7 +295,7 @@ class MeshNode(LifecycleNode):
             topic=self._detector.topic if configured else "",
             publishers=self._detector.publishers() if configured else 0,
             trouble=self._detector.trouble if configured else "",
-            facts=self._facts,
+            facts=self._all_facts() if configured else {},
         )
         name, now = self.get_fully_qualified_name(), time.monotonic()
         message = DiagnosticArray()
