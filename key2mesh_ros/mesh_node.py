@@ -156,6 +156,7 @@ class MeshNode(LifecycleNode):
         estimator = Estimator(load_bundle(model), self._settings.backend, self._settings.threads)
         try:
             estimator.warm_up()
+            self.get_logger().info(estimator.why)
         except BaseException:
             estimator.close()
             raise
