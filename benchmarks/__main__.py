@@ -13,14 +13,14 @@ from typing import Any, Literal
 from benchmarks import machine, report
 from key2mesh_core.errors import Key2MeshError
 
-Part = Literal["table1", "node", "training"]
+Part = Literal["table1", "node", "training", "adaptation"]
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """Measures the engine against other ways to find a body, the node over DDS, and training."""
 
-    only: tuple[Part, ...] = ("table1", "node", "training")
+    only: tuple[Part, ...] = ("table1", "node", "training", "adaptation")
     """Which parts to run."""
     quick: bool = False
     """Seconds instead of minutes: shows that it runs, measures nothing well."""
@@ -52,6 +52,7 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
         "table1": _table1,
         "node": _node,
         "training": _training,
+        "adaptation": _adaptation,
     }
     config.output.mkdir(parents=True, exist_ok=True)
     for name in config.only:
@@ -94,12 +95,10 @@ def _node(config: BenchmarkConfig, say: Callable[[str], None]) -> list[dict[str,
 
 
 def _training(config: BenchmarkConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    import torch
-
     from benchmarks import floors, training_step
 
     results = []
-    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+    for device in _devices():
         limits = floors.measure(config.threads, device)
         for precision in ("float32", "bfloat16"):
             say(f"pre-training, {precision}, {device}")
@@ -110,11 +109,40 @@ def _training(config: BenchmarkConfig, say: Callable[[str], None]) -> list[dict[
                     precision=precision,
                     device=device,
                     limits=limits,
-                    budget_s=6.0 if config.quick else 40.0,
+                    budget_s=6.0 if config.quick else 25.0,
                     rounds=1 if config.quick else 5,
                 )
             )
     return results
+
+
+def _adaptation(config: BenchmarkConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    from benchmarks import adaptation_step
+
+    results = []
+    for device in _devices():
+        for recipe in ("default", "paper"):
+            for precision in ("float32", "bfloat16"):
+                say(f"adaptation, {recipe}, {precision}, {device}")
+                results.append(
+                    adaptation_step.run(
+                        config.model,
+                        config.body,
+                        recipe=recipe,
+                        threads=config.threads,
+                        precision=precision,
+                        device=device,
+                        budget_s=3.0 if config.quick else 15.0,
+                        rounds=1 if config.quick else 3,
+                    )
+                )
+    return results
+
+
+def _devices() -> tuple[str, ...]:
+    import torch
+
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 if __name__ == "__main__":

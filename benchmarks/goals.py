@@ -25,6 +25,7 @@ def goals(results: dict[str, Any]) -> list[Goal]:
         *_engine(results.get("table1")),
         *_node(results.get("node", [])),
         *_training(results.get("training", [])),
+        *_training(results.get("adaptation", [])),
     ]
 
 

@@ -22,6 +22,7 @@ def to_markdown(results: Results) -> str:
         "persons": "More persons",
         "node": "The node over DDS",
         "training": "Training",
+        "adaptation": "Adaptation",
         "goals": "What was asked for",
         "floors": "How far from the floor",
     }
@@ -41,8 +42,9 @@ def sections(results: Results) -> dict[str, str]:
         found["persons"] = persons_table(results["table1"]["rows"])
     if "node" in results:
         found["node"] = node_table(results["node"])
-    if "training" in results:
-        found["training"] = "\n\n".join(map(training_table, results["training"]))
+    for name in ("training", "adaptation"):
+        if name in results:
+            found[name] = "\n\n".join(map(training_table, results[name]))
     asked = goals(results)
     if asked:
         header = ("asked", "seen", "met")
@@ -143,7 +145,7 @@ def training_table(result: Results) -> str:
     step = result["step_over_network_and_adam"]
     text = (
         f"{markdown_table(header, cells)}\n\n"
-        f"A whole step takes {step:.2f}x the bare network's forward, backward and Adam."
+        f"A whole step takes {step:.2f}x the time of the networks' passes and Adam alone."
     )
     if result["busy"] is not None:
         text += f" The GPU is busy {100 * result['busy']:.0f} % of it."
@@ -163,7 +165,7 @@ def _floors(results: Results) -> Iterator[tuple[str, ...]]:
     for row in results.get("node", []):
         figure = f"node, {row['people']} at {row['rate_hz']:g} Hz, p50"
         yield _against(figure, row["latency_ms_p50"], row["engine_ms_p50"], "the engine alone")
-    for result in results.get("training", []):
+    for result in (*results.get("training", []), *results.get("adaptation", [])):
         precision, timings = result["precision"], result["timings"]
         bare = timings[result["bare"]]["median_ms"]
         name = f"{result['what']}, {precision}" + (

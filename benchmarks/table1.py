@@ -41,7 +41,7 @@ def run(
     sizes: Sequence[int] = SIZES,
     between: Sequence[int] = BETWEEN,
     threads: int = 2,
-    budget_s: float = 30.0,
+    budget_s: float = 24.0,
     rounds: int = 3,
     settle_s: float = SETTLE_S,
     limit_s: float = 0.15,

@@ -386,6 +386,40 @@ def test_the_bare_networks_floor_grows_with_the_batch_but_for_adam() -> None:
     assert one - (two - one) == pytest.approx(1e3 * 7 * 4 * NETWORK_WEIGHTS / 1e10)
 
 
+@pytest.fixture(scope="module", params=["default", "paper"])
+def adaptation_result(
+    request: pytest.FixtureRequest,
+    small: BodyData,
+    bundle: Bundle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    from benchmarks import adaptation_step
+
+    folder = tmp_path_factory.mktemp("adaptation")
+    save_body(folder / "small.npz", small)
+    return adaptation_step.run(
+        str(bundle.path),
+        str(folder / "small.npz"),
+        recipe=request.param,
+        batch_size=8,
+        threads=1,
+        detections=128,
+        budget_s=0.0,
+        rounds=1,
+        settle_s=0.0,
+    )
+
+
+def test_an_adaptation_step_is_compared_with_its_networks(
+    adaptation_result: dict[str, Any],
+) -> None:
+    ratios = adaptation_result["times_the_bare_network"]
+    assert ratios["networks alone, and Adam"] == 1
+    assert ratios["adaptation step"] == adaptation_result["step_over_network_and_adam"]
+    assert all(math.isfinite(ratio) and ratio > 0 for ratio in ratios.values())
+    assert "adaptation (" in report.training_table(adaptation_result)
+
+
 # --- what is said of it
 
 NODE = {
@@ -397,11 +431,13 @@ NODE = {
 
 @pytest.fixture
 def results(table1_result: dict[str, Any], training_result: dict[str, Any]) -> dict[str, Any]:
+    adaptation = training_result | {"what": "adaptation (default)", "bare_floor_ms": None}
     return {
         "machine": machine.describe() | {"load_before": 3.0},
         "table1": table1_result,
         "node": [NODE],
         "training": [training_result],
+        "adaptation": [adaptation],
         "left_out": {"view": "no browser"},
     }
 
@@ -424,6 +460,8 @@ def test_the_last_table_says_how_far_from_the_floor_everything_is(
     rows = {cells(line)[0]: cells(line) for line in last.splitlines() if line.startswith("|")}
     assert rows["node, 1 at 30 Hz, p50"][1:4] == ["2.50", "1.00", "2.50x"]
     assert "pre-training, float32, step" in rows
+    assert "pre-training, float32, the bare networks" in rows
+    assert "adaptation (default), float32, step" in rows
     assert "engine, 1 person, mesh" in rows
     assert "engine, 3 persons, joints" in rows
     assert not any(name.startswith("engine, 2") for name in rows)
