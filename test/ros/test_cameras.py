@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from key2mesh_core.camera import project
 from key2mesh_core.detector_messages import MessageRefused
-from key2mesh_ros.cameras import CameraMemory, choose_camera, newest_info
+from key2mesh_ros.cameras import CameraMemory, choose_camera, image_size, newest_info
 from key2mesh_ros.inputs import Frame
 from key2mesh_ros.parameters import Parameters
 
@@ -164,3 +164,38 @@ def test_camera_info_that_says_the_same_changes_nothing(name, value):
     part = camera_info()
     part.roi.x_offset = 3
     assert newest_info(first, part) is part
+
+
+def test_a_lens_that_bends_is_named_with_what_undoes_it():
+    info = camera_info(fx=700.0)
+    info.distortion_model, info.d = "plumb_bob", [-0.2, 0.05, 0.001, 0.0, 0.0]
+    camera = choose_camera(info, Parameters(), frame())
+    assert camera.distortion.coefficients[:5] == (-0.2, 0.05, 0.001, 0.0, 0.0)
+    assert "plumb_bob" in camera.description
+    assert camera.warnings == ()
+
+
+def test_an_unknown_lens_is_doubted_and_its_keypoints_are_taken_as_they_are():
+    info = camera_info(fx=700.0)
+    info.distortion_model, info.d = "crystal_ball", [0.1]
+    camera = choose_camera(info, Parameters(), frame())
+    assert camera.distortion is None
+    assert camera.warnings == ("unknown_distortion",)
+
+
+def test_of_rectified_images_p_is_the_camera_and_nothing_is_undone():
+    info = camera_info(fx=700.0)
+    info.distortion_model, info.d = "plumb_bob", [-0.2, 0.05, 0.001, 0.0, 0.0]
+    info.p = [650.0, 0.0, 310.0, 0.0, 0.0, 655.0, 245.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    camera = choose_camera(info, Parameters(image_rectified=True), frame())
+    assert camera.intrinsics.as_array().tolist() == [650.0, 655.0, 310.0, 245.0]
+    assert camera.distortion is None
+
+
+def test_the_size_of_the_image_is_the_parameters_or_the_cameras():
+    info = camera_info()
+    assert image_size(None, Parameters()) == (0, 0)
+    assert image_size(info, Parameters()) == (640, 480)
+    assert image_size(info, Parameters(image_width=320, image_height=200)) == (320, 200)
+    info.roi.width, info.roi.height = 400, 300
+    assert image_size(info, Parameters()) == (400, 300)
