@@ -43,7 +43,8 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
     """The camera for `frame`, from the newest sensor_msgs/CameraInfo or None.
 
     Raises:
-        MessageRefused: neither CameraInfo nor a size of the image is known.
+        MessageRefused: neither CameraInfo nor a size of the image that a camera can have is
+            known.
     """
     warnings: tuple[str, ...] = ()
     if info is not None:
@@ -51,14 +52,18 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
             return _from_camera_info(info, frame, parameters.image_rectified)
         except CameraError:
             warnings = ("uncalibrated_camera_info",)
-    if parameters.camera_fx > 0:
-        intrinsics = _from_parameters(parameters, frame)
-        return Camera(intrinsics, "parameters camera_fx, fy, cx, cy", warnings)
-    _need_size(frame)
     degrees = parameters.horizontal_fov_deg
-    intrinsics = Intrinsics.from_field_of_view(
-        frame.width, frame.height, horizontal_degrees=degrees
-    )
+    try:
+        if parameters.camera_fx > 0:
+            intrinsics = _from_parameters(parameters, frame)
+            return Camera(intrinsics, "parameters camera_fx, fy, cx, cy", warnings)
+        _need_size(frame)
+        intrinsics = Intrinsics.from_field_of_view(
+            frame.width, frame.height, horizontal_degrees=degrees
+        )
+    except CameraError as error:  # of an image as large as no camera's
+        size = f"{frame.width} x {frame.height}"
+        raise MessageRefused("no_image_size", f"the image's size is {size}: {error}") from error
     text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
     return Camera(intrinsics, text, (*warnings, "no_camera_info"), assumed=True)
 
