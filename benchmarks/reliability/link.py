@@ -31,7 +31,7 @@ from key2mesh_ros.msg import BodyMeshArray, PersonKeypointsArray
 PATIENCE_S = 30.0
 """Long enough for a loaded machine; only a failure waits so long."""
 
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+KEYPOINTS = "/mesh_node/keypoints"
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -88,12 +88,16 @@ class Link:
 
     # What goes in.
 
-    def publisher(self, kind: Any, topic: str = "/mesh_node/keypoints") -> Any:
-        """Of a topic, once it is heard."""
+    def publisher(self, kind: Any, topic: str = KEYPOINTS, wait: bool = True) -> Any:
+        """Of a topic; with `wait`, once it is heard."""
         if topic not in self._publishers:
-            self._publishers[topic] = self.node.create_publisher(kind, topic, NEWEST)
-            self.wait(self._publishers[topic].get_subscription_count, f"a listener on {topic}")
-        return self._publishers[topic]
+            # Serves subscriptions of either reliability.
+            quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+            self._publishers[topic] = self.node.create_publisher(kind, topic, quality)
+        result = self._publishers[topic]
+        if wait:
+            self.wait(result.get_subscription_count, f"a listener on {topic}")
+        return result
 
     def send(self, publisher: Any, message: Any, seconds: float = 0.5) -> bool:
         """Publish a message or its bytes; whether the node dealt with it.
@@ -112,13 +116,16 @@ class Link:
         if not os.read(self._read, 1):
             raise NoAnswer(f"the node ended ({self.process.wait(5)}): {self.log[-3000:]}")
 
-    def exchange(self, publisher: Any, message: Any, stamp: Any = None) -> BodyMeshArray:
-        """Send until meshes of the message's stamp come; those."""
+    def exchange(
+        self, publisher: Any, message: Any, stamp: Any = None, seconds: float = 0.0
+    ) -> BodyMeshArray | None:
+        """Send until meshes of the message's stamp (or another) come; those, or None behind
+        `seconds` if that is given."""
         stamp = message.header.stamp if stamp is None else stamp
         self.drain()
         self.meshes.clear()
         data = message if isinstance(message, bytes) else serialize_message(message)
-        limit = time.monotonic() + PATIENCE_S
+        limit = time.monotonic() + (seconds or PATIENCE_S)
         while time.monotonic() < limit:
             self.send(publisher, data)
             pause = time.monotonic() + 0.3
@@ -128,6 +135,8 @@ class Link:
                     if each.header.stamp == stamp:
                         return each
                 time.sleep(0.0005)
+        if seconds:
+            return None
         raise NoAnswer(f"no meshes within {PATIENCE_S} s: {self.log[-3000:]}")
 
     def camera(self, width: int = 640, height: int = 480, fx: float = 600.0) -> CameraInfo:
