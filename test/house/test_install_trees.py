@@ -114,7 +114,7 @@ def test_the_wheel_asks_for_little_and_brings_the_command(wheel: Path) -> None:
     info = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = archive.read(info).decode()
     required = re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*$", metadata, re.MULTILINE)
-    assert set(required) == {"array-api-compat", "numpy", "onnxruntime", "tyro"}
+    assert set(required) == {"array-api-compat", "numpy", "onnxruntime", "scipy", "tyro"}
     entry_points = archive.read(info.replace("METADATA", "entry_points.txt")).decode()
     assert "key2mesh = key2mesh_core.cli:main" in entry_points
 
