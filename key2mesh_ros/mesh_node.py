@@ -8,7 +8,6 @@ one already holds the newest frame alone.
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
@@ -18,12 +17,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
@@ -34,15 +30,14 @@ from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.estimator import Estimator
 
 from . import parameters as node_parameters
+from . import process
 from .anchors import Anchors
 from .cameras import image_size, newest_info
 from .complaints import Complaints
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
-from .executor import UrgentFirstExecutor
 from .inputs import Frame, read_frame
 from .lifecycle import refuse_illegal_transitions
-from .middleware import make_room_for_meshes
 from .model_loader import ModelLoader
 from .outlets import Outlets
 from .parameters import ParameterError, Parameters
@@ -307,27 +302,7 @@ class MeshNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 0, or 1 if its parameters are wrong."""
-    make_room_for_meshes()
-    rclpy.init(args=arguments)
-    try:
-        node = MeshNode()
-    except (ParameterError, ParameterException) as error:
-        rclpy.logging.get_logger("mesh_node").fatal(f"wrong parameter: {error}")
-        rclpy.try_shutdown()
-        return 1
-    executor = UrgentFirstExecutor()
-    executor.add_node(node)
-    try:
-        node.start()
-        gc.freeze()  # what is here stays: searching it for garbage would hold up frames for ms
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # the usual ways to end
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return process.run(MeshNode, "mesh_node", arguments)
 
 
 if __name__ == "__main__":
