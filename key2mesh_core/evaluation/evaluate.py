@@ -5,13 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from key2mesh_core.bundle import load_bundle
+from key2mesh_core.camera import Intrinsics
+from key2mesh_core.data.aistpp import read_truth
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.aistpp import evaluate_aistpp
 from key2mesh_core.evaluation.config import EvaluateConfig
 from key2mesh_core.evaluation.report import Report
+from key2mesh_core.evaluation.samples import aistpp_samples, clip_samples
+from key2mesh_core.evaluation.visibility import VisibilityErrors, evaluate_views
+
+if TYPE_CHECKING:
+    from key2mesh_core.body.torch_model import BodyModel
+    from key2mesh_core.evaluation.clips import ClipErrors
+    from key2mesh_core.synthesis.motions import MotionBank
 
 # What needs torch or Pillow is imported where it is used: measuring a bundle on real detections
 # needs neither.
@@ -30,7 +43,8 @@ def evaluate(config: EvaluateConfig) -> Report:
             config.aistpp_truth,
             config.aistpp_sequences,
         )
-    report = Report(bundle.name, bundle.body_model, clips, aistpp)
+    views = tuple(_view_rows(config, estimator)) if config.by_visibility else ()
+    report = Report(bundle.name, bundle.body_model, clips, aistpp, views)
     write_report(report, config.output)
     print(report.to_markdown())
     print(f"written to {config.output}")
@@ -52,31 +66,66 @@ def write_report(report: Report, folder: Path) -> None:
         draw_report(report).save(folder / "report.png")
 
 
-def _clip_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator:
-    from key2mesh_core.body.files import load_body
-    from key2mesh_core.body.torch_model import BodyModel
-    from key2mesh_core.data.amass import find_clips, load_clips, split_clips
-    from key2mesh_core.evaluation.clips import conditions, evaluate_clips
-    from key2mesh_core.synthesis.motions import MotionBank
-    from key2mesh_core.training.sources import held_out_patterns
+def _view_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator[VisibilityErrors]:
+    def predict(keypoints: NDArray[np.float32], camera: Intrinsics) -> NDArray[np.floating]:
+        return estimator.estimate(keypoints, camera, vertices=False).joints
 
-    detector_keypoints = bool(estimator.bundle.card.get("detector_keypoints", True))
-    body = BodyModel(load_body(config.body), detector_keypoints)
-    for folder in map(Path, config.clips):
-        paths = find_clips(folder)
-        if config.held_out:
-            paths = split_clips(paths, held_out_patterns(config.held_out))[1]
-        if not paths:
-            raise EvaluationError(f"no clip of {folder} matches --held-out {config.held_out}")
-        bank = MotionBank([(load_clips(paths), 1.0)])
-        for condition, synthesis in conditions(detector_keypoints).items():
+    if config.clips:
+        from key2mesh_core.synthesis.config import SynthesisConfig, without_augmentation
+
+        body, banks = _clips(config, estimator)
+        seen = SynthesisConfig(detector_keypoints=_detector_keypoints(estimator))
+        for name, bank in banks:
+            samples = clip_samples(
+                bank, body, without_augmentation(seen), config.frames, seed=config.seed
+            )
+            yield from evaluate_views(name, predict, samples)
+    if config.aistpp_keypoints is not None and config.aistpp_truth is not None:
+        truth = read_truth(config.aistpp_truth)
+        for channel in config.aistpp_sequences:
+            samples = aistpp_samples(config.aistpp_keypoints, truth, channel)
+            yield from evaluate_views(channel, predict, samples)
+
+
+def _clip_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator[ClipErrors]:
+    from key2mesh_core.evaluation.clips import conditions, evaluate_clips
+
+    body, banks = _clips(config, estimator)
+    for name, bank in banks:
+        for condition, synthesis in conditions(_detector_keypoints(estimator)).items():
             yield evaluate_clips(
                 estimator,
                 body,
                 bank,
                 synthesis,
                 config.frames,
-                name="/".join(folder.parts[-2:]),
+                name=name,
                 condition=condition,
                 seed=config.seed,
             )
+
+
+def _detector_keypoints(estimator: Estimator) -> bool:
+    return bool(estimator.bundle.card.get("detector_keypoints", True))
+
+
+def _clips(
+    config: EvaluateConfig, estimator: Estimator
+) -> tuple[BodyModel, Iterator[tuple[str, MotionBank]]]:
+    """The body that the clips are posed with, and each folder's frames by its name."""
+    from key2mesh_core.body.files import load_body
+    from key2mesh_core.body.torch_model import BodyModel
+    from key2mesh_core.data.amass import find_clips, load_clips, split_clips
+    from key2mesh_core.synthesis.motions import MotionBank
+    from key2mesh_core.training.sources import held_out_patterns
+
+    def banks() -> Iterator[tuple[str, MotionBank]]:
+        for folder in map(Path, config.clips):
+            paths = find_clips(folder)
+            if config.held_out:
+                paths = split_clips(paths, held_out_patterns(config.held_out))[1]
+            if not paths:
+                raise EvaluationError(f"no clip of {folder} matches --held-out {config.held_out}")
+            yield "/".join(folder.parts[-2:]), MotionBank([(load_clips(paths), 1.0)])
+
+    return BodyModel(load_body(config.body), _detector_keypoints(estimator)), banks()

@@ -155,8 +155,10 @@ def visibility_errors(
 def evaluate_views(
     name: str, predict: Predict, samples: Iterable[Samples], views: tuple[View, ...] = VIEWS
 ) -> tuple[VisibilityErrors, ...]:
-    """The means over all samples, one row a view."""
+    """The means over all samples, one row a view; no rows without a sample."""
     parts = [visibility_errors(predict, each, views) for each in samples]
+    if not parts:
+        return ()
     rows = []
     for view, same_view in zip(views, zip(*parts, strict=True), strict=True):
         errors = np.concatenate(same_view, axis=1)
