@@ -7,6 +7,7 @@ complete when every tracked body has come with the same stamp, or when a newer s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -21,6 +22,9 @@ from key2mesh_core.frames import stamp_ns_of
 from .qos import LATEST_IDS, NEWEST
 
 _NOBODY = SimpleNamespace(skeleton=())
+
+# What a topic's name may have between two slashes; the whole may be no longer than 247.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 @dataclass
@@ -77,7 +81,7 @@ class Gatherer:
 
     def _on_ids(self, message: Any, info: dict[str, Any]) -> None:
         # An id becomes part of a topic's name: what is no name is no body.
-        ids = [each for each in message.ids if each.replace("_", "a").isalnum()]
+        ids = [each for each in message.ids if _NAME.fullmatch(each)]
         for gone in set(self._bodies) - set(ids):
             self._node.destroy_subscription(self._bodies.pop(gone))
         for name in ids:

@@ -338,7 +338,7 @@ def test_bodies_without_stamps_make_a_frame_each_round():
 
 def test_an_id_that_is_no_name_makes_no_topic():
     each = Gathered()
-    each.ids("a/../b", "", "c d", "good_1")
+    each.ids("a/../b", "", "c d", "0", "1a", "é", "²", "x" * 300, "good_1")
     assert set(each.node.callbacks) == {
         "/humans/bodies/tracked",
         "/humans/bodies/good_1/skeleton2d",
