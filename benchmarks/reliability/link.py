@@ -127,8 +127,9 @@ class Link:
         data = message if isinstance(message, bytes) else serialize_message(message)
         limit = time.monotonic() + (seconds or PATIENCE_S)
         while time.monotonic() < limit:
-            self.send(publisher, data)
-            pause = time.monotonic() + 0.3
+            # Not sent again needlessly: to a filter that would be another frame.
+            read = self.send(publisher, data, seconds or 2.0)
+            pause = time.monotonic() + (seconds or 5.0 if read else 0.3)
             while time.monotonic() < pause:
                 self.drain()
                 for each in reversed(self.meshes):

@@ -207,7 +207,8 @@ def bodies(draw: Callable[..., Any]) -> Any:
     """A hri_msgs/IdsList: bodies, and names that are none."""
     from hri_msgs.msg import IdsList
 
-    names = st.one_of(st.sampled_from(["a", "b", "c"]), st.sampled_from(["a", "b", "c"]), _text)
+    good, odd = st.sampled_from(["a", "b", "c"]), st.sampled_from(["0", "1a", "é", "x" * 300])
+    names = st.one_of(good, good, odd, _text)
     ids = [_sendable(each) for each in draw(st.lists(names, max_size=4))]
     return IdsList(header=draw(headers), ids=ids)
 
