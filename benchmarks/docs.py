@@ -35,6 +35,10 @@ def update(output: Path, page: Path = PAGE) -> dict[str, Any]:
     options = output / engine_options.FILE
     if options.exists():
         texts["options"] = engine_options.table(json.loads(options.read_text()))
+    if "persons" in texts and (output / PLOT).exists():
+        picture = shutil.copyfile(output / PLOT, page.with_suffix(".png"))
+        caption = f"![Time of a call against the number of persons in it]({picture.name})"
+        texts["persons"] = f"{caption}\n\n{texts['persons']}"
     text = page.read_text()
     missing = set(texts) - {match[1] for match in _MARKED.findall(text)}
     if missing:
@@ -45,7 +49,5 @@ def update(output: Path, page: Path = PAGE) -> dict[str, Any]:
         return match[0] if found is None else f"{match[1]}\n{found}\n\n{match[3]}"
 
     page.write_text(_MARKED.sub(filled, text))
-    if "table1" in results and (output / PLOT).exists():
-        shutil.copyfile(output / PLOT, page.with_suffix(".png"))
     print(f"{page}: {', '.join(texts)}")
     return results

@@ -117,7 +117,9 @@ def _rows(
     rows = []
     for (each, mesh), timing in timings.items():
         stages = each.stages if mesh else each.stages[:1]
-        floor = limits[each.device].floor_ms(stages, count) if stages else None
+        # TensorRT may be there without a torch that could measure its GPU.
+        known = stages and each.device in limits
+        floor = limits[each.device].floor_ms(stages, count) if known else None
         rows.append(
             {
                 "name": each.label,

@@ -100,6 +100,7 @@ def bare_floor_ms(limits: Limits, batch_size: int, precision: Precision) -> floa
 
 def busy_share(call: Callable[[], object], calls: int = 20) -> float:
     """The share of a call's time in which the GPU computes; both in the same run."""
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     call()
@@ -110,7 +111,12 @@ def busy_share(call: Callable[[], object], calls: int = 20) -> float:
             call()
         end.record()
         torch.cuda.synchronize()
-    busy_us = sum(event.device_time for event in profiler.events() if event.device_time)
+    # Only what runs on the device; its launches from the CPU would count twice.
+    busy_us = sum(
+        event.time_range.elapsed_us()
+        for event in profiler.events()
+        if event.device_type == DeviceType.CUDA
+    )
     return float(busy_us / 1e3 / start.elapsed_time(end))
 
 

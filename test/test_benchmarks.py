@@ -505,6 +505,7 @@ def test_the_page_takes_what_was_measured_and_keeps_the_rest(
     assert "old options" in text
     assert "old table1" not in text
     assert (tmp_path / "performance.png").read_bytes() == b"picture"
+    assert "](performance.png)" in text
     docs.update(tmp_path, page)
     assert page.read_text() == text
 
