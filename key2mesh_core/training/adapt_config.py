@@ -66,8 +66,11 @@ class AdaptConfig:
     """Share of every person's frames, the last ones, that is not adapted to but judged on."""
     weights: AdaptWeights = field(default_factory=AdaptWeights)
     """The loss."""
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
-    """From poses of the source domain to keypoints."""
+    synthesis: SynthesisConfig = field(
+        default_factory=lambda: replace(SynthesisConfig(), drop_limbs=0.15)
+    )
+    """From poses of the source domain to keypoints. Whole limbs are dropped less often than in
+    pre-training: which keypoints this detector misses is known from the target."""
     features_on: Literal["target", "source", "both"] = "target"
     """Whose features are held back by `weights.features`; the paper does not say."""
     reprojection_camera: Literal["fitted", "training"] = "fitted"
@@ -80,6 +83,11 @@ class AdaptConfig:
     deviation [frames], before they become source poses. 0: as they are."""
     keep: float = 0.7
     """Share of the own answers, the best re-projected ones, that become source poses."""
+    detector_noise: float = 0.5
+    """Share of the source samples that get the mistakes and the missing keypoints of a random
+    detection of the target, on top of the synthesis' noise. [0]"""
+    detector_noise_scale: float = 2.0
+    """Factor on these mistakes: answers follow their detections, so part of them does not show."""
     epochs: int = 3
     """Passes over the target. [5]"""
     batch_size: int = 256
@@ -118,6 +126,8 @@ class AdaptConfig:
     """Sequences of the study."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.detector_noise <= 1:
+            raise TrainingError(f"detector_noise is a share in 0..1, got {self.detector_noise}")
         for name in ("epochs", "critic_updates"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -159,6 +169,7 @@ ADAPT_RECIPES: dict[str, tuple[str, AdaptConfig]] = {
             schedule="exponential",
             average=0.0,
             balance=0.0,
+            detector_noise=0.0,
         ),
     ),
 }

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.network import Key2Mesh, domain_critic
+from key2mesh_core.network import Key2Mesh, Prediction, domain_critic
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.adapt_config import AdaptConfig, synthesis_for
@@ -34,10 +34,11 @@ from key2mesh_core.training.config import LossWeights
 from key2mesh_core.training.distributed import Crew
 from key2mesh_core.training.initial_weights import Source
 from key2mesh_core.training.losses import supervised_loss
-from key2mesh_core.training.own_poses import own_poses
+from key2mesh_core.training.own_poses import OwnPoses, smooth_answers, trusted
 from key2mesh_core.training.runs import moving_average, settings_text
 from key2mesh_core.training.selection import Judge, score
 from key2mesh_core.training.target_domain import TargetBatch, TargetDomain
+from key2mesh_core.training.target_noise import target_noise, with_noise
 from key2mesh_core.training.true_errors import true_errors
 
 HISTORY = "history.jsonl"
@@ -80,9 +81,11 @@ class AdaptRun:
         self.averaged = copy.deepcopy(self.source.extractor)
         self.head = self.source.head
         self.synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
-        if bank is None:
-            bank, _ = own_poses(self.source, domain, body, config.smoothing, config.keep)
-        self.bank = bank.to(self.device)
+        found = smooth_answers(self.source, domain, config.smoothing)
+        rows = trusted(found, domain.batch, body, config.keep)
+        found = Prediction(found.betas[rows], found.rotations[rows])
+        self.noise = target_noise(found, domain.batch.rows(rows), body)
+        self.bank = (bank or OwnPoses(found.rotations, found.betas)).to(self.device)
         torch.manual_seed(config.seed)
         self.critic = domain_critic(config.critic_dropout).to(self.device)
         rate = config.learning_rate
@@ -253,7 +256,12 @@ class AdaptRun:
         )
 
     def _synthesise(self, count: int) -> Batch:
-        return synthesise(self.bank, self.body, self.synthesis, count, self.generator)
+        config = self.config
+        batch = synthesise(self.bank, self.body, self.synthesis, count, self.generator)
+        if not config.detector_noise:
+            return batch
+        scale = config.detector_noise_scale
+        return with_noise(batch, self.noise, config.detector_noise, scale, self.generator)
 
     def _rows(self) -> Tensor:
         """The step's rows of the epoch's random order, which follows from the epoch's number."""

@@ -83,18 +83,32 @@ def reprojection_errors(
         camera: "fitted" puts the body where its keypoints fit best in the camera that saw the
             person; "training" puts it 6 m away and normalises over the same seen keypoints.
     """
-    weights = batch.seen.float()
-    if trust_confidence:
-        weights = weights * batch.confidence
+    weights = _weights(batch, trust_confidence)
+    found = reprojected(prediction, batch, body, camera, trust_confidence)
+    missed = (found - batch.inputs).abs().sum(2)
+    return (missed * weights).sum(1) / weights.sum(1).clamp(min=1e-6)
+
+
+def reprojected(
+    prediction: Prediction,
+    batch: TargetBatch,
+    body: BodyModel,
+    camera: Literal["fitted", "training"] = "fitted",
+    trust_confidence: bool = True,
+) -> Tensor:
+    """(N, 18, 2) where the answers' keypoints appear in the inputs' unit box."""
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     if camera == "training":
         depth = (keypoints[..., 2:] + TRAINING_DISTANCE).clamp(min=_NEAREST)
         points = keypoints[..., :2] / depth
-        found = normalise(points, batch.seen, *bounding_box(points, batch.seen))
-    else:
-        place = fit_translation(keypoints, (batch.inputs - 0.5) * batch.side[:, None], weights)
-        placed = keypoints + place[:, None]
-        points = placed[..., :2] / placed[..., 2:].clamp(min=_NEAREST)
-        found = points / batch.side[:, None] + 0.5
-    missed = (found - batch.inputs).abs().sum(2)
-    return (missed * weights).sum(1) / weights.sum(1).clamp(min=1e-6)
+        return normalise(points, batch.seen, *bounding_box(points, batch.seen))
+    image = (batch.inputs - 0.5) * batch.side[:, None]
+    placed = (
+        keypoints + fit_translation(keypoints, image, _weights(batch, trust_confidence))[:, None]
+    )
+    points = placed[..., :2] / placed[..., 2:].clamp(min=_NEAREST)
+    return points / batch.side[:, None] + 0.5
+
+
+def _weights(batch: TargetBatch, trust_confidence: bool) -> Tensor:
+    return batch.confidence if trust_confidence else batch.seen.float()

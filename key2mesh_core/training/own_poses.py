@@ -21,7 +21,7 @@ from key2mesh_core.network import Prediction
 from key2mesh_core.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from key2mesh_core.synthesis.poses import mirrored
 from key2mesh_core.training.adaptation_losses import reprojection_errors
-from key2mesh_core.training.target_domain import TargetDomain
+from key2mesh_core.training.target_domain import TargetBatch, TargetDomain
 
 _CHUNK = 1024
 #: A row without any confidence must not divide by zero.
@@ -52,29 +52,30 @@ class OwnPoses(nn.Module):
 
 
 @torch.no_grad()
-def own_poses(
-    network: nn.Module, domain: TargetDomain, body: BodyModel, smoothing: float, keep: float
-) -> tuple[OwnPoses, Tensor]:
-    """The network's best answers to a target as source poses, and which rows (N,) they are.
+def smooth_answers(network: nn.Module, domain: TargetDomain, deviation: float) -> Prediction:
+    """The network's answers to a target, to both mirror images of it and smoothed in time.
 
     Args:
-        smoothing: standard deviation [frames] of the average over a person's neighbouring frames:
+        deviation: standard deviation [frames] of the average over a person's neighbouring frames:
             errors that change from frame to frame cancel.
-        keep: share of the answers kept: those with the smallest re-projection error for their
-            detector's confidence.
     """
     prediction = answers(network, domain.batch.inputs)
     flipped = mirrored_answers(network, domain.batch.inputs, domain.batch.seen)
     both = (matrix_to_rotation_6d(prediction.rotations) + matrix_to_rotation_6d(flipped)) / 2
-    smooth = Prediction(
+    return Prediction(
         mean_by_sequence(prediction.betas, domain.sequence),
-        rotation_6d_to_matrix(smoothed(both, domain.sequence, domain.frame, smoothing)),
+        rotation_6d_to_matrix(smoothed(both, domain.sequence, domain.frame, deviation)),
     )
-    errors = reprojection_errors(smooth, domain.batch, body)
-    confidence = domain.batch.confidence.mean(1).clamp(min=_LEAST_CONFIDENCE)
-    doubt = errors / confidence
-    good = doubt <= torch.quantile(doubt, keep) if keep < 1 else torch.ones_like(doubt) > 0
-    return OwnPoses(smooth.rotations[good], smooth.betas[good]), good
+
+
+@torch.no_grad()
+def trusted(found: Prediction, batch: TargetBatch, body: BodyModel, keep: float) -> Tensor:
+    """(M,) rows of the share `keep` of answers with the smallest re-projection errors, those of
+    unsure detections counted for more."""
+    confidence = batch.confidence.mean(1).clamp(min=_LEAST_CONFIDENCE)
+    doubt = reprojection_errors(found, batch, body) / confidence
+    count = max(1, round(keep * len(doubt)))
+    return torch.sort(torch.argsort(doubt)[:count]).values
 
 
 @torch.no_grad()
