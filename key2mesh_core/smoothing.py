@@ -105,6 +105,7 @@ def _to_matrix() -> FloatArray:
     return table.reshape(16, 9)
 
 
+_PRODUCTS = QUATERNION_PRODUCTS[:9]
 _TO_MATRIX = _to_matrix()
 _IDENTITY = np.eye(3, dtype=np.float32).ravel()
 
@@ -141,7 +142,7 @@ class Smoother:
         """Forget everybody: the clock jumped back, or another stream begins."""
         self._ids: tuple[str, ...] = ()
         self._rows = np.zeros((0, _ROW), np.float32)
-        self._last_ns: tuple[int, ...] = ()
+        self._last_ns = 0  # when those in the rows were seen
         self._absent: dict[str, tuple[FloatArray, int]] = {}
         self._until_shape = 0
 
@@ -159,7 +160,7 @@ class Smoother:
             error and quality as they were. The arrays are the caller's to keep.
         """
         steps = self._kinematics.steps(bodies.joints)
-        length = np.sqrt(np.einsum("njc,njc->nj", steps, steps)).sum(axis=1) + _TINY
+        length = np.sqrt(np.einsum("njc,njc->n", steps, steps)) + _TINY
         gains = self._take_up(tuple(ids), bodies, length, stamp_ns)
         if not self._ids:
             return bodies
@@ -222,25 +223,22 @@ class Smoother:
         self, ids: tuple[str, ...], bodies: Bodies, length: FloatArray, stamp_ns: int
     ) -> _Gains:
         """Lays these persons' state into `_rows`; the gains for the time since they were seen."""
-        gaps = [stamp_ns - last for last in self._last_ns]
-        timeout_ns = round(1e9 * self.settings.timeout_s)
-        if ids != self._ids or max(gaps, default=0) > timeout_ns:
-            known = dict(self._absent)
-            known.update(zip(self._ids, zip(self._rows, self._last_ns, strict=True), strict=True))
-            known = {n: each for n, each in known.items() if stamp_ns - each[1] <= timeout_ns}
-            begun = self._begin(bodies, length)
-            found = [known.pop(each, (row, stamp_ns)) for each, row in zip(ids, begun, strict=True)]
-            self._absent = {name: (row.copy(), last) for name, (row, last) in known.items()}
-            self._rows = np.array([row for row, _ in found], np.float32).reshape(-1, _ROW)
-            self._ids = ids
-            self._until_shape = 0  # whoever is new needs one
-            gaps = [stamp_ns - last for _, last in found]
-        self._last_ns = (stamp_ns,) * len(ids)
-        periods = [round(gap / 1e9, 4) if gap > _SAME_NS else NOMINAL_PERIOD_S for gap in gaps]
-        if len(set(periods)) <= 1:
-            return self._gains_for(periods[0] if periods else NOMINAL_PERIOD_S)
-        parts = zip(*(self._gains_for(period) for period in periods), strict=True)
-        period, *others = (np.stack(part) for part in parts)
+        gap, timeout_ns = stamp_ns - self._last_ns, 1e9 * self.settings.timeout_s
+        last_ns, self._last_ns = self._last_ns, stamp_ns
+        if ids == self._ids and gap <= timeout_ns:
+            return self._gains_for(gap)
+        known = {name: (row, last_ns) for name, row in zip(self._ids, self._rows, strict=True)}
+        known = {n: k for n, k in (self._absent | known).items() if stamp_ns - k[1] <= timeout_ns}
+        begun = self._begin(bodies, length)
+        found = [known.pop(each, (row, stamp_ns)) for each, row in zip(ids, begun, strict=True)]
+        self._absent = {name: (row.copy(), last) for name, (row, last) in known.items()}
+        self._rows = np.array([row for row, _ in found], np.float32).reshape(-1, _ROW)
+        self._ids = ids
+        self._until_shape = 0  # whoever is new needs one
+        gains = [self._gains_for(stamp_ns - last) for _, last in found]
+        if len(set(map(id, gains))) <= 1:
+            return gains[0] if gains else self._gains_for(0)
+        period, *others = (np.stack(part) for part in zip(*gains, strict=True))
         return _Gains(period[:, None, None], *others)
 
     def _begin(self, bodies: Bodies, length: FloatArray) -> FloatArray:
@@ -255,7 +253,8 @@ class Smoother:
         rows[:, _LENGTH] = length
         return rows
 
-    def _gains_for(self, period: float) -> _Gains:
+    def _gains_for(self, gap_ns: int) -> _Gains:
+        period = round(gap_ns / 1e9, 4) if gap_ns > _SAME_NS else NOMINAL_PERIOD_S
         gains = self._gains.get(period)
         if gains is None:
             if len(self._gains) > 64:  # irregular stamps must not fill the memory
@@ -278,10 +277,10 @@ def _quaternions(poses: FloatArray) -> FloatArray:
 def _quaternions_near(near: FloatArray, rotations: FloatArray) -> FloatArray:
     """(N, 24, 4) unit quaternions of rotations, on the half of the sphere of `near`."""
     flat = rotations.reshape(-1, _JOINTS, 9)
-    products = flat @ QUATERNION_PRODUCTS[:9] + QUATERNION_PRODUCTS[9]
+    products = (flat @ _PRODUCTS).reshape(-1, _JOINTS, 4, 4)
     # The matrix of 4 q_i q_j times any p is 4 (q . p) q: q itself but for its length, which is
-    # known, and its sign, which is wanted so.
-    turned = (products.reshape(-1, _JOINTS, 4, 4) @ near[..., None])[..., 0]
+    # known, and its sign, which is wanted so. What is constant in it is the identity.
+    turned = (products @ near[..., None])[..., 0] + near
     return turned / (np.sqrt(np.einsum("njc,njc->nj", turned, turned)) + _TINY)[..., None]
 
 
