@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
-from key2mesh_core.anchors import Lookup, cloud_lookup, image_lookup
+from key2mesh_core.depth import Lookup, cloud_lookup, image_lookup
 from key2mesh_core.distortion import distort_pixels
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.frames import stamp_ns_of

@@ -19,16 +19,15 @@ from hypothesis import strategies as st
 
 from key2mesh_core.anchors import (
     ShapeSpace,
-    cloud_lookup,
     depth_scale,
     down_in_camera,
     ground_scale,
     height_scale,
-    image_lookup,
     rescale,
     rest_bodies,
 )
 from key2mesh_core.camera import project
+from key2mesh_core.depth import cloud_lookup, image_lookup
 
 
 @pytest.fixture(scope="module")
