@@ -30,6 +30,7 @@ COORDINATE_LIMIT_PX = 1e5
 # Limits of a usable keypoint's x, y and confidence.
 _LEAST = np.array([-COORDINATE_LIMIT_PX, -COORDINATE_LIMIT_PX, SEEN_CONFIDENCE], np.float32)
 _MOST = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, np.finfo(np.float32).max], np.float32)
+_CUT_TO = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, 1.0], np.float32)
 
 NETWORK_KEYPOINTS: tuple[str, ...] = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
@@ -280,10 +281,9 @@ def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
     array = as_keypoints(keypoints, len(NETWORK_KEYPOINTS), "keypoints")
     # What is not a number lies within no limits.
     within = (array >= _LEAST) & (array <= _MOST)
-    seen = np.logical_and.reduce(within, axis=-1, keepdims=True)
-    result = np.where(seen, array, np.float32(0.0))
-    np.minimum(result[..., 2], np.float32(1.0), out=result[..., 2])
-    return result
+    seen = within[..., :1] & within[..., 1:2] & within[..., 2:]
+    result = np.zeros(array.shape, dtype=np.float32)
+    return np.minimum(array, _CUT_TO, out=result, where=seen)
 
 
 def bounding_boxes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -207,21 +207,17 @@ class MeshNode(LifecycleNode):
         stages = Stages(self._since(info))
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
         try:
-            marking = self._outlets.marking
             frame = self._read(received)
             stages.end(READ)
+            vertices = self._settings.publish_vertices or self._outlets.marking
             result = self._stream.estimate(
-                frame,
-                self._camera_info,
-                self._settings,
-                self.get_clock().now().nanoseconds,
-                vertices=marking or self._settings.publish_vertices,
-                stages=stages,
+                frame, self._camera_info, self._settings, vertices, stages
             )
             self._outlets.publish_meshes(result, self._settings)
             stages.end(PUBLISH)
             self._statistics.published(self._since(info), stages.seconds, len(result.bodies))
-            self._publish_more(result, marking)
+            self._stream.note(result, self.get_clock().now().nanoseconds)
+            self._publish_more(result)
         except MessageRefused as error:
             self._refuse(error.cause, str(error))
         except EngineError as error:
@@ -241,14 +237,14 @@ class MeshNode(LifecycleNode):
         size = image_size(self._camera_info, self._settings)
         return read_frame(message, self._detector.reader, *size)
 
-    def _publish_more(self, result: Result, marking: bool) -> None:
+    def _publish_more(self, result: Result) -> None:
         """What may come after the meshes."""
         if self._frames is not None and not self._frames_are_theirs():
             self._frames.publish(result.frame.header, result.frame.ids, result.bodies)
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description
             self.get_logger().info(f"camera: {result.camera.description}")
-        if marking:
+        if result.bodies.vertices is not None and self._outlets.marking:
             header, bodies = result.frame.header, result.bodies
             self._outlets.publish_markers(header, bodies, self._settings)
         else:

@@ -64,15 +64,13 @@ class Stream:
         frame: Frame,
         camera_info: Any | None,
         settings: Parameters,
-        now_ns: int,
         vertices: bool,
         stages: Stages,
     ) -> Result:
-        """The bodies of a frame's persons; whatever is odd about the frame is counted.
+        """The bodies of a frame's persons; who is left out is counted.
 
         Args:
             camera_info: the newest sensor_msgs/CameraInfo, or None.
-            now_ns: the node's time [ns].
             vertices: whether to make meshes.
             stages: of this frame; `SELECT` to `MESH` end here.
 
@@ -83,8 +81,6 @@ class Stream:
         count = self._statistics.count
         self._check_clock(stamp_ns_of(frame.header))
         camera = self._cameras.choose(camera_info, settings, frame)
-        for cause in (*header_warnings(frame.header, now_ns), *camera.warnings):
-            count(cause)
         if camera.distortion is not None:
             straight = undistort(frame.keypoints, camera.intrinsics, camera.distortion)
             frame = replace(frame, keypoints=straight)
@@ -102,6 +98,15 @@ class Stream:
             bodies = self._estimator.add_vertices(bodies)
         stages.end(MESH)
         return Result(frame, bodies, camera)
+
+    def note(self, result: Result, now_ns: int) -> None:
+        """Count what is odd about a frame, once its bodies are out.
+
+        Args:
+            now_ns: the node's time [ns].
+        """
+        for cause in (*header_warnings(result.frame.header, now_ns), *result.camera.warnings):
+            self._statistics.count(cause)
 
     def _steady(self, frame: Frame, bodies: Bodies, settings: Parameters) -> tuple[Frame, Bodies]:
         """Names everybody, leaves out whom there is too much reason to doubt, steadies the rest."""
