@@ -21,7 +21,7 @@ import torch
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.bundle import load_bundle
-from key2mesh_core.camera import Intrinsics, project
+from key2mesh_core.camera import Intrinsics, fit_translation, project
 from key2mesh_core.data.amass import find_clips, load_clips
 from key2mesh_core.estimator import Bodies, Estimator
 from key2mesh_core.evaluation.metrics import mpjpe
@@ -33,10 +33,17 @@ from key2mesh_core.synthesis.motions import MotionBank
 
 CAMERA = Intrinsics(600, 600, 0, 0)
 
+LIMB_JOINTS = (
+    *((1, 11), (2, 8), (4, 12), (5, 9), (7, 13), (8, 10)),
+    *((16, 5), (17, 2), (18, 6), (19, 3), (20, 7), (21, 4)),
+)
+"""SMPL joints that network keypoints are: (joint, keypoint) of hips, knees, ankles, shoulders,
+elbows, wrists."""
+
 
 @dataclass(frozen=True)
 class ViewingRayConfig:
-    """Measures root orientation and pose with and without turning the view to the person."""
+    """Measures root orientation, pose and place with and without turning the view to the person."""
 
     clips: Path
     """Folder of motion capture in AMASS layout."""
@@ -76,7 +83,8 @@ def main(config: ViewingRayConfig) -> list[dict[str, float]]:
         row = {"angle_degrees": angle}
         for name, shown in (("with", keypoints), ("without", centred(keypoints))):
             found = estimator.estimate(shown, CAMERA, vertices=False)
-            row |= {f"{key}_{name}": value for key, value in errors(found, batch).items()}
+            values = errors(found, batch) | {"place_mm": misplaced(found, keypoints, place)}
+            row |= {f"{key}_{name}": value for key, value in values.items()}
         rows.append(row)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps(rows, indent=2) + "\n")
@@ -103,14 +111,31 @@ def errors(found: Bodies, batch: object) -> dict[str, float]:
     }
 
 
+def misplaced(found: Bodies, keypoints: np.ndarray, place: np.ndarray) -> float:
+    """Median distance [mm] of the pelvis from where it is, when the body as it was found is put
+    over the keypoints where they were seen (the limbs' joints, which keypoints are)."""
+    joints, points = (list(each) for each in zip(*LIMB_JOINTS, strict=True))
+    relative = found.joints[:, joints] - found.joints[:, :1]
+    fitted = fit_translation(relative, keypoints[:, points], CAMERA)
+    return float(1000 * np.median(np.linalg.norm(fitted - place, axis=1)))
+
+
 def table(rows: list[dict[str, float]]) -> str:
     """The rows as Markdown."""
-    header = ("off axis", "root, turned", "root, not turned", "MPJPE, turned", "MPJPE, not turned")
+    header = (
+        "off axis",
+        *(
+            f"{what}, {how}"
+            for what in ("root", "MPJPE", "place")
+            for how in ("turned", "not turned")
+        ),
+    )
     cells = [
         (
             f"{row['angle_degrees']:.0f} deg",
             *(f"{row[f'root_degrees_{name}']:.1f} deg" for name in ("with", "without")),
             *(f"{row[f'mpjpe_mm_{name}']:.1f} mm" for name in ("with", "without")),
+            *(f"{row[f'place_mm_{name}']:.0f} mm" for name in ("with", "without")),
         )
         for row in rows
     ]

@@ -20,5 +20,7 @@ def test_people_at_the_side_are_seen_as_well_as_in_the_middle(tmp_path, capsys):
     assert side["root_degrees_with"] == pytest.approx(middle["root_degrees_with"], abs=5)
     assert side["root_degrees_without"] > side["root_degrees_with"] + 10
     assert side["mpjpe_mm_without"] > side["mpjpe_mm_with"]
+    assert side["place_mm_with"] < 250  # of 3 m: the shipped network's idea of size
+    assert side["place_mm_without"] > side["place_mm_with"]
     assert output.exists()
     assert "35 deg" in capsys.readouterr().out
