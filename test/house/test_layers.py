@@ -19,6 +19,8 @@ WITH_EXTRAS = {
     "key2mesh_core.engines.tensorrt": RUN_TIME,
     "key2mesh_core.engines.build_command": RUN_TIME,
     "key2mesh_core.bundle": RUN_TIME,
+    "key2mesh_core.smoothing": RUN_TIME,
+    "key2mesh_core.tracking": RUN_TIME,
     "key2mesh_core.cli": RUN_TIME,
     "key2mesh_core.messages": RUN_TIME,
     "key2mesh_core.body.files": RUN_TIME,
