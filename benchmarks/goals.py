@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.names import ENGINE, FLOAT32, LEARNED_DESCENT, LEARNED_DESCENT_LEAN, PUBLISHED
+from benchmarks.names import ENGINE, FLOAT32, LEARNED_DESCENT, PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def _engine(result: dict[str, Any] | None) -> Iterator[Goal]:
     if ENGINE in one:
         median = one[ENGINE]["timing"]["median_ms"]
         yield _at_most("engine, 1 person with mesh, median", median, 1.0, "ms")
-    for name, least in ((PUBLISHED, 5), (LEARNED_DESCENT, 60), (LEARNED_DESCENT_LEAN, 60)):
+    for name, least in ((PUBLISHED, 5), (LEARNED_DESCENT, 60)):
         if name in one:
             times = one[name]["times_the_engine"]
             asked = f"{name} takes at least {least}x the engine's time for 1 person"
