@@ -35,7 +35,7 @@ from key2mesh_core.training.distributed import Crew
 from key2mesh_core.training.initial_weights import Source
 from key2mesh_core.training.losses import supervised_loss
 from key2mesh_core.training.own_poses import OwnPoses, smooth_answers, trusted
-from key2mesh_core.training.runs import moving_average, settings_text
+from key2mesh_core.training.runs import moving_average, seed_of, settings_text
 from key2mesh_core.training.selection import Judge, score
 from key2mesh_core.training.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.training.target_noise import target_noise, with_noise
@@ -43,6 +43,8 @@ from key2mesh_core.training.true_errors import true_errors
 
 HISTORY = "history.jsonl"
 _SAMPLES_TO_JUDGE_ON = 2048
+#: What random numbers are for.
+_STEP, _DROPOUT, _ORDER = range(3)
 
 
 class _Draw(NamedTuple):
@@ -102,7 +104,7 @@ class AdaptRun:
         self.history: list[dict[str, float]] = []
         self.best, self.best_extractor = 0, self._weights(self.averaged)
         if workers.first:
-            self.generator.manual_seed(config.seed)
+            self.generator.manual_seed(_SAMPLES_TO_JUDGE_ON)  # the same for every seed
             samples = self._synthesise(_SAMPLES_TO_JUDGE_ON)
             self.judge = Judge(self.source, held_out, samples, body)
 
@@ -111,8 +113,8 @@ class AdaptRun:
         config, weights = self.config, self.config.weights
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
-        self.generator.manual_seed((config.seed << 32) + self.step)
-        torch.manual_seed((config.seed << 32) + self.step + (self.workers.rank << 48))  # dropout
+        self.generator.manual_seed(seed_of(config.seed, _STEP, self.step))
+        torch.manual_seed(seed_of(config.seed, _DROPOUT, self.step, self.workers.rank))
         terms: dict[str, Tensor] = {}
         if weights.domain:
             for _ in range(config.critic_updates):
@@ -268,7 +270,7 @@ class AdaptRun:
         epoch, place = divmod(self.step, self.steps_per_epoch)
         whole = self.config.batch_size * self.workers.size
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed((self.config.seed << 32) + epoch)
+            generator = torch.Generator().manual_seed(seed_of(self.config.seed, _ORDER, epoch))
             order = torch.randperm(len(self.domain), generator=generator)
             # A target smaller than a batch fills it by repetition.
             order = order.repeat(math.ceil(whole / len(order))) if whole > len(order) else order

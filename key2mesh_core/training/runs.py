@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -131,6 +132,12 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], 
         torch._foreach_lerp_(averages, values, weight)
 
     return update
+
+
+def seed_of(seed: int, *numbers: int) -> int:
+    """A seed for one purpose of a run. Mixed, because generators take in only 32 bits of theirs:
+    a seed in higher bits than those would not count."""
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
 
 def settings_text(config: Any) -> str:
