@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import rclpy
@@ -22,23 +22,29 @@ def run(make_node: Callable[[], Any], name: str, arguments: Sequence[str] | None
     wrong."""
     make_room_for_meshes()
     rclpy.init(args=arguments)
-    try:
-        node = make_node()
-    except (ParameterError, ParameterException) as error:
-        rclpy.logging.get_logger(name).fatal(f"wrong parameter: {error}")
-        rclpy.try_shutdown()
-        return 1
-    executor = UrgentFirstExecutor()
-    executor.add_node(node)
-    try:
-        node.start()
-        gc.freeze()  # what is here stays: searching it for garbage would hold up frames for ms
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # the usual ways to end
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
-            rclpy.try_shutdown()
+    with ExitStack() as ended:
+        ended.callback(_shut_down)
+        try:
+            node = make_node()
+            ended.callback(node.destroy_node)
+            executor = UrgentFirstExecutor()
+            ended.callback(executor.shutdown)
+            executor.add_node(node)
+            node.start()
+            gc.freeze()  # what is here stays: searching it for garbage would hold up frames for ms
+            executor.spin()
+        except (ParameterError, ParameterException) as error:
+            rclpy.logging.get_logger(name).fatal(f"wrong parameter: {error}")
+            return 1
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass  # the usual ways to end
+        except Exception:
+            if rclpy.ok():
+                raise
+            # A signal came while the node was made or configured, which then could not go on.
     return 0
+
+
+def _shut_down() -> None:
+    with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
+        rclpy.try_shutdown()
