@@ -162,6 +162,6 @@ def evaluate_views(
     rows = []
     for view, same_view in zip(views, zip(*parts, strict=True), strict=True):
         errors = np.concatenate(same_view, axis=1)
-        measured = int(np.isfinite(errors[2]).sum())
+        measured = int(np.isfinite(errors[0]).sum())
         rows.append(VisibilityErrors(name, view.name, measured, *map(mean_of_measured, errors)))
     return tuple(rows)
