@@ -85,8 +85,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "unanchored": Cause(
         WARNING,
-        "times nothing said how large a person is: their scale is a guess (the feet, the trunk's "
-        "depth or a plausible factor are missing)",
+        "persons whose scale is a guess: no anchor said how large they are (show their feet or "
+        "trunk, check depth, camera_height and body_height)",
     ),
     "no_depth": Cause(
         WARNING,
