@@ -25,7 +25,7 @@ KEPT = 8
 CLOUD_RADIUS_PX = 6.0
 """Points this near to a pixel, in an image 640 px wide, are of what is seen there."""
 
-CLOUD_POINTS = 100_000
+CLOUD_POINTS = 30_000
 """Of a denser cloud every n-th point is taken: more would cost time and say no more."""
 
 _QUALITY = QoSProfile(depth=KEPT, reliability=ReliabilityPolicy.BEST_EFFORT)
