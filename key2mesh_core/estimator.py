@@ -146,12 +146,21 @@ class Estimator:
         bodies = self.estimate_poses(keypoints, intrinsics)
         return self.add_vertices(bodies) if vertices else bodies
 
-    def estimate_poses(self, keypoints: ArrayLike, intrinsics: Intrinsics) -> Bodies:
-        """`estimate` without vertices: a smoother may change the bodies before they get them."""
+    def estimate_poses(
+        self, keypoints: ArrayLike, intrinsics: Intrinsics, checked: bool = False
+    ) -> Bodies:
+        """`estimate` without vertices: a smoother may change the bodies before they get them.
+
+        `checked` says that the keypoints come from `sanitise` and that everybody is `usable`:
+        they are not looked at again.
+        """
         if not isinstance(intrinsics, Intrinsics):
             raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
-        clean = sanitise(keypoints)
-        _refuse_unusable(clean)
+        if checked:
+            clean = np.asarray(keypoints, dtype=np.float32)
+        else:
+            clean = sanitise(keypoints)
+            _refuse_unusable(clean)
         camera = np.broadcast_to(intrinsics.as_array(), (len(clean), 4))
         outputs = _run_in_chunks(
             self._pose,

@@ -88,7 +88,9 @@ class Stream:
         for cause, number in left_out.items():
             count(cause, number)
         stages.end(SELECT)
-        bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics)
+        # Selected they are usable; and clean, unless a lens has been undone since.
+        clean = camera.distortion is None
+        bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, checked=clean)
         stages.end(POSE)
         if self._anchors is not None and self._anchors.wanted(settings):
             bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from key2mesh_core import estimator as estimator_module
 from key2mesh_core.bundle import Bundle
 from key2mesh_core.camera import Intrinsics, project
 from key2mesh_core.engines.onnx import OnnxEngine
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
 from key2mesh_core.estimator import MESH_CHUNK, POSE_CHUNK, Bodies, Estimator
-from key2mesh_core.keypoints import usable
+from key2mesh_core.keypoints import sanitise, usable
 
 CAMERA = Intrinsics(600, 600, 320, 240)
 ARRAYS = ("betas", "rotations", "translation", "joints", "reprojection_error", "quality")
@@ -206,6 +207,15 @@ def test_two_steps_make_one(estimator):
     np.testing.assert_allclose(
         estimator.add_vertices(moved).vertices, both.vertices + shift.astype(np.float32), atol=1e-5
     )
+
+
+def test_what_was_checked_before_is_not_checked_again(estimator, monkeypatch):
+    crowd = sanitise(_crowd(3))
+    expected = estimator.estimate_poses(crowd, CAMERA)
+    monkeypatch.setattr(estimator_module, "sanitise", lambda _: pytest.fail("cleaned again"))
+    found = estimator.estimate_poses(crowd, CAMERA, checked=True)
+    np.testing.assert_array_equal(found.joints, expected.joints)
+    np.testing.assert_array_equal(found.quality, expected.quality)
 
 
 def test_bodies_are_selected_by_mask_and_by_number(estimator):
