@@ -67,10 +67,11 @@ class AdaptConfig:
     weights: AdaptWeights = field(default_factory=AdaptWeights)
     """The loss."""
     synthesis: SynthesisConfig = field(
-        default_factory=lambda: replace(SynthesisConfig(), drop_limbs=0.15)
+        default_factory=lambda: replace(SynthesisConfig(), drop_limbs=0.15, tumble=0.3)
     )
     """From poses of the source domain to keypoints. Whole limbs are dropped less often than in
-    pre-training: which keypoints this detector misses is known from the target."""
+    pre-training: which keypoints this detector misses is known from the target. More people tumble:
+    the answers' own sides up are not to be trusted where they are wrong."""
     features_on: Literal["target", "source", "both"] = "target"
     """Whose features are held back by `weights.features`; the paper does not say."""
     reprojection_camera: Literal["fitted", "training"] = "fitted"
@@ -81,8 +82,9 @@ class AdaptConfig:
     smoothing: float = 3.0
     """The model's own answers are averaged over neighbouring frames, Gaussian of this standard
     deviation [frames], before they become source poses. 0: as they are."""
-    keep: float = 0.7
-    """Share of the own answers, the best re-projected ones, that become source poses."""
+    keep: float = 1.0
+    """Share of the own answers that become source poses: those that re-project best for how sure
+    their detections are. Even doubtful answers are poses that people can have."""
     detector_noise: float = 0.5
     """Share of the source samples that get the mistakes and the missing keypoints of a random
     detection of the target, on top of the synthesis' noise. [0]"""
