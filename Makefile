@@ -43,6 +43,10 @@ test-long: $(VENV)/.test .ros/.built  ## run the tests that take minutes
 bench: $(VENV)/.test .ros/.built  ## measure the engine, the node and a training step (ARGS=...)
 	@$(RUN) -m benchmarks $(ARGS)
 
+.PHONY: bench-reliability
+bench-reliability: $(VENV)/.test .ros/.built  ## what the node bears: hours (ARGS="--scale 0.01")
+	@$(RUN) -m benchmarks.reliability $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.test  ## check style and format
 	@$(VENV)/bin/ruff check .

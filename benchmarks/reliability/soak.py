@@ -20,6 +20,7 @@ from benchmarks.reliability.checks import Outcome
 from benchmarks.reliability.link import link, ready
 
 FRAMES = 1_000_000
+WARM_UP = 20_000
 RATE_HZ = 30.0  # of the stamps
 MOST_GROWTH_MIB = 1.0
 MOST_DRIFT = 1.1
@@ -30,7 +31,7 @@ def run(
     model: str,
     folder: Path,
     frames: int = FRAMES,
-    warm_up: int = 20_000,
+    warm_up: int = WARM_UP,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Closed loop of `frames` frames behind `warm_up` others."""
