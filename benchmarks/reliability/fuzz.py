@@ -42,6 +42,8 @@ VARIANTS = 16
 FEW_VARIANTS = 3
 """Likewise of other types, where the middleware refuses most spoilt bytes, and time is lost."""
 
+TRIES = 3
+
 EXAMPLES = 50
 """Batches in one run of hypothesis; the next begins with another seed."""
 
@@ -137,6 +139,9 @@ class Fuzzer:
         self.sent = self.read = self.answers = 0
         self.wrong: list[str] = []
         self.not_finite: list[str] = []
+        self.again = 0
+        # A camera's message may come late: the first answers are of an assumed one then.
+        node.wait(self._camera_known, "the camera to be known")
         self._expected = numbers(self._good())
 
     @property
@@ -157,12 +162,21 @@ class Fuzzer:
                 patience = 0.5 if number == 0 or raw else 0.01
                 self.read += self._node.send(publisher, data, patience)
             self._look()
-        answer = numbers(self._good())
         self.answers += 1
-        if answer.shape != self._expected.shape or not np.allclose(
-            answer, self._expected, rtol=1e-3, atol=1e-4
-        ):
-            self.wrong.append(f"behind {self.sent} messages: {answer[:5]}")
+        # Asked again where a spoilt camera came late, between the good one and the question; what
+        # spoilt the node itself would be there still.
+        for _ in range(TRIES):
+            answer = numbers(self._good())
+            if answer.shape == self._expected.shape and np.allclose(
+                answer, self._expected, rtol=1e-3, atol=1e-4
+            ):
+                return
+            self.again += 1
+        self.wrong.append(f"behind {self.sent} messages: {answer[:5]}")
+
+    def _camera_known(self) -> bool:
+        self._good()
+        return self._node.fresh_values().get("camera") == "CameraInfo"
 
     def _good(self) -> BodyMeshArray:
         """The answer to a good message of somebody who was never seen before."""
@@ -243,6 +257,7 @@ def _run_kind(
         "sent": fuzzer.sent,
         "read": fuzzer.read,
         "good": fuzzer.answers,
+        "asked_again": fuzzer.again,
         "seconds": round(seconds, 1),
     }
 
