@@ -31,6 +31,14 @@ def allowed_s() -> float:
     return WITHIN_S * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
+def orderly(code: int | None, printed: str) -> bool:
+    """Whether a process ended as one does that is told to.
+
+    While Python itself starts, before any program's code, an interrupt makes it fail with 1.
+    """
+    return code in ORDERLY or (code == 1 and "Fatal Python error: init_import_site" in printed)
+
+
 def run(
     model: str,
     folder: Path,
@@ -75,7 +83,7 @@ def _signal_nodes(
                 if seconds > limit:
                     slow.append(f"{where}: {seconds:.1f} s")
                 # Python itself prints where an import was interrupted.
-                if code not in ORDERLY or (code == 0 and "Traceback" in process.log):
+                if not orderly(code, process.log) or (code == 0 and "Traceback" in process.log):
                     unclean.append(f"{where}: exit status {code}: {process.log[-600:]}")
             if number % 20 == 19:
                 say(f"signals: {number + 1} nodes")
@@ -119,7 +127,7 @@ def _signal_jobs(
         where = f"{chosen.name} after {delay:.2f} of {seconds_needed:.2f} s"
         if seconds > limit:
             slow.append(f"{where}: {seconds:.1f} s")
-        if process.returncode not in ORDERLY:
+        if not orderly(process.returncode, error):
             unclean.append(f"{where}: exit status {process.returncode}: {error[-300:]}")
         if not target.exists():  # whatever there is now must not keep the command from going on
             _, error = recording.start(source, target, model).communicate()

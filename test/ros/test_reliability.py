@@ -69,7 +69,7 @@ def test_a_disk_may_be_full(bundle, tmp_path):
 
 
 def test_signals_may_come_at_any_moment(bundle, tmp_path):
-    assert signals.run(str(bundle), tmp_path, nodes=6, jobs=2, say=silent).failures == []
+    assert signals.run(str(bundle), tmp_path, nodes=4, jobs=2, say=silent).failures == []
 
 
 # What the parts would say of a node that fails: a check that cannot fail checks nothing.
