@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from benchmarks.adaptation.config import TUNED_ON, TablesConfig
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.training.selection import score
+from key2mesh_core.training.selection import choose, score
 
 CHOSEN = "the choice of `key2mesh adapt`"
 
@@ -45,6 +45,8 @@ def study(histories: list[list[dict[str, float]]]) -> dict[str, Any]:
                   for history in histories]  # fmt: skip
         relative = np.concatenate([each - each[0] for each in values])
         picked = [int(np.argmin(each)) for each in values]
+        if name == CHOSEN:  # which says, too, when not to adapt
+            picked = [choose(history) for history in histories]
         rows[name] = {
             "rank_correlation": float(spearmanr(relative, changes).statistic),
             "regret_mm": float(
