@@ -29,6 +29,7 @@ from benchmarks import noop_node
 from benchmarks.latency_probe import CAMERA, Probe, keypoint_message, standing_people
 from key2mesh_core.bundle import load_bundle
 from key2mesh_core.estimator import Estimator
+from key2mesh_ros.parameters import Parameters
 from key2mesh_ros.stages import STAGES
 
 NODE = "mesh_node"
@@ -77,7 +78,7 @@ def measure(bundle: str, count: int, rate_hz: float, seconds: float) -> dict[str
     rclpy.init(context=context, domain_id=domain)
     keypoints, loaded = standing_people(count), load_bundle(bundle)
     message = keypoint_message(keypoints)
-    estimator = Estimator(loaded)
+    estimator = Estimator(loaded, threads=Parameters().threads)  # as the node does
     probe = Probe(context, [NODE, noop_node.NAME])
     node_arguments = ("--ros-args", "-p", f"model:={bundle}", "--log-level", "warn")
     frames, node, floor, engine = 0, [], [], []

@@ -69,7 +69,13 @@ class Parameters:
         change=UNCONFIGURED,
         constraints=f"One of {', '.join(BACKENDS)}.",
     )
-    threads: int = _parameter(2, "CPU threads for one frame.", change=UNCONFIGURED, limits=(1, 64))
+    threads: int = _parameter(
+        1,
+        "CPU threads for one frame. More pay from about ten persons on: waking them takes longer "
+        "than what they do for one.",
+        change=UNCONFIGURED,
+        limits=(1, 64),
+    )
     autostart: bool = _parameter(
         True,
         "Configure and activate at start, without a lifecycle manager.",
