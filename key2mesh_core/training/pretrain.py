@@ -26,6 +26,7 @@ from key2mesh_core.training.runs import (
     claim_folder,
     device_named,
     moving_average,
+    seed_of,
     settings_text,
     train_watched,
 )
@@ -108,7 +109,7 @@ class Run:
     def backward(self) -> dict[str, Tensor]:
         """Gradients of the step's samples; their randomness follows from its number alone."""
         config = self.config
-        torch.manual_seed((config.seed << 32) + self.step)  # dropout
+        torch.manual_seed(seed_of(config.seed, self.step))  # dropout
         self.network.train()
         batch = self._next_batch()
         with torch.autocast(
@@ -125,7 +126,7 @@ class Run:
         config = self.config
         group, place = divmod(self.step, BATCHES_AT_ONCE)
         if self._made is None or self._made[0] != group:
-            self.generator.manual_seed((config.seed << 32) + group)
+            self.generator.manual_seed(seed_of(config.seed, group))
             count = BATCHES_AT_ONCE * config.batch_size
             samples = synthesise(self.bank, self.body, config.synthesis, count, self.generator)
             self._made = group, samples

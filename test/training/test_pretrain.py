@@ -101,6 +101,12 @@ def test_training_lowers_the_loss(data, tmp_path, recipe):
     assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
+def test_another_seed_draws_other_samples(data, tmp_path):
+    batches = [Run(config(data, tmp_path, seed=seed))._next_batch().keypoints for seed in (0, 0, 1)]
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
+
+
 def test_a_run_leaves_checkpoints_settings_and_logs(data, tmp_path):
     pretrain(config(data, tmp_path))
     names = {path.name for path in tmp_path.iterdir()}
