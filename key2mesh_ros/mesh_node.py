@@ -115,6 +115,8 @@ class MeshNode(LifecycleNode):
             self.get_logger().error(self._failure)
             return FAILURE
         except Exception as error:
+            if not self.context.ok():  # a signal ended ROS in the midst of it: nothing to report
+                return FAILURE
             self._failure = f"{name} failed: {error!r}"
             self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")
             return FAILURE

@@ -2,6 +2,7 @@
 """What every test runs under: a quiet corner of the network and repeatable random examples."""
 
 import os
+import signal
 import tempfile
 
 from hypothesis import settings
@@ -13,6 +14,10 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 # Threads that wait by spinning make tests crawl when anything else runs on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("ROS_LOG_DIR", os.path.join(tempfile.gettempdir(), "key2mesh_test_logs"))
+
+# A shell that runs the tests in the background has told them to ignore Ctrl-C; the programs that
+# the tests start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
