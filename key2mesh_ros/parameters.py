@@ -70,9 +70,8 @@ class Parameters:
         constraints=f"One of {', '.join(BACKENDS)}.",
     )
     threads: int = _parameter(
-        1,
-        "CPU threads for one frame. More pay from about ten persons on: waking them takes longer "
-        "than what they do for one.",
+        2,
+        "CPU threads for a frame with more than four persons; fewer are one thread's work.",
         change=UNCONFIGURED,
         limits=(1, 64),
     )

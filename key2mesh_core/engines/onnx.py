@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,16 @@ from key2mesh_core.errors import EngineError
 # protobuf writes its key. Such a graph would make the library read files of its choosing.
 _EXTERNAL_DATA = b"\x0a\x08location"
 
+FEW = 4
+"""So many persons are one thread's work: waking others takes longer than what they would do."""
+
 
 class OnnxEngine:
-    """One graph in an ONNX Runtime session. Several threads may call `run` at once.
+    """One graph in ONNX Runtime. Several threads may call `run` at once.
 
     Args:
         path: a self-contained .onnx file.
-        threads: threads for one call, the caller's included.
+        threads: threads for a call with more than a few persons, the caller's included.
         signature: what the graph must look like; unchecked if None.
 
     Raises:
@@ -50,25 +54,9 @@ class OnnxEngine:
                 f"{self._path}: keeps tensors in other files, which is refused; "
                 "export it as one self-contained file"
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # The graphs are chains: there are no branches to run side by side.
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # Idle threads that spin keep the cores from the other graph's session (which took twice
-        # as long on two cores) and from the rest of a robot; sleeping costs microseconds.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Bytes that look like the library's own format would otherwise be taken as such.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        # Weights in blocks of 8-bit integers are multiplied as such (see block_linear.py).
-        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
-        options.log_severity_level = 4  # errors are raised, with the file's name; not printed
         try:
-            # From bytes, so that the library has no folder to look for further files in.
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = _load(onnxruntime, graph, threads)
+            self._for_few = self._session if threads == 1 else _load(onnxruntime, graph, 1)
         except Exception as error:  # the library's errors have no common ancestor but this one
             raise EngineError(
                 f"{self._path}: ONNX Runtime {onnxruntime.__version__} cannot load it "
@@ -85,14 +73,16 @@ class OnnxEngine:
             raise EngineError(f"{self._path}: the engine is closed")
         try:
             # Binding buffers (io_binding) was measured and is no faster on the CPU.
-            results = self._session.run(self._outputs, dict(inputs))
+            few = all(len(each) <= FEW for each in inputs.values())
+            session = self._for_few if few else self._session
+            results = session.run(self._outputs, dict(inputs))
         except Exception as error:  # as above
             raise EngineError(f"{self._path}: {_first_line(error)}") from error
         return dict(zip(self._outputs, results, strict=True))
 
     def close(self) -> None:
         """Free the session; later runs raise EngineError."""
-        self._session = None
+        self._session = self._for_few = None
 
     def _check(self, signature: Signature) -> None:
         arguments = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
@@ -103,6 +93,25 @@ class OnnxEngine:
                 )
         shapes = {kind: {each.name: each.shape for each in arguments[kind]} for kind in arguments}
         signature.check(str(self._path), shapes["inputs"], shapes["outputs"])
+
+
+def _load(onnxruntime: Any, graph: bytes, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # The graphs are chains: there are no branches to run side by side.
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Idle threads that spin keep the cores from the other graph's session (which took twice
+    # as long on two cores) and from the rest of a robot; sleeping costs microseconds.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Bytes that look like the library's own format would otherwise be taken as such.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Weights in blocks of 8-bit integers are multiplied as such (see block_linear.py).
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
+    options.log_severity_level = 4  # errors are raised, with the file's name; not printed
+    # From bytes, so that the library has no folder to look for further files in.
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from helpers_bundle import damage, make_bundle, mesh_model, pose_model, standing
 from onnx import TensorProto, numpy_helper
 
 from key2mesh_core.bundle import POSE_SIGNATURE, Bundle, mesh_signature
-from key2mesh_core.engines.onnx import OnnxEngine
+from key2mesh_core.engines.onnx import FEW, OnnxEngine
 from key2mesh_core.engines.protocol import Signature
 from key2mesh_core.errors import EngineError
 
@@ -34,6 +34,14 @@ def _inputs(count: int = 1) -> dict[str, np.ndarray]:
 def _save(path: Path, model: onnx.ModelProto) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def test_a_person_gets_the_same_answer_alone_and_in_a_crowd(bundle):
+    engine = OnnxEngine(bundle.pose_path, threads=2, signature=POSE_SIGNATURE)
+    crowd = engine.run(_inputs(FEW + 3))
+    few = engine.run(_inputs(FEW))
+    for name, values in few.items():
+        np.testing.assert_allclose(values, crowd[name][:FEW], rtol=1e-5, atol=1e-6)
 
 
 def test_it_runs_the_graph_as_the_reference_evaluator_does(bundle):
