@@ -20,6 +20,7 @@ from rclpy.node import Node
 
 from key2mesh_ros.middleware import make_room_for_meshes
 from key2mesh_ros.msg import BodyMesh, BodyMeshArray, PersonKeypointsArray
+from key2mesh_ros.process import shut_down
 from key2mesh_ros.qos import NEWEST, RELIABLE
 
 NAME = "noop_node"
@@ -61,7 +62,7 @@ def main() -> None:
         pass
     finally:
         node.destroy_node()
-        rclpy.try_shutdown()
+        shut_down()
 
 
 if __name__ == "__main__":

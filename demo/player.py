@@ -23,6 +23,7 @@ from sensor_msgs.msg import CameraInfo
 from key2mesh_core.data.bags import read_raw
 from key2mesh_core.data.recordings import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
 from key2mesh_ros.msg import PersonKeypointsArray
+from key2mesh_ros.process import shut_down
 
 # Reliable serves subscribers of either kind, and a deep queue so that nothing is lost on this
 # side: what the demo counts as dropped was dropped by the node.
@@ -118,7 +119,7 @@ def main() -> int:
         return 130
     finally:
         node.destroy_node()
-        rclpy.try_shutdown()
+        shut_down()
 
 
 if __name__ == "__main__":

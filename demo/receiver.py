@@ -23,6 +23,7 @@ from rclpy.task import Future
 
 from key2mesh_core.frames import MeshFrame, mesh_frame, stamp_ns_of
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology
+from key2mesh_ros.process import shut_down
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
@@ -126,7 +127,7 @@ def main() -> int:
         return 130
     finally:
         receiver.destroy_node()
-        rclpy.try_shutdown()
+        shut_down()
     return 0
 
 

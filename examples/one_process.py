@@ -8,6 +8,7 @@ Each has a thread of its own: the app's timer must not wait while a frame is est
 """
 
 import sys
+from contextlib import suppress
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -29,7 +30,8 @@ def main() -> None:
         pass
     finally:
         executor.shutdown()
-        rclpy.try_shutdown()
+        with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
+            rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

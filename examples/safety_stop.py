@@ -14,6 +14,7 @@ An example, not a certified safety device: keep the robot's own.
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +155,8 @@ def main() -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        rclpy.try_shutdown()
+        with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
+            rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera_info import image_intrinsics, image_part, image_scale
 from key2mesh_core.detector_messages import MessageRefused
 from key2mesh_core.distortion import Distortion, read_distortion
 from key2mesh_core.errors import CameraError
@@ -112,44 +113,26 @@ def image_size(info: Any | None, parameters: Parameters) -> tuple[int, int]:
         return parameters.image_width, parameters.image_height
     if info is None:
         return 0, 0
-    part = info.roi if info.roi.width and info.roi.height else info
-    return part.width, part.height
+    return image_part(info)[2:]
 
 
 def _from_camera_info(info: Any, frame: Frame, rectified: bool) -> Camera:
     text, warnings, distortion = "CameraInfo", [], None
     if rectified:
-        # The topic is the same for raw and rectified images: K and D are of the raw one, P of
-        # the other.
-        fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in info.p)
         text = "CameraInfo, rectified"
-    else:
-        fx, _, cx, _, fy, cy, *_ = (float(value) for value in info.k)  # row by row
-        if any(info.d):
-            try:
-                distortion = _distortion(info.distortion_model, tuple(info.d))
-                text = f"CameraInfo, {info.distortion_model} undone"
-            except CameraError:
-                warnings.append("unknown_distortion")
-    full = Intrinsics(fx, fy, cx, cy)
-    # K belongs to the whole sensor; the image may be a part of it (roi), and smaller (binning,
-    # or a detector's own resizing).
-    width, height, left, top = info.width, info.height, 0, 0
-    if info.roi.width > 0 and info.roi.height > 0:
-        width, height = info.roi.width, info.roi.height
-        left, top = info.roi.x_offset, info.roi.y_offset
-    scale_x = frame.width / width if frame.width and width else 1.0
-    scale_y = frame.height / height if frame.height and height else 1.0
-    intrinsics = Intrinsics(
-        full.fx * scale_x,
-        full.fy * scale_y,
-        (full.cx - left) * scale_x,
-        (full.cy - top) * scale_y,
-    )
-    if scale_x != 1 or scale_y != 1:
+    elif any(info.d):
+        try:
+            distortion = _distortion(info.distortion_model, tuple(info.d))
+            text = f"CameraInfo, {info.distortion_model} undone"
+        except CameraError:
+            warnings.append("unknown_distortion")
+    intrinsics = image_intrinsics(info, frame.width, frame.height, rectified)
+    across, down = image_scale(info, frame.width, frame.height)
+    if across != 1 or down != 1:
+        _, _, width, height = image_part(info)
         text += f" of {width} x {height} px, scaled to the keypoints' {frame.width} x "
         text += f"{frame.height} px"
-        if abs(scale_x / scale_y - 1) > 0.02:  # more than rounding of a resized image
+        if abs(across / down - 1) > 0.02:  # more than rounding of a resized image
             warnings.append("camera_info_aspect")
     if info.header.frame_id != frame.header.frame_id:
         warnings.append("camera_info_frame")

@@ -23,7 +23,7 @@ def run(make_node: Callable[[], Any], name: str, arguments: Sequence[str] | None
     make_room_for_meshes()
     rclpy.init(args=arguments)
     with ExitStack() as ended:
-        ended.callback(_shut_down)
+        ended.callback(shut_down)
         try:
             node = make_node()
             ended.callback(node.destroy_node)
@@ -45,6 +45,7 @@ def run(make_node: Callable[[], Any], name: str, arguments: Sequence[str] | None
     return 0
 
 
-def _shut_down() -> None:
+def shut_down() -> None:
+    """Shut rclpy down, unless a signal did."""
     with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
         rclpy.try_shutdown()

@@ -15,6 +15,7 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.frames import Camera, mesh_frame
 
 from .msg import BodyMeshArray, BodyTopology
+from .process import shut_down
 from .qos import LATCHED, NEWEST
 
 if TYPE_CHECKING:
@@ -74,4 +75,4 @@ def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
         pass  # the usual ways to end it
     finally:
         node.destroy_node()
-        rclpy.try_shutdown()
+        shut_down()

@@ -38,6 +38,9 @@ from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypoints, Perso
 PATIENCE_S = 20.0
 """Long enough for a loaded machine; only a failure waits so long."""
 
+QUICK = {"diagnostics_period": 0.1}
+"""For tests that wait for diagnostics."""
+
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,

@@ -12,6 +12,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera_info import image_part
 from key2mesh_core.data.bags import definitions, list_topics, opened, raw_messages, read_messages
 from key2mesh_core.data.detections import Losses
 from key2mesh_core.data.recordings import CAMERA_TYPE
@@ -87,8 +88,7 @@ class BagKeypoints:
         """Of the images, for messages that do not tell: as the options say, else as the camera."""
         if self._info is None or any(self._config.image_size):
             return self._config.image_size
-        part = self._info.roi if self._info.roi.width and self._info.roi.height else self._info
-        return part.width, part.height
+        return image_part(self._info)[2:]
 
     def _camera(self, width: int, height: int) -> tuple[Intrinsics, Distortion | None]:
         given = cameras.from_options(self._config, width, height)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera_info import image_intrinsics
 from key2mesh_core.distortion import Distortion, read_distortion
 from key2mesh_core.errors import CameraError
 from key2mesh_core.mesh_command.config import MeshConfig
@@ -51,24 +52,13 @@ def from_camera_info(
 ) -> tuple[Intrinsics, Distortion | None]:
     """Of a CameraInfo, for keypoints in an image of `width` x `height` px (0: as the camera's).
 
-    K and P belong to the whole sensor; the image may be a part of it (roi), and smaller (binning,
-    or a detector's own resizing).
-
     Args:
         rectified: whether the image is rectified: P is its camera then, and no lens bends it.
 
     Raises:
         CameraError: the camera is not calibrated, or its distortion is of an unknown model.
     """
-    p = [float(value) for value in info.p]
-    full = Intrinsics(p[0], p[5], p[2], p[6]) if rectified else Intrinsics.from_matrix(info.k)
-    left, top, wide, high = 0, 0, info.width, info.height
-    if info.roi.width > 0 and info.roi.height > 0:
-        left, top = info.roi.x_offset, info.roi.y_offset
-        wide, high = info.roi.width, info.roi.height
-    x = width / wide if width and wide else 1.0
-    y = height / high if height and high else 1.0
-    camera = Intrinsics(full.fx * x, full.fy * y, (full.cx - left) * x, (full.cy - top) * y)
+    camera = image_intrinsics(info, width, height, rectified)
     return camera, None if rectified else read_distortion(info.distortion_model, info.d)
 
 

@@ -26,3 +26,15 @@ def bundle(tmp_path_factory):
     from helpers_bundle import make_bundle
 
     return make_bundle(tmp_path_factory.mktemp("bundle") / "small").path
+
+
+@pytest.fixture
+def active(bundle):
+    """(node, client) of an active node in this process."""
+    from helpers_ros import QUICK, client, node_here
+
+    with node_here(model=str(bundle), **QUICK) as node, client() as probe:
+        assert probe.change_state("configure")
+        assert probe.change_state("activate")
+        probe.wait_for_node()
+        yield node, probe

@@ -6,14 +6,14 @@ from array import array
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from helpers_ros import camera_info, client, node_here, people
+from helpers_ros import QUICK, camera_info, client, node_here, people
 from helpers_scenes import cloud, depth_image, keypoints_of, standing
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from key2mesh_ros.depth import DepthRefused, cloud_points, image_metres
 
-QUICK = {"diagnostics_period": 0.1, "model": "default"}
+SHIPPED = {**QUICK, "model": "default"}
 TRUTH = standing(2.0, (0.4, 0.1, 3.4), yaw=0.4)  # a tall person
 FLOOR_M = float(TRUTH.vertices[0, :, 1].max())
 HEIGHT_M = float(np.ptp(standing(2.0, (0.0, 0.0, 3.0)).vertices[0, :, 1]))
@@ -111,7 +111,7 @@ def settled(probe, also=None):
 
 @pytest.fixture(scope="module")
 def without():
-    with node_here(**QUICK), client() as probe:
+    with node_here(**SHIPPED), client() as probe:
         for step in ("configure", "activate"):
             assert probe.change_state(step)
         probe.wait_for_node()
@@ -130,7 +130,7 @@ def without():
     ids=["height", "floor"],
 )
 def test_numbers_put_a_tall_person_in_their_place(without, values, named):
-    with node_here(**QUICK, **values), client() as probe:
+    with node_here(**SHIPPED, **values), client() as probe:
         for step in ("configure", "activate"):
             assert probe.change_state(step)
         probe.wait_for_node()
@@ -145,7 +145,7 @@ def test_numbers_put_a_tall_person_in_their_place(without, values, named):
 @pytest.mark.parametrize("kind", ["image", "cloud"])
 def test_measured_depth_puts_a_tall_person_in_their_place(without, kind):
     depth = depth_image(TRUTH, wall=6.0)
-    with node_here(**QUICK, depth=kind), client() as probe:
+    with node_here(**SHIPPED, depth=kind), client() as probe:
         for step in ("configure", "activate"):
             assert probe.change_state(step)
         probe.wait_for_node()

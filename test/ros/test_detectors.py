@@ -13,7 +13,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from helpers_detectors import YOLO, ZED, store, yolo_message, zed_message
-from helpers_ros import camera_info, client, node_here, node_process, people, standing
+from helpers_ros import QUICK, camera_info, client, node_here, node_process, people, standing
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -28,7 +28,7 @@ from key2mesh_ros.hri import Gatherer, Skeletons, read_skeletons
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CAMERA = {"camera_fx": 600.0, "camera_cx": 320.0, "camera_cy": 240.0}
-QUICK = {"diagnostics_period": 0.1, **CAMERA}
+QUICK_WITH_CAMERA = {**QUICK, **CAMERA}
 TOPIC = "/mesh_node/keypoints"
 
 
@@ -43,7 +43,7 @@ def active_node(bundle, tmp_path, **values):
 
     The node is in a process of its own: within one process a topic has one type.
     """
-    values = {"model": bundle, "smoothing": False, **QUICK, **values}
+    values = {"model": bundle, "smoothing": False, **QUICK_WITH_CAMERA, **values}
     with node_process(tmp_path / "log", **values), client() as probe:
         probe.destroy_publisher(probe.keypoints)
         probe.wait(lambda: probe.topologies, "the topology")
@@ -221,7 +221,7 @@ def test_what_cannot_be_read_is_named_and_what_can(bundle, tmp_path):
 def test_a_missing_package_fails_configure_by_name(bundle, monkeypatch):
     for name in ("yolo_msgs", "yolo_msgs.msg", "yolov8_msgs", "yolov8_msgs.msg"):
         monkeypatch.setitem(sys.modules, name, None)
-    with node_here(model=str(bundle), input_type="yolo", **QUICK), client() as probe:
+    with node_here(model=str(bundle), input_type="yolo", **QUICK_WITH_CAMERA), client() as probe:
         assert not probe.change_state("configure")
         status = probe.fresh_status()
         assert status.level == DiagnosticStatus.ERROR

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from helpers_bundle import FakeEngine, damage, rewrite_manifest, standing_person
-from helpers_ros import camera_info, client, node_here, people, standing
+from helpers_ros import QUICK, camera_info, client, node_here, people, standing
 from lifecycle_msgs.msg import Transition
 
 from key2mesh_core.bundle import load_bundle
@@ -18,18 +18,6 @@ from key2mesh_core.estimator import Estimator
 from key2mesh_core.rotations import axis_angle_to_matrix
 from key2mesh_ros import mesh_node, outlets
 from key2mesh_ros.msg import BodyMeshArray
-
-QUICK = {"diagnostics_period": 0.1}
-
-
-@pytest.fixture
-def active(bundle):
-    """(node, client) of an active node in this process."""
-    with node_here(model=str(bundle), **QUICK) as node, client() as probe:
-        assert probe.change_state("configure")
-        assert probe.change_state("activate")
-        probe.wait_for_node()
-        yield node, probe
 
 
 def topics(node):

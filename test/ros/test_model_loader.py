@@ -10,12 +10,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from helpers_bundle import damage, make_bundle, rewrite_manifest
-from helpers_ros import client, node_here, node_process, people, standing
+from helpers_ros import QUICK, client, node_here, node_process, people, standing
 
 from key2mesh_ros import mesh_node
 from key2mesh_ros.srv import LoadModel
-
-QUICK = {"diagnostics_period": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +28,6 @@ def taller(tmp_path_factory):
     make_bundle(folder, change_pose=twice_as_far)
     rewrite_manifest(folder, lambda m: m.update(body_model="long_bones@1", name="taller"))
     return folder
-
-
-@pytest.fixture
-def active(bundle):
-    with node_here(model=str(bundle), **QUICK) as node, client() as probe:
-        assert probe.change_state("configure")
-        assert probe.change_state("activate")
-        probe.wait_for_node()
-        yield node, probe
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 
 import numpy as np
 import pytest
-from helpers_ros import client, node_here, people, standing
+from helpers_ros import QUICK, client, node_here, people, standing
 
 START_S = 1_000.0
 
 
 @pytest.fixture
 def active(bundle):
-    quick = {"diagnostics_period": 0.1, "smoothing": True}
+    quick = {**QUICK, "smoothing": True}
     with node_here(model=str(bundle), **quick) as node, client() as probe:
         assert probe.change_state("configure")
         assert probe.change_state("activate")
