@@ -20,7 +20,7 @@ from benchmarks.reliability.checks import Outcome
 from benchmarks.reliability.link import link, ready
 
 FRAMES = 1_000_000
-WARM_UP = 20_000
+WARM_UP = 50_000
 RATE_HZ = 30.0  # of the stamps
 MOST_GROWTH_MIB = 1.0
 MOST_DRIFT = 1.1
