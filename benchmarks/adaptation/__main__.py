@@ -27,6 +27,11 @@ def main(config: TablesConfig) -> None:
 
         result = criterion.run(config)
         text = criterion.to_markdown(result)
+    elif config.table == "cost":
+        from benchmarks.adaptation import cost
+
+        result = cost.run(config)
+        text = cost.to_markdown(result)
     else:
         from benchmarks.adaptation import tables
 

@@ -97,7 +97,9 @@ class AdaptRun:
         self._update_average = moving_average(config.average)
         self.generator = torch.Generator(self.device)
         whole = config.batch_size * workers.size
-        self.steps_per_epoch = max(1, len(domain) // whole)
+        self.steps_per_epoch = max(
+            1, len(domain) // whole, math.ceil(config.least_steps / config.epochs)
+        )
         self.total_steps = config.epochs * self.steps_per_epoch
         self.step, self.seconds = 0, 0.0
         self._order: tuple[int, Tensor] | None = None
@@ -271,10 +273,9 @@ class AdaptRun:
         whole = self.config.batch_size * self.workers.size
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of(self.config.seed, _ORDER, epoch))
-            order = torch.randperm(len(self.domain), generator=generator)
-            # A target smaller than a batch fills it by repetition.
-            order = order.repeat(math.ceil(whole / len(order))) if whole > len(order) else order
-            self._order = epoch, order.to(self.device)
+            passes = math.ceil(self.steps_per_epoch * whole / len(self.domain))
+            orders = [torch.randperm(len(self.domain), generator=generator) for _ in range(passes)]
+            self._order = epoch, torch.cat(orders).to(self.device)
         return self._order[1][place * whole : (place + 1) * whole]
 
     def _random_rows(self) -> Tensor:

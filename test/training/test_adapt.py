@@ -50,6 +50,7 @@ def config(model: Path, output: Path, **changes) -> AdaptConfig:
         **{
             "batch_size": 16,
             "epochs": 2,
+            "least_steps": 1,
             "weights": EVERY_TERM,
             "critic_updates": 2,
             "critic_dropout": 0.0,
@@ -134,6 +135,21 @@ def test_adaptation_lowers_its_losses(model, tmp_path):
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
+def test_a_small_target_is_passed_over_more_often(model, tmp_path):
+    run = run_of(config(model, tmp_path, epochs=2, least_steps=41))
+    assert run.total_steps == 42
+    rows = []
+    for step in range(run.steps_per_epoch):
+        run.step = step
+        rows.append(run._rows())
+    # 144 detections, 16 a step: two passes over all, then a third begins.
+    counts = torch.bincount(torch.cat(rows), minlength=len(run.domain))
+    assert len(run.domain) == 144
+    assert counts.min() == 2
+    assert counts.max() == 3
+    assert all(len(torch.unique(each)) == 16 for each in rows[:9])
+
+
 def test_a_run_leaves_a_bundle_a_history_and_logs(model, tmp_path, monkeypatch):
     result = adapt(config(model, tmp_path / "mine"))
     bundle = load_bundle(result.bundle)
@@ -205,7 +221,7 @@ def test_a_killed_process_continues_to_the_same_bundle(model, tmp_path):
     def command(output: Path) -> list[str]:
         words = f"""-m key2mesh_core.cli adapt --target aistpp:{model / "detections"}
             --init {model / "start.pt"} --body {model / "body.npz"} --output {output} --threads 1
-            --batch-size 16 --epochs 3 --weights.domain 0.1 --critic-updates 2
+            --batch-size 16 --epochs 3 --least-steps 1 --weights.domain 0.1 --critic-updates 2
             --seconds-between-checkpoints 0.2""".split()
         return [sys.executable, *words]
 
@@ -314,6 +330,7 @@ def test_too_few_detections_are_refused(model, tmp_path):
     ("changes", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"least_steps": 0}, "least_steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"horizontal_fov": 180.0}, "between 0 and 180 degrees, got 180"),
         ({"keep": 0.0}, "keep one above 0, got 0.1 and 0.0"),
