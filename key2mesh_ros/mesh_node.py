@@ -225,7 +225,8 @@ class MeshNode(LifecycleNode):
         except EngineError as error:
             self._refuse("engine_failed", str(error))
         except Exception:  # one bad message must not end the process
-            self._refuse("failed", traceback.format_exc())
+            if self.context.ok():  # else a signal ended ROS in the midst of it: nothing to report
+                self._refuse("failed", traceback.format_exc())
 
     @staticmethod
     def _since(info: dict[str, Any]) -> float:

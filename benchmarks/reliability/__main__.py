@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,9 @@ def _run(config: ReliabilityConfig, part: Part) -> int:
     def say(line: str) -> None:
         print(f"{time.monotonic() - begin:6.0f} s  {line}", flush=True)
 
+    # A shell that runs this in the background has told it to ignore Ctrl-C; the programs that are
+    # started and interrupted here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     work = importlib.import_module(f"benchmarks.reliability.{part}")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
