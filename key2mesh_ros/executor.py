@@ -38,13 +38,20 @@ class Urgent(MutuallyExclusiveCallbackGroup):
 class UrgentFirstExecutor(SingleThreadedExecutor):
     """A single-threaded executor whose `spin` serves the subscriptions of `Urgent` groups first."""
 
+    _stopped = False
+
+    def stop(self) -> None:
+        """End `spin` behind the callback that it is at. Any thread may call this, once for all."""
+        self._stopped = True
+        self.wake()
+
     def spin(self) -> None:
-        """Execute callbacks until shutdown.
+        """Execute callbacks until `stop` or shutdown.
 
         Raises:
             ExternalShutdownException: the context was shut down.
         """
-        while self._context.ok() and not self._is_shutdown:
+        while self._context.ok() and not (self._is_shutdown or self._stopped):
             if self._serve_urgent():
                 self._serve_others()
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.interrupts import deferred_interrupts
 from key2mesh_core.training.checkpoints import save_checkpoint
-from key2mesh_core.training.interrupts import deferred_interrupts
 
 LAST = "last.pt"
 #: Settings that may change when a run continues: where and how fast it runs, not what it computes.

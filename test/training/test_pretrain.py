@@ -15,9 +15,9 @@ from helpers_training import small_body, write_clip
 
 from key2mesh_core.body.files import save_body
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.interrupts import deferred_interrupts
 from key2mesh_core.training.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.training.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
-from key2mesh_core.training.interrupts import deferred_interrupts
 from key2mesh_core.training.pretrain import (
     Run,
     learning_rate,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C that waits for the end of a step: half an optimiser step is no state to continue from."""
+"""Ctrl-C that waits: half an optimiser step is no state to continue from, and a library that is
+interrupted while it loads says that it is not installed."""
 
 from __future__ import annotations
 
