@@ -41,9 +41,15 @@ def table(results: dict[str, Any]) -> str:
 
 
 def machine(results: dict[str, Any]) -> str:
-    """What it ran on: each part says so for itself, as each may have run another day."""
-    lines = dict.fromkeys(machine_line(each["machine"]) for each in results.values())
-    return "\n\n".join(lines)
+    """What it ran on, and how busy that was; each part may have run another day."""
+    parts: dict[str, list[str]] = {}
+    for name, result in results.items():
+        described = result["machine"]
+        line = machine_line(described | {"load_before": 0.0})
+        parts.setdefault(line, []).append(f"{name} {described['load_before']:.1f}")
+    return "\n\n".join(
+        f"{line}.\nLoad when a part began: {', '.join(names)}." for line, names in parts.items()
+    )
 
 
 def update(output: Path, page: Path = PAGE) -> None:
