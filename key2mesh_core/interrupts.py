@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C that waits: half an optimiser step is no state to continue from, and a library that is
-interrupted while it loads says that it is not installed."""
+"""Ctrl-C that waits, for commands: half an optimiser step is no state to continue from, nor is a
+library that is half loaded. Not for libraries: it takes the process's handler for a while, and a
+handler that C code set, as rclpy does, would not come back."""
 
 from __future__ import annotations
 

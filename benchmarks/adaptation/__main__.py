@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 
@@ -17,26 +18,11 @@ from key2mesh_core.errors import Key2MeshError
 def main(config: TablesConfig) -> None:
     """Makes one table; writes NAME.md and NAME.json to the output folder and prints it."""
     config.output.mkdir(parents=True, exist_ok=True)
-    if config.table == "features":
-        from benchmarks.adaptation import features
-
-        result = features.run(config)
-        text = features.to_markdown(result)
-    elif config.table == "criterion":
-        from benchmarks.adaptation import criterion
-
-        result = criterion.run(config)
-        text = criterion.to_markdown(result)
-    elif config.table == "cost":
-        from benchmarks.adaptation import cost
-
-        result = cost.run(config)
-        text = cost.to_markdown(result)
-    else:
-        from benchmarks.adaptation import tables
-
-        result = tables.make_table(config)
-        text = tables.to_markdown(result)
+    # Only what is needed is loaded.
+    name = config.table if config.table in ("features", "criterion", "cost") else "tables"
+    module = importlib.import_module(f"benchmarks.adaptation.{name}")
+    result = module.run(config)
+    text = module.to_markdown(result)
     (config.output / f"{config.table}.json").write_text(json.dumps(result, indent=1) + "\n")
     (config.output / f"{config.table}.md").write_text(text)
     print("\n" + text)

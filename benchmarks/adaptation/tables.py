@@ -64,7 +64,7 @@ def rows_of(config: TablesConfig) -> list[Row]:
             raise EvaluationError(f"{other} is no table of rows")
 
 
-def make_table(config: TablesConfig) -> dict[str, Any]:
+def run(config: TablesConfig) -> dict[str, Any]:
     """Runs every row; returns the table's numbers."""
     rows = []
     for row in rows_of(config):

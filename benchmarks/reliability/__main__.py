@@ -103,8 +103,6 @@ def _run(config: ReliabilityConfig, part: Part) -> int:
     from helpers_bundle import make_bundle
     from rclpy.signals import SignalHandlerOptions
 
-    from key2mesh_ros.process import shut_down
-
     begin, described = time.monotonic(), machine.describe()
 
     def say(line: str) -> None:
@@ -121,7 +119,7 @@ def _run(config: ReliabilityConfig, part: Part) -> int:
         if not config.model and part not in SHIPPED:
             model = str(make_bundle(folder / "small").path)
         outcome = work.run(model, folder, **_numbers(config, part, work), say=say)
-    shut_down()
+    rclpy.try_shutdown()
     result = outcome.to_json() | {
         "machine": described,
         "scale": config.minutes / 10 if part == "persons" else config.scale,

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from key2mesh_core.engines.protocol import Signature, Tensors
 from key2mesh_core.errors import EngineError
-from key2mesh_core.interrupts import deferred_interrupts
 
 # A tensor kept outside the file has an entry {key: "location", value: path}; this is how
 # protobuf writes its key. Such a graph would make the library read files of its choosing.
@@ -40,14 +39,12 @@ class OnnxEngine:
         self._path = Path(path)
         if threads < 1:
             raise EngineError(f"threads must be at least 1, got {threads}")
-        with deferred_interrupts() as check_interrupt:
-            try:
-                import onnxruntime
-            except ImportError as error:
-                raise EngineError(
-                    f"{self._path}: ONNX Runtime is needed to run it: pip install onnxruntime"
-                ) from error
-        check_interrupt()
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError(
+                f"{self._path}: ONNX Runtime is needed to run it: pip install onnxruntime"
+            ) from error
         try:
             graph = self._path.read_bytes()
         except OSError as error:

@@ -15,6 +15,7 @@ from key2mesh_core.bundle import MANIFEST, Bundle, load_bundle
 from key2mesh_core.data.detections import Losses
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.estimator import Estimator
+from key2mesh_core.interrupts import deferred_interrupts
 from key2mesh_core.mesh_command import arrays
 from key2mesh_core.mesh_command.config import MeshConfig
 from key2mesh_core.mesh_command.partial import Partial, writing
@@ -37,8 +38,11 @@ def mesh(config: MeshConfig) -> int:
     form = form_of(config)
     bundle = load_bundle(config.model)
     with ExitStack() as resources:
-        estimator = Estimator(bundle, config.backend, config.threads)
+        # A library that is interrupted while it loads says that it is not installed.
+        with deferred_interrupts() as check_interrupt:
+            estimator = Estimator(bundle, config.backend, config.threads)
         resources.callback(estimator.close)
+        check_interrupt()
         maker = MeshMaker(estimator, config.vertices, config.smooth)
         work, count, losses, assumed = _prepare(config, form, bundle, maker)
         if assumed:

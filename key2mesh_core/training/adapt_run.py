@@ -97,9 +97,8 @@ class AdaptRun:
         self._update_average = moving_average(config.average)
         self.generator = torch.Generator(self.device)
         whole = config.batch_size * workers.size
-        self.steps_per_epoch = max(
-            1, len(domain) // whole, math.ceil(config.least_steps / config.epochs)
-        )
+        least = math.ceil(config.least_steps / config.epochs)
+        self.steps_per_epoch = max(least, len(domain) // whole)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.step, self.seconds = 0, 0.0
         self._order: tuple[int, Tensor] | None = None
