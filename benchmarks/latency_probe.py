@@ -7,6 +7,7 @@ import time
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
+from struct import pack_into
 
 import numpy as np
 import rclpy
@@ -14,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.camera import Intrinsics
@@ -46,8 +48,11 @@ def standing_people(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.concatenate([pixels, np.full((count, 18, 1), 0.9)], axis=-1).astype(np.float32)
 
 
-def keypoint_message(keypoints: NDArray[np.float32]) -> PersonKeypointsArray:
-    """(N, 18, 3) keypoints as a message without a stamp."""
+def keypoint_message(keypoints: NDArray[np.float32]) -> bytes:
+    """(N, 18, 3) keypoints as a serialised PersonKeypointsArray without a stamp.
+
+    What rclpy needs to make bytes of a message is the detector's time, not the node's.
+    """
     message = PersonKeypointsArray(
         layout="openpose_coco_18", image_width=WIDTH, image_height=HEIGHT
     )
@@ -55,7 +60,7 @@ def keypoint_message(keypoints: NDArray[np.float32]) -> PersonKeypointsArray:
     for number, person in enumerate(keypoints):
         x, y, confidence = (array("f", person[:, axis].tolist()) for axis in range(3))
         message.people.append(PersonKeypoints(id=str(number), x=x, y=y, confidence=confidence))
-    return message
+    return serialize_message(message)
 
 
 def camera_info() -> CameraInfo:
@@ -116,7 +121,7 @@ class Probe(Node):
         while (left := moment - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def wait_for(self, name: str, message: PersonKeypointsArray) -> None:
+    def wait_for(self, name: str, message: bytes) -> None:
         """Until a node answers, with the camera known to it.
 
         Raises:
@@ -132,7 +137,7 @@ class Probe(Node):
         self.spin_until(time.monotonic() + 0.5)
 
     def stream(
-        self, name: str, message: PersonKeypointsArray, rate_hz: float, seconds: float
+        self, name: str, message: bytes, rate_hz: float, seconds: float
     ) -> tuple[int, NDArray[np.int64]]:
         """A node's answers to a stream of messages: how many were sent, and `times` of those that
         came back, (M, 3)."""
@@ -145,11 +150,11 @@ class Probe(Node):
         self.spin_until(time.monotonic() + 0.3)  # the last one
         return frames, np.array(self.times[name], dtype=np.int64).reshape(-1, 3)
 
-    def _send(self, name: str, message: PersonKeypointsArray) -> None:
-        """Publish with the time of now; its people are those of the message."""
-        now = time.time_ns()
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 1_000_000_000)
-        self._out[name].publish(message)
+    def _send(self, name: str, message: bytes) -> None:
+        """Publish with the time of now, in the place where such a message has its stamp."""
+        stamped = bytearray(message)
+        pack_into("<iI", stamped, 4, *divmod(time.time_ns(), 1_000_000_000))
+        self._out[name].publish(bytes(stamped))
 
     def close(self) -> None:
         self._executor.shutdown()

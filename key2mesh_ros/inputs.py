@@ -27,7 +27,7 @@ class Frame:
     """The persons of one image, whichever detector found them.
 
     Attributes:
-        header: the message's std_msgs/Header, as it came.
+        header: the message's std_msgs/Header as it came, or a `serialised.Header`.
         width, height: size [px] of the image the keypoints lie in; 0 where unknown.
         ids: the detector's name for each person; may be empty strings.
         keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order; unusable

@@ -16,7 +16,7 @@ from key2mesh_core.estimator import Bodies
 from .cameras import ASSUMED_QUALITY
 from .markers import mesh_markers, no_markers
 from .msg import BodyMeshArray, BodyTopology
-from .outputs import body_mesh_array, body_topology
+from .outputs import body_mesh_array, body_topology, message_header
 from .parameters import Parameters
 from .qos import LATCHED, RELIABLE
 from .stream import Result
@@ -71,8 +71,9 @@ class Outlets:
             )
         )
 
-    def publish_markers(self, header: Header, bodies: Bodies, settings: Parameters) -> None:
+    def publish_markers(self, header: Any, bodies: Bodies, settings: Parameters) -> None:
         """Markers of bodies with vertices, in place of those shown before."""
+        header = message_header(header)
         triangles, color = self._bundle.triangles, settings.marker_color
         self._markers.publish(
             mesh_markers(header, bodies.vertices, triangles, color, self._marker_count)

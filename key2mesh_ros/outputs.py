@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from struct import pack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,15 @@ from key2mesh_core.estimator import Bodies
 from .msg import BodyTopology
 
 
+def message_header(header: Any) -> Header:
+    """A std_msgs/Header, for messages of rclpy's making, of anything with a header's fields."""
+    result = Header(frame_id=header.frame_id)
+    result.stamp.sec, result.stamp.nanosec = header.stamp.sec, header.stamp.nanosec
+    return result
+
+
 def body_mesh_array(
-    header: Header,
+    header: Any,
     ids: Sequence[str],
     bodies: Bodies,
     body_model: str,

@@ -14,13 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
-from std_msgs.msg import Header
 
 from key2mesh_core.detector_messages import MessageRefused
 
 from .msg import PersonKeypointsArray
 
 _PLAIN_LITTLE_ENDIAN = b"\x00\x01"  # the first bytes of CDR as every ROS middleware writes it
+
+
+class Stamp(NamedTuple):
+    """A builtin_interfaces/Time."""
+
+    sec: int
+    nanosec: int
+
+
+class Header(NamedTuple):
+    """A std_msgs/Header."""
+
+    stamp: Stamp
+    frame_id: str
 
 
 class Person(NamedTuple):
@@ -74,8 +87,7 @@ def _read(data: bytes) -> Message:
         y, at = _numbers(data, at)
         confidence, at = _numbers(data, at)
         people.append(Person(name, x, y, confidence))
-    header = Header(frame_id=frame)
-    header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+    header = Header(Stamp(seconds, nanoseconds), frame)
     return Message(header, layout, width, height, people)
 
 

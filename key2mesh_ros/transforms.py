@@ -18,6 +18,8 @@ from std_msgs.msg import Header
 
 from key2mesh_core.estimator import Bodies
 
+from .outputs import message_header
+
 try:
     from tf2_msgs.msg import TFMessage
 except ImportError:
@@ -71,10 +73,10 @@ class BodyFrames:
         self._publisher = node.create_publisher(TFMessage, "/tf", QUALITY)
         resources.callback(node.destroy_publisher, self._publisher)
 
-    def publish(self, header: Header, ids: Sequence[str], bodies: Bodies) -> None:
+    def publish(self, header: Any, ids: Sequence[str], bodies: Bodies) -> None:
         """Frames of a frame's bodies, if somebody listens and the header names a frame."""
         if header.frame_id and len(bodies) and self._publisher.get_subscription_count():
-            transforms = body_transforms(header, ids, bodies, self._prefix)
+            transforms = body_transforms(message_header(header), ids, bodies, self._prefix)
             self._publisher.publish(TFMessage(transforms=transforms))
 
 
