@@ -108,10 +108,8 @@ def _start(config: Any, detections: int) -> AdaptRun:
 
 
 def _synthesis(adaptation: AdaptRun) -> Any:
-    count = adaptation.config.batch_size
-    return synthesise(
-        adaptation.bank, adaptation.body, adaptation.synthesis, count, adaptation.generator
-    )
+    draws, count = adaptation.draws, adaptation.config.batch_size
+    return synthesise(draws.bank, draws.body, draws.synthesis, count, draws.generator)
 
 
 def _bare(adaptation: AdaptRun, source: Tensor, target: Tensor, mix: Tensor) -> None:

@@ -89,7 +89,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         )
         epoch = 0
         if workers.first:
-            epoch = config.epochs if config.always_adapt else choose(run.history)
+            epoch = len(run.history) - 1 if config.always_adapt else choose(run.history)
             _export(config, source, targets, run, epoch)
     return AdaptResult(config.output, epoch > 0, epoch, run.history)
 
@@ -164,8 +164,8 @@ def _export(
         ) from error
     if epoch:
         print(
-            f"adapted: epoch {epoch} of {config.epochs}; on held-out detections the re-projection "
-            f"error went from {100 * before['reprojection']:.2f} to "
+            f"adapted: epoch {epoch} of {len(run.history) - 1}; on held-out detections the "
+            f"re-projection error went from {100 * before['reprojection']:.2f} to "
             f"{100 * chosen['reprojection']:.2f} % of a person's size, answers to mirror images "
             f"differ by {chosen['mirror_mm']:.1f} instead of {before['mirror_mm']:.1f} mm"
         )

@@ -12,16 +12,15 @@ import json
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.network import Key2Mesh, Prediction, domain_critic
-from key2mesh_core.synthesis.batches import Batch, synthesise
+from key2mesh_core.network import Key2Mesh, domain_critic
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.adapt_config import AdaptConfig, synthesis_for
 from key2mesh_core.training.adaptation_losses import (
@@ -32,27 +31,18 @@ from key2mesh_core.training.adaptation_losses import (
 )
 from key2mesh_core.training.config import LossWeights
 from key2mesh_core.training.distributed import Crew
+from key2mesh_core.training.draws import Draw, Draws
 from key2mesh_core.training.initial_weights import Source
 from key2mesh_core.training.losses import supervised_loss
-from key2mesh_core.training.own_poses import OwnPoses, smooth_answers, trusted
 from key2mesh_core.training.runs import moving_average, seed_of, settings_text
 from key2mesh_core.training.selection import Judge, score
-from key2mesh_core.training.target_domain import TargetBatch, TargetDomain
-from key2mesh_core.training.target_noise import target_noise, with_noise
+from key2mesh_core.training.target_domain import TargetDomain
 from key2mesh_core.training.true_errors import true_errors
 
 HISTORY = "history.jsonl"
 _SAMPLES_TO_JUDGE_ON = 2048
-#: What random numbers are for.
-_STEP, _DROPOUT, _ORDER = range(3)
-
-
-class _Draw(NamedTuple):
-    """What one update looks at: target rows, source samples, and where between them (N, 1)."""
-
-    target: TargetBatch
-    source: Batch
-    mix: Tensor
+#: What random numbers are for; `draws` has the others.
+_DROPOUT = 1
 
 
 class AdaptRun:
@@ -81,46 +71,39 @@ class AdaptRun:
         # BatchNorm is absorbed and there is no dropout: modes make no difference to these.
         self.extractor = copy.deepcopy(self.source.extractor).requires_grad_(True)
         self.averaged = copy.deepcopy(self.source.extractor)
+        self.mean = self.source.extractor.state_dict()  # of the members that are done
         self.head = self.source.head
         self.synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
-        found = smooth_answers(self.source, domain, config.smoothing)
-        rows = trusted(found, domain.batch, body, config.keep)
-        found = Prediction(found.betas[rows], found.rotations[rows])
-        self.noise = target_noise(found, domain.batch.rows(rows), body)
-        self.bank = (bank or OwnPoses(found.rotations, found.betas)).to(self.device)
-        torch.manual_seed(config.seed)
-        self.critic = domain_critic(config.critic_dropout).to(self.device)
-        rate = config.learning_rate
-        fused = {"lr": rate, "fused": True}
-        self.optimiser = torch.optim.Adam(self.extractor.parameters(), **fused)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)
+        self.draws = Draws(config, self.synthesis, self.source, domain, body, bank, workers)
+        self._begin_member()
         self._update_average = moving_average(config.average)
-        self.generator = torch.Generator(self.device)
-        whole = config.batch_size * workers.size
-        least = math.ceil(config.least_steps / config.epochs)
-        self.steps_per_epoch = max(least, len(domain) // whole)
-        self.total_steps = config.epochs * self.steps_per_epoch
+        self.steps_per_epoch = self.draws.steps_per_epoch
+        self.steps_per_member = config.epochs * self.steps_per_epoch
+        self.total_steps = config.members * self.steps_per_member
         self.step, self.seconds = 0, 0.0
-        self._order: tuple[int, Tensor] | None = None
         self.history: list[dict[str, float]] = []
-        self.best, self.best_extractor = 0, self._weights(self.averaged)
+        self.best, self.best_extractor = 0, self._weights()
         if workers.first:
-            self.generator.manual_seed(_SAMPLES_TO_JUDGE_ON)  # the same for every seed
-            samples = self._synthesise(_SAMPLES_TO_JUDGE_ON)
+            # The same for every seed.
+            samples = self.draws.samples(_SAMPLES_TO_JUDGE_ON, seed=_SAMPLES_TO_JUDGE_ON)
             self.judge = Judge(self.source, held_out, samples, body)
 
     def advance(self) -> dict[str, Tensor]:
         """Critic updates, if the critic counts, then one update of the extractor."""
         config, weights = self.config, self.config.weights
+        place = self.step % self.steps_per_member
+        if place == 0 and self.step:
+            self.mean = self._weights()
+            self._begin_member()
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
-        self.generator.manual_seed(seed_of(config.seed, _STEP, self.step))
+        self.draws.begin(self.step)
         torch.manual_seed(seed_of(config.seed, _DROPOUT, self.step, self.workers.rank))
         terms: dict[str, Tensor] = {}
         if weights.domain:
             for _ in range(config.critic_updates):
-                terms["distance"] = self._update_critic(self._draw(self._random_rows()))
-        losses = self._losses(self._draw(self._rows()))
+                terms["distance"] = self._update_critic(self.draws.at_random())
+        losses = self._losses(self.draws.in_turn(self.step))
         total = torch.zeros((), device=self.device)
         for name, term in losses.items():
             total = total + getattr(weights, name) * term
@@ -130,7 +113,7 @@ class AdaptRun:
             self.workers.average_gradients(self.extractor.parameters())
             self.optimiser.step()
             self._update_average(
-                list(self.averaged.parameters()), list(self.extractor.parameters()), self.step
+                list(self.averaged.parameters()), list(self.extractor.parameters()), place
             )
         self.step += 1
         terms |= {"total": total.detach(), **{k: term.detach() for k, term in losses.items()}}
@@ -138,11 +121,11 @@ class AdaptRun:
 
     def learning_rate(self) -> float:
         """The extractor's step size at this step."""
-        config = self.config
+        config, place = self.config, self.step % self.steps_per_member
         if config.schedule == "exponential":
-            return config.learning_rate * config.decay ** (self.step // self.steps_per_epoch)
-        warm_up = min(1.0, (self.step + 1) / min(20, self.total_steps))
-        turn = math.pi * self.step / self.total_steps
+            return config.learning_rate * config.decay ** (place // self.steps_per_epoch)
+        warm_up = min(1.0, (place + 1) / min(20, self.steps_per_member))
+        turn = math.pi * place / self.steps_per_member
         return config.learning_rate * warm_up * 0.5 * (1 + math.cos(turn))
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
@@ -151,26 +134,26 @@ class AdaptRun:
             return
         if not self.history:
             self._judge(self.source, log, progress)
-        self._judge(self._network(self._weights(self.averaged)), log, progress)
+        weights = self._weights()
+        self._judge(self._network(weights), log, progress)
         if score(self.history[-1], self.history[0]) < score(
             self.history[self.best], self.history[0]
         ):
-            self.best, self.best_extractor = len(self.history) - 1, self._weights(self.averaged)
+            self.best, self.best_extractor = len(self.history) - 1, weights
         write_history(self.config.work_folder, self.history)
 
     def network_of(self, epoch: int) -> Key2Mesh:
         """The network at the end of an epoch: 0, the best, or the last one."""
         if epoch == 0:
             return copy.deepcopy(self.source)
-        return self._network(
-            self.best_extractor if epoch == self.best else self._weights(self.averaged)
-        )
+        return self._network(self.best_extractor if epoch == self.best else self._weights())
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds."""
         return {
             "extractor": self.extractor.state_dict(),
             "averaged": self.averaged.state_dict(),
+            "mean": self.mean,
             "optimiser": self.optimiser.state_dict(),
             "critic": self.critic.state_dict(),
             "critic_optimiser": self.critic_optimiser.state_dict(),
@@ -198,9 +181,20 @@ class AdaptRun:
             getattr(self, name).load_state_dict(state[name])
         for name in ("step", "seconds", "history", "best"):
             setattr(self, name, state[name])
-        self.best_extractor = {k: v.to(self.device) for k, v in state["best_extractor"].items()}
+        for name in ("mean", "best_extractor"):
+            setattr(self, name, {k: v.to(self.device) for k, v in state[name].items()})
 
-    def _losses(self, draw: _Draw) -> dict[str, Tensor]:
+    def _begin_member(self) -> None:
+        """From the model as it was, with an optimiser and a critic that know nothing."""
+        for each in (self.extractor, self.averaged):
+            each.load_state_dict(self.source.extractor.state_dict())
+        torch.manual_seed(self.config.seed)
+        self.critic = domain_critic(self.config.critic_dropout).to(self.device)
+        fused = {"lr": self.config.learning_rate, "fused": True}
+        self.optimiser = torch.optim.Adam(self.extractor.parameters(), **fused)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)
+
+    def _losses(self, draw: Draw) -> dict[str, Tensor]:
         """The terms of Eq. 8 whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
         on_target = weights.features and config.features_on != "source"
@@ -236,7 +230,7 @@ class AdaptRun:
             )
         return terms
 
-    def _update_critic(self, draw: _Draw) -> Tensor:
+    def _update_critic(self, draw: Draw) -> Tensor:
         with self._autocast():
             with torch.no_grad():
                 source = self.source.extractor(draw.source.keypoints).float()
@@ -248,42 +242,6 @@ class AdaptRun:
         self.workers.average_gradients(self.critic.parameters())
         self.critic_optimiser.step()
         return distance
-
-    def _draw(self, rows: Tensor) -> _Draw:
-        """Drawn for all processes alike, then cut: N of them compute what one would."""
-        source = self._synthesise(len(rows))
-        mix = torch.rand(len(rows), 1, generator=self.generator, device=self.device)
-        mine = self.workers.part(len(rows))
-        return _Draw(
-            self.domain.batch.rows(rows[mine]), Batch(*(part[mine] for part in source)), mix[mine]
-        )
-
-    def _synthesise(self, count: int) -> Batch:
-        config = self.config
-        batch = synthesise(self.bank, self.body, self.synthesis, count, self.generator)
-        if not config.detector_noise:
-            return batch
-        scale = config.detector_noise_scale
-        return with_noise(batch, self.noise, config.detector_noise, scale, self.generator)
-
-    def _rows(self) -> Tensor:
-        """The step's rows of the epoch's random order, which follows from the epoch's number."""
-        epoch, place = divmod(self.step, self.steps_per_epoch)
-        whole = self.config.batch_size * self.workers.size
-        if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(seed_of(self.config.seed, _ORDER, epoch))
-            passes = math.ceil(self.steps_per_epoch * whole / len(self.domain))
-            orders = [torch.randperm(len(self.domain), generator=generator) for _ in range(passes)]
-            self._order = epoch, torch.cat(orders).to(self.device)
-        return self._order[1][place * whole : (place + 1) * whole]
-
-    def _random_rows(self) -> Tensor:
-        return torch.randint(
-            len(self.domain),
-            (self.config.batch_size * self.workers.size,),
-            generator=self.generator,
-            device=self.device,
-        )
 
     def _judge(self, network: Key2Mesh, log: Any, progress: tqdm) -> None:
         measured = self.judge.measure(network)
@@ -305,9 +263,13 @@ class AdaptRun:
         network.extractor.load_state_dict(extractor)
         return network
 
-    @staticmethod
-    def _weights(extractor: nn.Module) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in extractor.state_dict().items()}
+    def _weights(self) -> dict[str, Tensor]:
+        """The mean of the members so far, which is what gets judged and exported."""
+        members = 1 + max(0, self.step - 1) // self.steps_per_member
+        return {
+            name: torch.lerp(self.mean[name], value, 1 / members)
+            for name, value in self.averaged.state_dict().items()
+        }
 
     def _autocast(self) -> AbstractContextManager[Any]:
         half = self.config.precision == "bfloat16"

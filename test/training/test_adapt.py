@@ -49,6 +49,7 @@ def config(model: Path, output: Path, **changes) -> AdaptConfig:
         body=str(model / "body.npz"),
         **{
             "batch_size": 16,
+            "members": 1,
             "epochs": 2,
             "least_steps": 1,
             "weights": EVERY_TERM,
@@ -99,12 +100,36 @@ def test_only_the_extractor_learns(model, tmp_path, recipe):
 
 
 def test_with_all_weights_zero_nothing_moves(model, tmp_path):
-    run = run_of(config(model, tmp_path, weights=AdaptWeights(0.0, 0.0, 0.0, 0.0)))
+    nothing = AdaptWeights(0.0, 0.0, 0.0, 0.0)
+    run = run_of(config(model, tmp_path, weights=nothing, members=3, epochs=1))
     before = parameters(run.extractor), parameters(run.critic), parameters(run.averaged)
-    terms = run.advance()
-    assert terms.keys() == {"total"}
+    for _ in range(run.total_steps):
+        assert run.advance().keys() == {"total"}
     after = parameters(run.extractor), parameters(run.critic), parameters(run.averaged)
     assert all(map(same, before, after))
+    assert same(run.network_of(3).extractor.state_dict(), before[0])
+
+
+def test_members_begin_alike_and_what_comes_out_is_their_mean(model, tmp_path):
+    settings = config(model, tmp_path, members=3, learning_rate=1e-3)
+    run, alone = run_of(settings), run_of(replace(settings, members=1))
+    members = []
+    for _ in range(3):
+        for _ in range(run.steps_per_member):
+            run.advance()
+        members.append(parameters(run.averaged))
+    assert run.step == run.total_steps == 3 * alone.total_steps
+    for _ in range(alone.total_steps):
+        alone.advance()
+    assert same(parameters(alone.averaged), members[0])
+    begun, found = parameters(run.source.extractor), run.network_of(6).extractor.state_dict()
+    for name, value in found.items():
+        steps = torch.stack([each[name] - begun[name] for each in members])
+        torch.testing.assert_close(value, begun[name] + steps.mean(0), rtol=0, atol=1e-6)
+        # They went as far as each other, and not to the same place.
+        lengths = steps.flatten(1).norm(dim=1)
+        assert lengths.max() < 1.5 * lengths.min()
+        assert (steps[0] - steps[1]).norm() > 0.05 * lengths[0]
 
 
 @pytest.mark.parametrize("term", ["reprojection", "domain", "features", "rehearsal"])
@@ -138,10 +163,7 @@ def test_adaptation_lowers_its_losses(model, tmp_path):
 def test_a_small_target_is_passed_over_more_often(model, tmp_path):
     run = run_of(config(model, tmp_path, epochs=2, least_steps=41))
     assert run.total_steps == 42
-    rows = []
-    for step in range(run.steps_per_epoch):
-        run.step = step
-        rows.append(run._rows())
+    rows = [run.draws.rows(step) for step in range(run.steps_per_epoch)]
     # 144 detections, 16 a step: two passes over all, then a third begins.
     counts = torch.bincount(torch.cat(rows), minlength=len(run.domain))
     assert len(run.domain) == 144
@@ -192,10 +214,11 @@ def test_a_model_that_was_better_before_is_kept(model, tmp_path, monkeypatch, ca
     assert not same(parameters(written["network"]), parameters(source.network))
 
 
-def test_a_run_interrupted_twice_equals_an_uninterrupted_one(model, tmp_path, monkeypatch):
+def test_a_run_interrupted_three_times_equals_an_uninterrupted_one(model, tmp_path, monkeypatch):
     monkeypatch.setattr(adapt_module, "_export", lambda *_: None)
-    adapt(config(model, tmp_path / "whole"))
-    advance, interrupt_at = AdaptRun.advance, [3, 11]
+    adapt(config(model, tmp_path / "whole", members=2))
+    # In the first member, between both, and in the second.
+    advance, interrupt_at = AdaptRun.advance, [3, 18, 27]
 
     def advance_or_interrupt(run):
         if interrupt_at and run.step == interrupt_at[0]:
@@ -204,13 +227,13 @@ def test_a_run_interrupted_twice_equals_an_uninterrupted_one(model, tmp_path, mo
         return advance(run)
 
     monkeypatch.setattr(AdaptRun, "advance", advance_or_interrupt)
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            adapt(config(model, tmp_path / "parts"))
-    adapt(config(model, tmp_path / "parts"))
+            adapt(config(model, tmp_path / "parts", members=2))
+    adapt(config(model, tmp_path / "parts", members=2))
     assert not interrupt_at
     states = [load_checkpoint(tmp_path / f"{n}.adaptation" / "last.pt") for n in ("whole", "parts")]
-    for part in ("extractor", "averaged", "critic", "best_extractor"):
+    for part in ("extractor", "averaged", "mean", "critic", "best_extractor"):
         assert same(states[0][part], states[1][part])
     assert states[0]["history"] == states[1]["history"]
 
@@ -221,8 +244,8 @@ def test_a_killed_process_continues_to_the_same_bundle(model, tmp_path):
     def command(output: Path) -> list[str]:
         words = f"""-m key2mesh_core.cli adapt --target aistpp:{model / "detections"}
             --init {model / "start.pt"} --body {model / "body.npz"} --output {output} --threads 1
-            --batch-size 16 --epochs 3 --least-steps 1 --weights.domain 0.1 --critic-updates 2
-            --seconds-between-checkpoints 0.2""".split()
+            --batch-size 16 --members 2 --epochs 2 --least-steps 1 --weights.domain 0.1
+            --critic-updates 2 --seconds-between-checkpoints 0.2""".split()
         return [sys.executable, *words]
 
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -330,6 +353,7 @@ def test_too_few_detections_are_refused(model, tmp_path):
     ("changes", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"members": 0}, "members must be at least 1, got 0"),
         ({"least_steps": 0}, "least_steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"horizontal_fov": 180.0}, "between 0 and 180 degrees, got 180"),
