@@ -102,10 +102,10 @@ class AdaptConfig:
     detection of the target, on top of the synthesis' noise: 0.5 mm. [0]"""
     detector_noise_scale: float = 2.0
     """Factor on these mistakes: answers follow their detections, so part of them does not show."""
-    members: int = 8
+    members: int = 4
     """How often all of it is done, each time from the model as it was and with other random draws:
     the weights of all are averaged (Wortsman et al., ICML 2022), for as many times the work. 3
-    instead of 1 are worth 0.3 mm, N of them 1 - 1/N of what countless would be. [1]"""
+    instead of 1 are worth 0.3 mm, 8 instead of 5 nothing. [1]"""
     epochs: int = 3
     """Passes of each member over the target, each judged at its end. More than 3 gained nothing.
     [5]"""
