@@ -34,15 +34,13 @@ from key2mesh_core.training.distributed import Crew
 from key2mesh_core.training.draws import Draw, Draws
 from key2mesh_core.training.initial_weights import Source
 from key2mesh_core.training.losses import supervised_loss
-from key2mesh_core.training.runs import moving_average, seed_of, settings_text
+from key2mesh_core.training.runs import moving_average, settings_text
 from key2mesh_core.training.selection import Judge, score
 from key2mesh_core.training.target_domain import TargetDomain
 from key2mesh_core.training.true_errors import true_errors
 
 HISTORY = "history.jsonl"
 _SAMPLES_TO_JUDGE_ON = 2048
-#: What random numbers are for; `draws` has the others.
-_DROPOUT = 1
 
 
 class AdaptRun:
@@ -73,8 +71,8 @@ class AdaptRun:
         self.averaged = copy.deepcopy(self.source.extractor)
         self.mean = self.source.extractor.state_dict()  # of the members that are done
         self.head = self.source.head
-        self.synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
-        self.draws = Draws(config, self.synthesis, self.source, domain, body, bank, workers)
+        synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
+        self.draws = Draws(config, synthesis, self.source, domain, body, bank, workers)
         self._begin_member()
         self._update_average = moving_average(config.average)
         self.steps_per_epoch = self.draws.steps_per_epoch
@@ -98,7 +96,6 @@ class AdaptRun:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         self.draws.begin(self.step)
-        torch.manual_seed(seed_of(config.seed, _DROPOUT, self.step, self.workers.rank))
         terms: dict[str, Tensor] = {}
         if weights.domain:
             for _ in range(config.critic_updates):
@@ -249,7 +246,7 @@ class AdaptRun:
         text = f"epoch {len(self.history)}: score {scored:+.3f}, re-projection "
         text += f"{100 * measured['reprojection']:.2f} %, mirror {measured['mirror_mm']:.1f} mm"
         for channel, error in true_errors(
-            network, self.body, self.config, self.synthesis.centre_view
+            network, self.body, self.config, self.draws.synthesis.centre_view
         ).items():
             measured[f"true_{channel}_mm"] = error
             text += f", {channel} {error:.1f} mm"

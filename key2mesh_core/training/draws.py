@@ -24,8 +24,8 @@ from key2mesh_core.training.runs import seed_of
 from key2mesh_core.training.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.training.target_noise import target_noise, with_noise
 
-#: What random numbers are for; `adapt_run` has the others.
-_STEP, _ORDER = 0, 2
+#: What random numbers are for.
+_STEP, _DROPOUT, _ORDER = range(3)
 
 
 class Draw(NamedTuple):
@@ -72,8 +72,9 @@ class Draws:
         self._order: tuple[int, Tensor] | None = None
 
     def begin(self, step: int) -> None:
-        """What is drawn from now on is this step's."""
+        """All that is random from now on is this step's, dropout in each process included."""
         self.generator.manual_seed(seed_of(self.config.seed, _STEP, step))
+        torch.manual_seed(seed_of(self.config.seed, _DROPOUT, step, self.workers.rank))
 
     def in_turn(self, step: int) -> Draw:
         """The step's rows of the epoch's random order, which follows from the epoch's number."""
