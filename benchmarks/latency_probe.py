@@ -150,6 +150,20 @@ class Probe(Node):
         self.spin_until(time.monotonic() + 0.3)  # the last one
         return frames, np.array(self.times[name], dtype=np.int64).reshape(-1, 3)
 
+    def converse(self, name: str, message: bytes, seconds: float) -> NDArray[np.int64]:
+        """The same without pauses: the next message is sent when the answer is here. Every
+        answer's `times`, (M, 3)."""
+        times = self.times[name]
+        times.clear()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            answered = len(times)
+            self._send(name, message)
+            limit = time.monotonic() + 1.0  # what is lost on the way never comes
+            while len(times) == answered and time.monotonic() < limit:
+                self._executor.spin_once(timeout_sec=0.1)
+        return np.array(times, dtype=np.int64).reshape(-1, 3)
+
     def _send(self, name: str, message: bytes) -> None:
         """Publish with the time of now, in the place where such a message has its stamp."""
         stamped = bytearray(message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from key2mesh_core.camera import Intrinsics
+from key2mesh_core.distortion import Distortion, read_distortion
 
 
 def image_part(info: Any) -> tuple[int, int, int, int]:
@@ -45,3 +46,15 @@ def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Int
     left, top, _, _ = image_part(info)
     x, y = image_scale(info, width, height)
     return Intrinsics(full.fx * x, full.fy * y, (full.cx - left) * x, (full.cy - top) * y)
+
+
+def image_camera(
+    info: Any, width: int, height: int, rectified: bool
+) -> tuple[Intrinsics, Distortion | None]:
+    """`image_intrinsics`, and what the lens does to keypoints: nothing in a rectified image.
+
+    Raises:
+        CameraError: the camera is not calibrated, or its distortion is of an unknown model.
+    """
+    camera = image_intrinsics(info, width, height, rectified)
+    return camera, None if rectified else read_distortion(info.distortion_model, info.d)

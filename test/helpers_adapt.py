@@ -63,6 +63,7 @@ def targets(people: int = 2, frames: int = 60) -> TargetKeypoints:
     return TargetKeypoints(
         keypoints=np.concatenate([moving_person(frames, seed) for seed in range(people)]),
         image_size=np.tile(np.float32([1920, 1080]), (people * frames, 1)),
+        intrinsics=np.zeros((people * frames, 4), np.float32),
         source="made up",
         frame=np.tile(np.arange(frames, dtype=np.int64), people),
         sequence=np.repeat(np.arange(people, dtype=np.int32), frames),

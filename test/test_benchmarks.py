@@ -425,7 +425,11 @@ def test_an_adaptation_step_is_compared_with_its_networks(
 NODE = {
     "people": 1, "rate_hz": 30.0, "frames": 60, "meshes": 59, "latency_ms_p50": 2.5,
     "latency_ms_p99": 4.0, "engine_ms_p50": 1.0, "overhead_ms_p50": 1.5,
-    "growth_ms_per_s": 0.001,
+    "noop_node_ms_p50": 1.25, "growth_ms_per_s": 0.001,
+    "back_to_back": {
+        "node_ms_p50": 1.75, "engine_ms_p50": 0.75, "overhead_ms_p50": 1.0,
+        "noop_node_ms_p50": 0.25,
+    },
 }  # fmt: skip
 
 
@@ -449,6 +453,8 @@ def test_results_become_tables(results: dict[str, Any]) -> None:
     assert "busy" in text
     line = text.split("growth ms/s |\n")[1].splitlines()[1]
     assert cells(line)[:6] == ["1", "30", "60", "59", "2.5", "4"]
+    line = text.split("without pauses")[1].splitlines()[2]
+    assert cells(line) == ["1", "1.75", "0.75", "1", "0.25"]
     for row in results["table1"]["rows"]:
         assert f"{row['timing']['median_ms']:.2f}" in text
 

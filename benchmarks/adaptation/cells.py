@@ -138,6 +138,7 @@ def _share_of_targets(config: TablesConfig, specs: Sequence[str], share: float) 
             frame=targets.frame[kept],
             width=targets.image_size[kept, 0].astype(int),
             height=targets.image_size[kept, 1].astype(int),
+            intrinsics=targets.intrinsics[kept],
         )
         partial.replace(path)
     return path

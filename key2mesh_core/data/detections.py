@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera import Intrinsics
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -21,6 +23,8 @@ class Detections:
         ids: N names of persons; an empty one where the format names nobody.
         keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order; not sanitised.
         width, height: of the image [px]; 0 where unknown.
+        intrinsics: of the image, where they are known; its keypoints are then a pinhole camera's,
+            the lens undone.
     """
 
     stream: str
@@ -29,6 +33,7 @@ class Detections:
     keypoints: NDArray[np.float32]
     width: int = 0
     height: int = 0
+    intrinsics: Intrinsics | None = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.data.bags import Topic, list_topics, read_messages, read_topics
+from key2mesh_core.data.bag_cameras import BagCamera
+from key2mesh_core.data.bags import Topic, list_topics, read_topics
 from key2mesh_core.data.detections import Detections, Losses
-from key2mesh_core.data.recordings import CAMERA_TYPE
 from key2mesh_core.detector_messages import READERS, MessageRefused, People
 from key2mesh_core.errors import BagError
 from key2mesh_core.frames import stamp_ns_of
@@ -23,20 +23,23 @@ JUMP = 1000
 
 
 def read_bag(
-    bag: str | Path, topic: str, size: tuple[int, int], losses: Losses
+    bag: str | Path, topic: str, size: tuple[int, int], losses: Losses, rectified: bool = False
 ) -> Iterator[Detections]:
     """The detections on one topic of a recording, or on all that a pattern names.
 
-    Images are numbered by their stamps, in steps of the usual time between two of a topic: a gap
-    in time is a gap in the numbers. Stamps that nobody set are replaced by the time of recording.
+    Where the recording has a CameraInfo, on one topic or with the keypoints' frame, the lens is
+    undone. Images are numbered by their stamps, in steps of the usual time between two of a topic:
+    a gap in time is a gap in the numbers. Stamps that nobody set are replaced by the time of
+    recording.
 
     Args:
         bag: a rosbag2 folder, or a single .mcap or .db3 file.
         topic: its name; with `*`, every topic that it matches and whose type we know
             ("/humans/bodies/*/skeleton2d": the `*` names the person where the message does not).
         size: width and height [px] of the images where the messages do not tell; (0, 0) takes
-            them from the recording's CameraInfo if there is exactly one topic of it.
+            them from the recording's CameraInfo.
         losses: gets the messages that are refused.
+        rectified: whether the images are rectified: CameraInfo describes both kinds.
 
     Raises:
         BagError: see `bags.read_messages`; also for a topic of another type.
@@ -44,7 +47,8 @@ def read_bag(
     path = Path(bag)
     topics = list_topics(path)
     chosen = _chosen(path, topic, topics)
-    size = size if all(size) else _camera_size(path, topics)
+    camera = BagCamera(path, topics, chosen[0].name, rectified)
+    size = size if all(size) else camera.image_size
     stamps: dict[str, list[int]] = {t.name: [] for t in chosen}
     people: dict[str, list[People | None]] = {t.name: [] for t in chosen}
     types = {t.name: t.message_type for t in chosen}
@@ -66,13 +70,17 @@ def read_bag(
         person = _wildcard(topic, name)
         for frame, found in zip(frame_numbers(stamps[name]), persons, strict=True):
             if found is not None:
+                keypoints, intrinsics = camera.straighten(
+                    to_network(found.layout, found.keypoints), found.width, found.height
+                )
                 yield Detections(
                     stream=name,
                     frame=int(frame),
                     ids=tuple(own or person for own in found.ids),
-                    keypoints=to_network(found.layout, found.keypoints),
+                    keypoints=keypoints,
                     width=found.width,
                     height=found.height,
+                    intrinsics=intrinsics,
                 )
 
 
@@ -106,14 +114,6 @@ def _chosen(path: Path, topic: str, topics: list[Topic]) -> list[Topic]:
                 f"{', '.join(READERS)}"
             )
     return named
-
-
-def _camera_size(path: Path, topics: list[Topic]) -> tuple[int, int]:
-    cameras = [t.name for t in topics if t.message_type == CAMERA_TYPE and t.message_count]
-    if len(cameras) != 1:
-        return 0, 0
-    info = next(read_messages(path, cameras[0])).value
-    return int(info.width), int(info.height)
 
 
 def _wildcard(pattern: str, name: str) -> str:

@@ -9,6 +9,7 @@
 | `frame` | (N,) whole numbers | number of the image; without it, the row's |
 | `camera` | (N,) | number or name of the camera or video |
 | `width`, `height` | () or (N,) | of the images, px |
+| `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of cameras without a lens; 0 where unknown |
 
 InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files in the manner of SPIN:
 `openpose` (N, 25, 3), BODY_25, with `imgname` (N,).
@@ -24,9 +25,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera import Intrinsics
 from key2mesh_core.data.detections import Detections
 from key2mesh_core.data.numbering import number_names
-from key2mesh_core.errors import TargetError
+from key2mesh_core.errors import CameraError, TargetError
 from key2mesh_core.keypoints import LAYOUTS, get_layout, to_network
 
 MAX_BYTES = 1 << 30
@@ -41,6 +43,7 @@ _DAMAGE = (
 _KEYPOINTS = {"keypoints": None, "joints2D": "instavariety_25", "openpose": "openpose_body_25"}
 _OTHERS = (
     "layout", "sequence", "frame", "frame_id", "camera", "vid_name", "imgname", "width", "height",
+    "intrinsics",
 )  # fmt: skip
 
 
@@ -75,6 +78,7 @@ def read_detections(
         _whole(path, name, arrays, count) if name in arrays else np.full(count, given)
         for name, given in zip(("width", "height"), size, strict=True)
     ]
+    intrinsics = _intrinsics(path, arrays, count)
     streams, numbers = np.unique(np.array(camera, dtype=str), return_inverse=True)
     order = np.lexsort((frame, numbers))
     turns = np.flatnonzero((np.diff(numbers[order]) != 0) | (np.diff(frame[order]) != 0)) + 1
@@ -87,6 +91,7 @@ def read_detections(
             keypoints=keypoints[rows],
             width=int(sizes[0][first]),
             height=int(sizes[1][first]),
+            intrinsics=intrinsics[first],
         )
 
 
@@ -163,3 +168,21 @@ def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDA
     if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 40):
         raise TargetError(f"{path}: {name} is from {array.min()} to {array.max()}")
     return np.broadcast_to(array.astype(np.int64), (count,))
+
+
+def _intrinsics(path: Path, arrays: dict[str, NDArray], count: int) -> list[Intrinsics | None]:
+    """Each row's camera; None where it is not known."""
+    array = arrays.get("intrinsics", np.zeros(4))
+    if array.shape not in ((4,), (count, 4)) or array.dtype.kind not in "fiu":
+        raise TargetError(
+            f"{path}: intrinsics is {array.dtype} of shape {array.shape}; expected ({count}, 4): "
+            "fx, fy, cx, cy"
+        )
+    rows, which = np.unique(
+        np.broadcast_to(array, (count, 4)).astype(float), axis=0, return_inverse=True
+    )
+    try:
+        cameras = [Intrinsics(*row) if any(row) else None for row in rows.tolist()]
+    except CameraError as error:
+        raise TargetError(f"{path}: {error}") from error
+    return [cameras[number] for number in which.reshape(-1)]

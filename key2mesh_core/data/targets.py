@@ -31,7 +31,7 @@ from key2mesh_core.keypoints import (
 DEFAULT_TOPIC = "/keypoints"
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "bag": ("topic", "width", "height"),
+    "bag": ("topic", "width", "height", "rectified"),
     "openpose": ("layout", "width", "height"),
     "coco": ("layout", "width", "height"),
     "aistpp": ("sequences",),
@@ -48,6 +48,7 @@ class TargetKeypoints:
         keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order, sanitised:
             an unseen keypoint is (0, 0, 0).
         image_size: (N, 2) float32 width, height px; 0 where unknown.
+        intrinsics: (N, 4) float32 fx, fy, cx, cy px of the camera, lens undone; 0 where unknown.
         source: the specs that they came from.
         frame: (N,) int64 number of the image in its recording, camera or folder.
         sequence: (N,) int32 one person seen by one camera. Rows are ordered by sequence, and by
@@ -60,6 +61,7 @@ class TargetKeypoints:
 
     keypoints: NDArray[np.float32]
     image_size: NDArray[np.float32]
+    intrinsics: NDArray[np.float32]
     source: str
     frame: NDArray[np.int64]
     sequence: NDArray[np.int32]
@@ -126,6 +128,19 @@ class Spec:
             )
         return int(given[0]), int(given[1])
 
+    def rectified(self) -> bool:
+        """Whether the user says that the images are rectified.
+
+        Raises:
+            TargetError: neither "true" nor "false".
+        """
+        given = self.options.get("rectified", "false")
+        if given not in ("true", "false"):
+            raise TargetError(
+                f"the target {self.text!r}: rectified is true or false, got {given!r}"
+            )
+        return given == "true"
+
 
 def load_targets(
     specs: Sequence[str], topic: str = DEFAULT_TOPIC, minimum: int = MINIMUM_KEYPOINTS
@@ -157,6 +172,7 @@ def load_targets(
     return TargetKeypoints(
         keypoints=np.concatenate([part.keypoints for part in parts]),
         image_size=np.concatenate([part.image_size for part in parts]),
+        intrinsics=np.concatenate([part.intrinsics for part in parts]),
         source=", ".join(specs),
         frame=np.concatenate([part.frame for part in parts]),
         sequence=np.concatenate(
@@ -190,6 +206,10 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
             ids = tuple(image.ids[person] for person in good)
             sequences += tracker.assign(image.stream, image.frame, ids, keypoints[first + good])
     sizes = np.array([(image.width, image.height) for image in images], dtype=np.float32)
+    cameras = np.array(
+        [np.zeros(4) if i.intrinsics is None else i.intrinsics.as_array() for i in images],
+        dtype=np.float32,
+    )
     frames = np.array([image.frame for image in images], dtype=np.int64)
     sequence = np.array(sequences, dtype=np.int32)
     frame = frames[image_of[usable]]
@@ -197,6 +217,7 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
     return TargetKeypoints(
         keypoints=keypoints[usable][order],
         image_size=sizes[image_of[usable]][order],
+        intrinsics=cameras[image_of[usable]][order],
         source=spec.text,
         frame=frame[order],
         sequence=sequence[order],
@@ -239,7 +260,8 @@ def _read(spec: Spec, topic: str, losses: Losses) -> Iterator[Detections]:
         case "bag":
             from key2mesh_core.data.detector_bags import read_bag
 
-            yield from read_bag(spec.path, spec.options.get("topic", topic), spec.size(), losses)
+            topic = spec.options.get("topic", topic)
+            yield from read_bag(spec.path, topic, spec.size(), losses, spec.rectified())
         case "openpose":
             from key2mesh_core.data import openpose
 

@@ -61,9 +61,16 @@ def describe(targets: TargetKeypoints) -> dict[str, str]:
         "keypoints": f"{seen.mean():.1f} of 18 seen (mean)",
         "size": f"{height:.0f} px, a person's longer side (median)",
         "image size": ", ".join(f"{w} x {h}" if w else "unknown" for w, h in sorted(sizes)),
+        "camera": _cameras(targets),
         "left out": ", ".join(f"{n:,} {cause}" for cause, n in targets.left_out.items())
         or "nobody",
     }
+
+
+def _cameras(targets: TargetKeypoints) -> str:
+    found = np.unique(targets.intrinsics[:, :2].round(), axis=0).astype(int).tolist()
+    words = [f"focal length {x} x {y} px" if x else "unknown" for x, y in found]
+    return ", ".join(words)
 
 
 def draw(targets: TargetKeypoints, path: Path) -> None:

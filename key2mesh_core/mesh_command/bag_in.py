@@ -12,8 +12,9 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.camera_info import image_part
-from key2mesh_core.data.bags import definitions, list_topics, opened, raw_messages, read_messages
+from key2mesh_core.camera_info import image_camera, image_part
+from key2mesh_core.data.bag_cameras import first_infos
+from key2mesh_core.data.bags import definitions, list_topics, opened, raw_messages
 from key2mesh_core.data.detections import Losses
 from key2mesh_core.data.recordings import CAMERA_TYPE
 from key2mesh_core.detector_messages import READERS, MessageRefused
@@ -97,8 +98,7 @@ class BagKeypoints:
         if self._info is None:
             return cameras.assumed(width, height), None
         try:
-            rectified = self._config.image_rectified
-            return cameras.from_camera_info(self._info, width, height, rectified)
+            return image_camera(self._info, width, height, self._config.image_rectified)
         except CameraError as error:
             raise CameraError(
                 f"{self._path}: {self._camera_topic}: {error} (or give --fov or --camera-fx)"
@@ -112,15 +112,12 @@ class BagKeypoints:
                 f"{', '.join(sorted(names)) or 'none'}"
             )
         names = {wanted} if wanted else names
-        infos = {n: next(read_messages(self._path, n, CAMERA_TYPE)).value for n in sorted(names)}
-        if len(infos) > 1:
-            frame = next(read_messages(self._path, self.topic)).value.header.frame_id
-            infos = {n: info for n, info in infos.items() if info.header.frame_id == frame}
-            if len(infos) != 1:
-                raise BagError(
-                    f"{self._path} has CameraInfo on {sorted(names)}, {len(infos)} of them of the "
-                    f"keypoints' frame {frame!r}: say which by --camera-topic"
-                )
+        infos = first_infos(self._path, names, self.topic)
+        if names and len(infos) != 1:
+            raise BagError(
+                f"{self._path} has CameraInfo on {sorted(names)}, {len(infos)} of them of the "
+                "keypoints' frame: say which by --camera-topic"
+            )
         if infos:
             ((self._camera_topic, self._info),) = infos.items()
 

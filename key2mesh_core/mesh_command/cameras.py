@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.camera_info import image_intrinsics
-from key2mesh_core.distortion import Distortion, read_distortion
 from key2mesh_core.errors import CameraError
 from key2mesh_core.mesh_command.config import MeshConfig
 
@@ -45,21 +41,6 @@ def assumed(width: int, height: int) -> Intrinsics:
     """
     _need_size(width, height)
     return Intrinsics.from_field_of_view(width, height, horizontal_degrees=ASSUMED_FOV)
-
-
-def from_camera_info(
-    info: Any, width: int, height: int, rectified: bool
-) -> tuple[Intrinsics, Distortion | None]:
-    """Of a CameraInfo, for keypoints in an image of `width` x `height` px (0: as the camera's).
-
-    Args:
-        rectified: whether the image is rectified: P is its camera then, and no lens bends it.
-
-    Raises:
-        CameraError: the camera is not calibrated, or its distortion is of an unknown model.
-    """
-    camera = image_intrinsics(info, width, height, rectified)
-    return camera, None if rectified else read_distortion(info.distortion_model, info.d)
 
 
 def _need_size(width: int, height: int) -> None:

@@ -109,7 +109,7 @@ def _start(
     _say(
         workers,
         f"{len(domain)} detections in {people} sequences ({left_out or 'none'} left out); "
-        f"{len(held_out)} are held out to judge by",
+        f"{len(held_out)} are held out to judge by; {_cameras(targets, config.horizontal_fov)}",
     )
     if len(training) < _LEAST_PERSONS:
         raise TrainingError(
@@ -124,6 +124,14 @@ def _start(
         bank, _ = load_bank(config.motions, config.held_out, body.cpu(), config.balance)
         body.to(device)
     return AdaptRun(config, source, training, held_out, body, bank, workers)
+
+
+def _cameras(targets: TargetKeypoints, horizontal_fov: float) -> str:
+    known = int((targets.intrinsics[:, 0] > 0).sum())
+    if known == len(targets):
+        return "their camera is known"
+    whose = f"{len(targets) - known} of them" if known else "them"
+    return f"{horizontal_fov:g} degrees of view are assumed for {whose}"
 
 
 def _export(

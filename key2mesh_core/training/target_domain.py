@@ -56,18 +56,17 @@ class TargetDomain:
 def target_domain(
     targets: TargetKeypoints, centre: bool, horizontal_fov: float, device: torch.device
 ) -> TargetDomain:
-    """Normalises detections as the pose graph does, for cameras of a given field of view.
+    """Normalises detections as the pose graph does.
 
     Args:
         centre: turn each view to the person's middle first.
-        horizontal_fov: [degrees]; where the image's size is unknown, the image is taken to end
-            where the detections of its sequence do.
+        horizontal_fov: [degrees] of cameras that nothing is known of; where the image's size is
+            unknown, too, the image is taken to end where the detections of its sequence do.
     """
     keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints)).to(device)
-    size = torch.from_numpy(_image_sizes(targets)).to(device)
+    intrinsics = torch.from_numpy(_intrinsics(targets, horizontal_fov)).to(device)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
-    focal = size[:, :1] / (2 * math.tan(math.radians(horizontal_fov) / 2))
-    points = (keypoints[..., :2] - size[:, None] / 2) / focal[:, None]
+    points = (keypoints[..., :2] - intrinsics[:, None, 2:]) / intrinsics[:, None, :2]
     points = torch.where(seen[..., None], points, torch.zeros_like(points))
     if centre:
         points, _ = centre_view(points, seen)
@@ -96,6 +95,14 @@ def split_in_time(domain: TargetDomain, share: float) -> tuple[TargetDomain, Tar
         domain.rows(torch.nonzero(~held_out)[:, 0]),
         domain.rows(torch.nonzero(held_out)[:, 0]),
     )
+
+
+def _intrinsics(targets: TargetKeypoints, horizontal_fov: float) -> np.ndarray:
+    """(N, 4) fx, fy, cx, cy px; those of unknown cameras from a field of view [degrees]."""
+    size = _image_sizes(targets)
+    focal = size[:, :1] / (2 * math.tan(math.radians(horizontal_fov) / 2))
+    assumed = np.concatenate([focal, focal, size / 2], axis=1)
+    return np.where(targets.intrinsics[:, :1] > 0, targets.intrinsics, assumed).astype(np.float32)
 
 
 def _image_sizes(targets: TargetKeypoints) -> np.ndarray:

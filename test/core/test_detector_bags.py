@@ -25,6 +25,7 @@ from key2mesh_core.data.bags import write_bag
 from key2mesh_core.data.detector_bags import JUMP, frame_numbers
 from key2mesh_core.data.recordings import camera_recording, keypoint_recording
 from key2mesh_core.data.targets import TargetKeypoints, load_targets
+from key2mesh_core.distortion import distort_pixels, read_distortion
 from key2mesh_core.errors import BagError, TargetError
 from key2mesh_core.frames import Camera, KeypointFrame
 from key2mesh_core.keypoints import LAYOUTS, NETWORK_KEYPOINTS
@@ -168,6 +169,80 @@ def test_the_image_size_of_the_only_camera_stands_in_for_a_missing_one(tmp_path:
     assert (load_targets([f"bag:{bag}"]).image_size == [WIDTH, HEIGHT]).all()
     mine = load_targets([f"bag:{bag}?width=320&height=240"])
     assert (mine.image_size == [320, 240]).all()
+
+
+# The camera.
+
+LENS = (-0.3, 0.1, 0.001, -0.002, 0.0)
+RAW, RECTIFIED = Intrinsics(500.0, 510.0, 330.0, 250.0), Intrinsics(450.0, 450.0, 320.0, 240.0)
+
+
+def filmed_bag(path: Path, cameras: dict[str, str], **changes: object) -> Path:
+    """Our keypoints in the frame "eye" as a bent lens sees them; CameraInfo topics by frame."""
+    bent = points(COCO, 0, 0)
+    lens = read_distortion("plumb_bob", LENS)
+    bent[:, :2] = distort_pixels(bent[:, :2], RAW, lens)
+    frames = [
+        KeypointFrame(s, "eye", "coco_17", WIDTH, HEIGHT, ("a",), bent[None].astype(np.float32))
+        for s in stamps()
+    ]
+    recordings = [keypoint_recording("/keypoints", frames)]
+    for topic, frame in cameras.items():
+        recording = camera_recording(topic, Camera(RAW, WIDTH, HEIGHT, frame), stamps()[:2])
+        at = RECTIFIED
+        projection = [at.fx, 0.0, at.cx, 0.0, 0.0, at.fy, at.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+        described = {"d": np.array(LENS), "p": np.array(projection)} | changes
+        for message in recording.messages:
+            for name, value in described.items():
+                object.__setattr__(message.value, name, value)
+        recordings.append(recording)
+    write_bag(path, recordings)
+    return path
+
+
+def pixels(targets: TargetKeypoints) -> np.ndarray:
+    """(IMAGES, 17, 2), without the neck, which is nobody's measurement."""
+    return np.delete(targets.keypoints[..., :2], NETWORK_KEYPOINTS.index("neck"), axis=1)
+
+
+def straight() -> np.ndarray:
+    """(17, 2) where they are without a lens."""
+    found = truth(0, 0)
+    return np.array([found[n] for n in NETWORK_KEYPOINTS if n != "neck"])
+
+
+def test_the_recorded_camera_is_known_and_its_lens_undone(tmp_path: Path) -> None:
+    bag = filmed_bag(tmp_path / "bag", {"/camera_info": "eye"})
+    found = load_targets([f"bag:{bag}"])
+    np.testing.assert_allclose(pixels(found), np.tile(straight(), (IMAGES, 1, 1)), atol=0.1)
+    np.testing.assert_array_equal(found.intrinsics, np.tile(RAW.as_array(), (IMAGES, 1)))
+
+
+def test_a_rectified_image_has_another_camera_and_no_lens(tmp_path: Path) -> None:
+    bag = filmed_bag(tmp_path / "bag", {"/camera_info": "eye"})
+    found = load_targets([f"bag:{bag}?rectified=true"])
+    assert np.abs(pixels(found) - straight()).max() > 1
+    np.testing.assert_array_equal(found.intrinsics, np.tile(RECTIFIED.as_array(), (IMAGES, 1)))
+    with pytest.raises(TargetError, match="rectified is true or false, got 'yes'"):
+        load_targets([f"bag:{bag}?rectified=yes"])
+
+
+def test_of_several_cameras_the_one_with_the_keypoints_frame_counts(tmp_path: Path) -> None:
+    bag = filmed_bag(tmp_path / "one", {"/left/camera_info": "eye", "/right/camera_info": "ear"})
+    assert (load_targets([f"bag:{bag}"]).intrinsics == RAW.as_array()).all()
+    bag = filmed_bag(tmp_path / "both", {"/left/camera_info": "eye", "/right/camera_info": "eye"})
+    assert not load_targets([f"bag:{bag}"]).intrinsics.any()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"k": np.zeros(9)}, {"distortion_model": "bottle"}, {"k": np.full(9, np.nan)}]
+)
+def test_a_camera_that_cannot_be_used_is_not_known(tmp_path: Path, changes: dict) -> None:
+    found = load_targets(
+        [f"bag:{filmed_bag(tmp_path / 'bag', {'/camera_info': 'eye'}, **changes)}"]
+    )
+    assert not found.intrinsics.any()
+    assert np.abs(pixels(found) - straight()).max() > 1
 
 
 # What is of no use is refused with the reason.

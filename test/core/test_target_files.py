@@ -371,6 +371,7 @@ def test_plain_npz_with_everything(tmp_path: Path) -> None:
         frame=[0, 0, 1, 1, 5],
         width=640,
         height=[480] * 5,
+        intrinsics=[[500, 510, 320, 240]] * 4 + [[0, 0, 0, 0]],
         unknown=np.zeros(3),
     )
     targets = load_targets([f"npz:{tmp_path / 'k.npz'}"])
@@ -378,6 +379,9 @@ def test_plain_npz_with_everything(tmp_path: Path) -> None:
     assert targets.frame.tolist() == [0, 1, 5, 0, 1]
     assert targets.names == ("k.npz 7", "k.npz 8")
     assert (targets.image_size == [640, 480]).all()
+    known = targets.frame < 5  # of the last image's camera nothing is
+    assert (targets.intrinsics[known] == [500, 510, 320, 240]).all()
+    assert not targets.intrinsics[~known].any()
 
 
 def test_npz_of_nothing_but_keypoints(tmp_path: Path) -> None:
@@ -427,6 +431,9 @@ def test_npz_with_names_of_images(tmp_path: Path) -> None:
         ({"keypoints": np.zeros((3, 17, 3)), "sequence": [1.5] * 3}, "sequence is float64"),
         ({"keypoints": np.zeros((3, 17, 3)), "frame": [0, 1, -1]}, "frame is from -1 to 1"),
         ({"keypoints": np.zeros((3, 17, 3)), "width": "wide"}, "width is <U4"),
+        ({"keypoints": np.zeros((3, 17, 3)), "intrinsics": [9.0, 9.0]}, "fx, fy, cx, cy"),
+        ({"keypoints": np.zeros((3, 17, 3)), "intrinsics": [-9.0, 9, 9, 9]}, "fx=-9.0"),
+        ({"keypoints": np.zeros((3, 17, 3)), "intrinsics": [np.nan, 9, 9, 9]}, "fx=nan"),
         ({"keypoints": np.zeros((3, 17, 3))}, "3 x no_keypoints"),
         ({"keypoints": np.zeros((0, 17, 3))}, "it is empty"),
         ({"keypoints": np.full((3, 17, 3), np.nan)}, "3 x no_keypoints"),

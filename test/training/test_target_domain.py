@@ -65,6 +65,19 @@ def test_an_unknown_image_size_still_gives_a_view():
     assert float((domain.batch.inputs - known).abs().max()) < 0.15
 
 
+def test_a_known_camera_counts_and_not_the_assumed_one():
+    focal = 960 / np.tan(np.radians(30))
+    known = np.tile(np.float32([focal, focal, 960, 540]), (20, 1))
+    known[10:] = 0
+    some = replace(targets(1, 20), intrinsics=known)
+    of_60, of_90 = (target_domain(targets(1, 20), True, d, CPU).batch for d in (60.0, 90.0))
+    found = target_domain(some, True, 90.0, CPU).batch
+    for mine, narrow, wide in zip(found, of_60, of_90, strict=True):
+        torch.testing.assert_close(mine[:10], narrow[:10], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(mine[10:], wide[10:], atol=1e-6, rtol=1e-5)
+    assert float((of_60.side - of_90.side).abs().max()) > 0.01
+
+
 def test_the_end_of_every_sequence_is_held_out():
     domain = target_domain(targets(3, 20), True, 60.0, CPU)
     training, held_out = split_in_time(domain, 0.25)
