@@ -488,7 +488,7 @@ def test_a_goal_is_met_or_not_by_what_was_seen() -> None:
     found = goals({"table1": {"rows": rows, "difference_mm": apart}, "node": [NODE]})
     assert [(goal.seen, goal.met) for goal in found] == [
         ("1.20 ms", False), ("6.0x", True), ("50.0x", False), ("0.900 mm", True),
-        ("0.110 mm", False), ("1.50 ms", False),
+        ("0.110 mm", False), ("1.00 ms", True), ("1.50 ms", False),
     ]  # fmt: skip
 
 
