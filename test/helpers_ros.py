@@ -29,6 +29,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
@@ -165,7 +166,7 @@ class Client(Node):
 
     def exchange(self, message: PersonKeypointsArray, seconds: float = PATIENCE_S) -> BodyMeshArray:
         """Send until the meshes of this message come: sensor data may be lost on the way."""
-        stamp = message.header.stamp
+        stamp, data = message.header.stamp, serialize_message(message)  # once: it may be large
 
         def answer() -> BodyMeshArray | None:
             return next((m for m in self.meshes if m.header.stamp == stamp), None)
@@ -173,7 +174,7 @@ class Client(Node):
         limit = time.monotonic() + seconds
         while answer() is None:
             assert time.monotonic() < limit, f"no meshes of a message within {seconds} s"
-            self.keypoints.publish(message)
+            self.keypoints.publish(data)
             pause = time.monotonic() + 1.0
             while answer() is None and time.monotonic() < pause:
                 self.executor_.spin_once(timeout_sec=0.05)
