@@ -94,11 +94,10 @@ def _start(config: Any, detections: int) -> AdaptRun:
     body = BodyModel(data, source.detector_keypoints).to(config.device)
     intrinsics = camera()
     size = np.array([2 * intrinsics.cx, 2 * intrinsics.cy], np.float32)
-    known = np.array([intrinsics.as_array()] * detections)
     targets = TargetKeypoints(
         keypoints=people(detections),
         image_size=np.tile(size, (detections, 1)),
-        intrinsics=known.astype(np.float32),
+        intrinsics=np.tile(intrinsics.as_array(), (detections, 1)),
         source="the demo's detections",
         frame=np.arange(detections) % _FRAMES,
         sequence=(np.arange(detections) // _FRAMES).astype(np.int32),

@@ -28,9 +28,18 @@ def first_infos(path: Path, names: Iterable[str], keypoints: str) -> dict[str, A
     """
     infos = {name: next(read_messages(path, name, CAMERA_TYPE)).value for name in sorted(names)}
     if len(infos) > 1:
-        frame = next(read_messages(path, keypoints)).value.header.frame_id
+        frame = first_frame(path, keypoints)
         infos = {name: info for name, info in infos.items() if info.header.frame_id == frame}
     return infos
+
+
+def first_frame(path: Path, keypoints: str) -> str:
+    """The frame of the first message on the topic `keypoints`.
+
+    Raises:
+        BagError: see `bags.read_messages`.
+    """
+    return next(read_messages(path, keypoints)).value.header.frame_id
 
 
 class BagCamera:

@@ -13,7 +13,7 @@ from rosbags.rosbag2 import Reader
 
 from key2mesh_core.camera import Intrinsics
 from key2mesh_core.camera_info import image_camera, image_part
-from key2mesh_core.data.bag_cameras import first_infos
+from key2mesh_core.data.bag_cameras import first_frame, first_infos
 from key2mesh_core.data.bags import definitions, list_topics, opened, raw_messages
 from key2mesh_core.data.detections import Losses
 from key2mesh_core.data.recordings import CAMERA_TYPE
@@ -116,7 +116,8 @@ class BagKeypoints:
         if names and len(infos) != 1:
             raise BagError(
                 f"{self._path} has CameraInfo on {sorted(names)}, {len(infos)} of them of the "
-                "keypoints' frame: say which by --camera-topic"
+                f"keypoints' frame {first_frame(self._path, self.topic)!r}: say which by "
+                "--camera-topic"
             )
         if infos:
             ((self._camera_topic, self._info),) = infos.items()

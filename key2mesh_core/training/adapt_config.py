@@ -65,8 +65,8 @@ class AdaptConfig:
     """Draw frames of --motions by rarity of their pose, as of `key2mesh pretrain`. [0]"""
     horizontal_fov: float = 60.0
     """Horizontal field of view [degrees] of cameras that the target says nothing of: all but those
-    of bags with CameraInfo. It decides little: how far a person at the edge of the image is turned
-    towards the camera."""
+    of bags with CameraInfo and of npz with intrinsics. It decides little: how far a person at the
+    edge of the image is turned towards the camera."""
     hold_out: float = 0.1
     """Share of every person's frames, the last ones, that is not adapted to but judged on."""
     weights: AdaptWeights = field(default_factory=AdaptWeights)
