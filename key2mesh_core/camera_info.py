@@ -48,13 +48,10 @@ def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Int
     return Intrinsics(full.fx * x, full.fy * y, (full.cx - left) * x, (full.cy - top) * y)
 
 
-def image_camera(
-    info: Any, width: int, height: int, rectified: bool
-) -> tuple[Intrinsics, Distortion | None]:
-    """`image_intrinsics`, and what the lens does to keypoints: nothing in a rectified image.
+def image_lens(info: Any, rectified: bool) -> Distortion | None:
+    """What the lens does to keypoints in its image: nothing in a rectified one.
 
     Raises:
-        CameraError: the camera is not calibrated, or its distortion is of an unknown model.
+        CameraError: the distortion is of an unknown model.
     """
-    camera = image_intrinsics(info, width, height, rectified)
-    return camera, None if rectified else read_distortion(info.distortion_model, info.d)
+    return None if rectified else read_distortion(info.distortion_model, info.d)

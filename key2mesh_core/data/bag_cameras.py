@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.camera_info import image_camera, image_part
+from key2mesh_core.camera_info import image_intrinsics, image_lens, image_part
 from key2mesh_core.data.bags import Topic, read_messages
 from key2mesh_core.data.recordings import CAMERA_TYPE
 from key2mesh_core.distortion import Distortion, undistort
@@ -74,7 +74,8 @@ class BagCamera:
         """Keypoints (N, 18, 3) of an image of `width` x `height` px (0: as the camera's), lens
         undone, and its intrinsics; as they are, and None, where the camera is not known.
 
-        An uncalibrated camera, and a lens of an unknown model, count as not known.
+        An uncalibrated camera counts as not known. A lens of an unknown model is left as it is, as
+        the node leaves it: what is learned from is what the model will see.
         """
         size = width, height
         if size not in self._known:
@@ -88,6 +89,10 @@ class BagCamera:
         if self._info is None:
             return None, None
         try:
-            return image_camera(self._info, width, height, self._rectified)
+            intrinsics = image_intrinsics(self._info, width, height, self._rectified)
         except CameraError:
             return None, None
+        try:
+            return intrinsics, image_lens(self._info, self._rectified)
+        except CameraError:
+            return intrinsics, None

@@ -12,7 +12,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from key2mesh_core.camera import Intrinsics
-from key2mesh_core.camera_info import image_camera, image_part
+from key2mesh_core.camera_info import image_intrinsics, image_lens, image_part
 from key2mesh_core.data.bag_cameras import first_frame, first_infos
 from key2mesh_core.data.bags import definitions, list_topics, opened, raw_messages
 from key2mesh_core.data.detections import Losses
@@ -98,7 +98,8 @@ class BagKeypoints:
         if self._info is None:
             return cameras.assumed(width, height), None
         try:
-            return image_camera(self._info, width, height, self._config.image_rectified)
+            intrinsics = image_intrinsics(self._info, width, height, self._config.image_rectified)
+            return intrinsics, image_lens(self._info, self._config.image_rectified)
         except CameraError as error:
             raise CameraError(
                 f"{self._path}: {self._camera_topic}: {error} (or give --fov or --camera-fx)"

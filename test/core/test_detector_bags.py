@@ -234,9 +234,16 @@ def test_of_several_cameras_the_one_with_the_keypoints_frame_counts(tmp_path: Pa
     assert not load_targets([f"bag:{bag}"]).intrinsics.any()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"k": np.zeros(9)}, {"distortion_model": "bottle"}, {"k": np.full(9, np.nan)}]
-)
+def test_a_lens_of_an_unknown_model_is_left_as_it_is(tmp_path: Path) -> None:
+    """As the node leaves it: the model is to learn from what it will see."""
+    bag = filmed_bag(tmp_path / "bag", {"/camera_info": "eye"}, distortion_model="bottle")
+    found = load_targets([f"bag:{bag}"])
+    np.testing.assert_array_equal(found.intrinsics, np.tile(RAW.as_array(), (IMAGES, 1)))
+    bent = distort_pixels(straight(), RAW, read_distortion("plumb_bob", LENS))
+    np.testing.assert_allclose(pixels(found), np.tile(bent, (IMAGES, 1, 1)), atol=0.01)
+
+
+@pytest.mark.parametrize("changes", [{"k": np.zeros(9)}, {"k": np.full(9, np.nan)}])
 def test_a_camera_that_cannot_be_used_is_not_known(tmp_path: Path, changes: dict) -> None:
     found = load_targets(
         [f"bag:{filmed_bag(tmp_path / 'bag', {'/camera_info': 'eye'}, **changes)}"]
