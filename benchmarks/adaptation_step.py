@@ -101,6 +101,8 @@ def _start(config: Any, detections: int) -> AdaptRun:
         source="the demo's detections",
         frame=np.arange(detections) % _FRAMES,
         sequence=(np.arange(detections) // _FRAMES).astype(np.int32),
+        camera=np.zeros(detections, np.int32),
+        person=np.full(detections, -1, np.int32),
         left_out={},
     )
     device = torch.device(config.device)

@@ -67,6 +67,8 @@ def targets(people: int = 2, frames: int = 60) -> TargetKeypoints:
         source="made up",
         frame=np.tile(np.arange(frames, dtype=np.int64), people),
         sequence=np.repeat(np.arange(people, dtype=np.int32), frames),
+        camera=np.zeros(people * frames, np.int32),
+        person=np.full(people * frames, -1, np.int32),
         left_out={},
     )
 

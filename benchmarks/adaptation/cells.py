@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Row:
         changes: what differs from them; None: the model as it is, not adapted.
         targets: specs, as of `key2mesh adapt --target`.
         share: of the target's frames.
+        cameras: of each of the target's takes, counted from 0; all if there are none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     changes: Mapping[str, Any] | None
     targets: tuple[str, ...]
     share: float = 1.0
+    cameras: tuple[int, ...] = ()
 
 
 def run_row(config: TablesConfig, row: Row) -> list[dict[str, Any]]:
@@ -73,7 +75,7 @@ def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> Ada
     """The settings of a cell."""
     return replace(
         ADAPT_RECIPES[row.recipe][1],
-        target=(f"npz:{_share_of_targets(config, row.targets, row.share)}",),
+        target=(f"npz:{_part_of_targets(config, row)}",),
         init=config.init,
         output=output,
         seed=seed,
@@ -118,23 +120,28 @@ def _write(path: Path, values: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _share_of_targets(config: TablesConfig, specs: Sequence[str], share: float) -> Path:
+def _part_of_targets(config: TablesConfig, row: Row) -> Path:
     """A file of a share of the targets' frames, taken from the start of each sequence's tenths, so
     that little is still a bit of everything, and neighbours stay neighbours."""
-    share *= config.share
-    name = hashlib.sha256(repr((tuple(specs), share)).encode()).hexdigest()[:12]
+    share = row.share * config.share
+    name = hashlib.sha256(repr((row.targets, share, row.cameras)).encode()).hexdigest()[:12]
     path = config.output / "targets" / f"{name}.npz"
     if not path.exists():
-        targets = load_targets(specs)
-        kept = np.flatnonzero(chosen_frames(targets, share))
+        targets = load_targets(row.targets)
+        chosen = chosen_frames(targets, share)
+        if row.cameras:
+            chosen &= np.isin(cameras_of_takes(targets), row.cameras)
+        kept = np.flatnonzero(chosen)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")
         np.savez_compressed(
             partial,
             keypoints=targets.keypoints[kept],
             layout="openpose_coco_18",
-            sequence=targets.sequence[kept],
+            # Every track becomes a camera of its own, that of a person without any other name.
+            sequence=np.zeros(len(kept), int),
             camera=targets.sequence[kept],
+            take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],
             frame=targets.frame[kept],
             width=targets.image_size[kept, 0].astype(int),
             height=targets.image_size[kept, 1].astype(int),
@@ -142,6 +149,16 @@ def _share_of_targets(config: TablesConfig, specs: Sequence[str], share: float) 
         )
         partial.replace(path)
     return path
+
+
+def cameras_of_takes(targets: TargetKeypoints) -> np.ndarray:
+    """(N,) which of its take's cameras saw each row, counted from 0; 0 for rows of no take."""
+    first = {
+        person: targets.camera[targets.person == person].min()
+        for person in np.unique(targets.person)
+    }
+    number = targets.camera - np.array([first[person] for person in targets.person.tolist()])
+    return np.where(targets.person < 0, 0, number)
 
 
 def chosen_frames(targets: TargetKeypoints, share: float) -> np.ndarray:

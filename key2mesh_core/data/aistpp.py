@@ -86,7 +86,7 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
 
 
 def read_detections(path: str | Path, channels: Sequence[str] = ()) -> Iterator[Detections]:
-    """What each camera saw of the dancer, lens included.
+    """What each camera saw of the dancer, lens included; a pickle's cameras are synchronous.
 
     Args:
         path: one pickle, or a folder.
@@ -108,7 +108,9 @@ def read_detections(path: str | Path, channels: Sequence[str] = ()) -> Iterator[
         for camera, frames in enumerate(read_keypoints(file)):
             stream = f"{file.name} camera {camera + 1}"
             for frame, points in enumerate(to_network("coco_17", frames)):
-                yield Detections(stream, frame, ("dancer",), points[None], width, height)
+                yield Detections(
+                    stream, frame, ("dancer",), points[None], width, height, take=file.name
+                )
 
 
 def read_truth(path: str | Path) -> AistppTruth:

@@ -19,15 +19,18 @@ from key2mesh_core.errors import CameraError
 from key2mesh_core.keypoints import sanitise
 
 
-def first_infos(path: Path, names: Iterable[str], keypoints: str) -> dict[str, Any]:
+def first_infos(
+    path: Path, names: Iterable[str], keypoints: str, only_camera: bool = True
+) -> dict[str, Any]:
     """The first CameraInfo of each of some topics; of several, those that have the frame of the
-    first message on the topic `keypoints`.
+    first message on the topic `keypoints`. So must a single one where other cameras saw something
+    as well, which it may belong to.
 
     Raises:
         BagError: see `bags.read_messages`.
     """
     infos = {name: next(read_messages(path, name, CAMERA_TYPE)).value for name in sorted(names)}
-    if len(infos) > 1:
+    if len(infos) > 1 or not only_camera:
         frame = first_frame(path, keypoints)
         infos = {name: info for name, info in infos.items() if info.header.frame_id == frame}
     return infos
@@ -49,16 +52,22 @@ class BagCamera:
         topics: all of the recording's.
         keypoints: the keypoints' topic.
         rectified: whether the image is rectified: P is its camera then, and no lens bends it.
+        only_camera: whether no other camera's keypoints are read from the recording.
 
     Raises:
         BagError: see `bags.read_messages`.
     """
 
     def __init__(
-        self, path: Path, topics: Iterable[Topic], keypoints: str, rectified: bool
+        self,
+        path: Path,
+        topics: Iterable[Topic],
+        keypoints: str,
+        rectified: bool,
+        only_camera: bool = True,
     ) -> None:
         names = [t.name for t in topics if t.message_type == CAMERA_TYPE and t.message_count]
-        infos = first_infos(path, names, keypoints)
+        infos = first_infos(path, names, keypoints, only_camera)
         self._info = next(iter(infos.values())) if len(infos) == 1 else None
         self._rectified = rectified
         self._known: dict[tuple[int, int], tuple[Intrinsics | None, Distortion | None]] = {}

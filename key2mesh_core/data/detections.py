@@ -25,6 +25,9 @@ class Detections:
         width, height: of the image [px]; 0 where unknown.
         intrinsics: of the image, where they are known; its keypoints are then a pinhole camera's,
             the lens undone.
+        take: the recording by several cameras at once that the stream is one camera's view of;
+            images of one take with the same `frame` number were taken at the same moment. Empty
+            where nobody says so.
     """
 
     stream: str
@@ -34,6 +37,7 @@ class Detections:
     width: int = 0
     height: int = 0
     intrinsics: Intrinsics | None = None
+    take: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,12 @@
 | `sequence` | (N,) | number or name of the person's track; without it, found by nearness |
 | `frame` | (N,) whole numbers | number of the image; without it, the row's |
 | `camera` | (N,) | number or name of the camera or video |
+| `take` | (N,) | number or name; a take's cameras saw the same moment in images of one number |
 | `width`, `height` | () or (N,) | of the images, px |
 | `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of cameras without a lens; 0 where unknown |
+
+In a take, `sequence` names persons: whoever has one name in all its cameras is one person. A take
+of an empty name is none.
 
 InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files in the manner of SPIN:
 `openpose` (N, 25, 3), BODY_25, with `imgname` (N,).
@@ -41,9 +45,10 @@ _DAMAGE = (
 )  # fmt: skip
 
 _KEYPOINTS = {"keypoints": None, "joints2D": "instavariety_25", "openpose": "openpose_body_25"}
+_CAMERAS, _FRAMES = ("camera", "vid_name"), ("frame", "frame_id")
 _OTHERS = (
     "layout", "sequence", "frame", "frame_id", "camera", "vid_name", "imgname", "width", "height",
-    "intrinsics",
+    "intrinsics", "take",
 )  # fmt: skip
 
 
@@ -73,6 +78,7 @@ def read_detections(
     keypoints = to_network(_layout(path, arrays, raw, layout or _KEYPOINTS[key]), raw)
     count = len(keypoints)
     camera, frame = _images(path, arrays, count)
+    takes = _takes(path, arrays, count)
     ids = _texts(path, "sequence", arrays, count) if "sequence" in arrays else [""] * count
     sizes = [
         _whole(path, name, arrays, count) if name in arrays else np.full(count, given)
@@ -84,6 +90,11 @@ def read_detections(
     turns = np.flatnonzero((np.diff(numbers[order]) != 0) | (np.diff(frame[order]) != 0)) + 1
     for rows in np.split(order, turns) if count else []:
         first = rows[0]
+        if len(found := sorted({takes[row] for row in rows})) > 1:
+            raise TargetError(
+                f"{path}: image {frame[first]} of camera {camera[first]!r} is of the "
+                f"takes {found}; an image is of one take: number the images on from take to take"
+            )
         yield Detections(
             stream=f"{path.name} {streams[numbers[first]]}".rstrip(),
             frame=int(frame[first]),
@@ -92,6 +103,7 @@ def read_detections(
             width=int(sizes[0][first]),
             height=int(sizes[1][first]),
             intrinsics=intrinsics[first],
+            take=takes[first],
         )
 
 
@@ -138,12 +150,25 @@ def _images(
         names = _texts(path, "imgname", arrays, count)
         numbered = number_names(names)
         return [numbered[n][0] for n in names], np.array([numbered[n][1] for n in names], np.int64)
-    camera = next((key for key in ("camera", "vid_name") if key in arrays), None)
-    frame = next((key for key in ("frame", "frame_id") if key in arrays), None)
+    camera = next((key for key in _CAMERAS if key in arrays), None)
+    frame = next((key for key in _FRAMES if key in arrays), None)
     return (
         _texts(path, camera, arrays, count) if camera else [""] * count,
         _whole(path, frame, arrays, count) if frame else np.arange(count),
     )
+
+
+def _takes(path: Path, arrays: dict[str, NDArray], count: int) -> list[str]:
+    """Each row's take; empty for none."""
+    if "take" not in arrays:
+        return [""] * count
+    for what, keys in (("camera", _CAMERAS), ("frame", _FRAMES)):
+        if not any(key in arrays for key in (*keys, "imgname")):
+            raise TargetError(
+                f"{path} has takes but no {what} (N,): a take says which cameras saw the same "
+                "moment, in images of the same number"
+            )
+    return _texts(path, "take", arrays, count)
 
 
 def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> list[str]:

@@ -36,7 +36,10 @@ _TOLERANCE = 0.15
 
 
 def read_detections(
-    path: str | Path, size: tuple[int, int] = (0, 0), layout: str | None = None
+    path: str | Path,
+    size: tuple[int, int] = (0, 0),
+    layout: str | None = None,
+    together: bool = False,
 ) -> Iterator[Detections]:
     """The people of every image, by file names in the order of their numbers.
 
@@ -44,9 +47,12 @@ def read_detections(
         path: a folder (folders in it are read too), or a single file.
         size: width and height [px] of the images, which OpenPose does not write; 0 for unknown.
         layout: name of the layout; None takes it from the number of keypoints.
+        together: whether the folders in the folder are cameras that took their images of one
+            number at the same moment.
 
     Raises:
-        TargetError: no such folder, no JSON file in it, or a file that is damaged or another's.
+        TargetError: no such folder, no JSON file in it, or a file that is damaged or another's;
+            with `together`, other than several folders with one camera's images in each.
         KeypointError: an unknown layout.
     """
     path = Path(path)
@@ -54,13 +60,46 @@ def read_detections(
     if not files:
         raise TargetError(f"{path} is no folder with JSON files as `--write_json` makes them")
     top = path.parent if path.is_file() else path
-    numbered = number_names(file.relative_to(top).as_posix() for file in files)
+    names = [file.relative_to(top).as_posix() for file in files]
+    numbered = _number_cameras(path, names) if together else number_names(names)
+    take = path.absolute().name if together else ""
     images = {name: _people(top / name) for name in numbered}
     known = _layout_of(path, images, layout)
     for name, (stream, number) in numbered.items():
         ids, keypoints = images[name]
         stacked = np.array(keypoints, np.float32).reshape(len(ids), len(known), 3)
-        yield Detections(stream, number, ids, to_network(known, stacked), *size)
+        yield Detections(stream, number, ids, to_network(known, stacked), *size, take=take)
+
+
+def _number_cameras(path: Path, names: list[str]) -> dict[str, tuple[str, int]]:
+    """As `number_names`, for each folder by itself: what counts its images is not the camera's
+    number, not even where cameras are more than images."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folder, slash, file = name.partition("/")
+        if not slash:
+            raise TargetError(
+                f"{path}: together=true says that the folders in it are cameras, but {name} lies "
+                "beside them"
+            )
+        folders.setdefault(folder, []).append(file)
+    if len(folders) < 2:
+        raise TargetError(
+            f"{path}: together=true says that the folders in it are cameras, but there is only "
+            f"{next(iter(folders))}"
+        )
+    found = {}
+    for folder, files in folders.items():
+        numbered = number_names(files)
+        streams = sorted({stream for stream, _ in numbered.values()})
+        if len(streams) > 1:
+            raise TargetError(
+                f"{path}: together=true says that each folder in it is one camera, but {folder} "
+                f"has images of {len(streams)}: {', '.join(streams[:3])}"
+            )
+        for file, (stream, number) in numbered.items():
+            found[f"{folder}/{file}"] = f"{folder}/{stream}", number
+    return found
 
 
 def _people(file: Path) -> tuple[tuple[str, ...], list[NDArray[np.float32]]]:

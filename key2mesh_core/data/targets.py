@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.data.detections import Detections, Losses
+from key2mesh_core.data.together import Person, number_persons, persons_of_take
 from key2mesh_core.data.tracks import Tracker
 from key2mesh_core.errors import KeypointError, TargetError
 from key2mesh_core.keypoints import (
@@ -32,7 +33,7 @@ DEFAULT_TOPIC = "/keypoints"
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "bag": ("topic", "width", "height", "rectified"),
-    "openpose": ("layout", "width", "height"),
+    "openpose": ("layout", "width", "height", "together"),
     "coco": ("layout", "width", "height"),
     "aistpp": ("sequences",),
     "npz": ("layout", "width", "height"),
@@ -54,6 +55,11 @@ class TargetKeypoints:
         sequence: (N,) int32 one person seen by one camera. Rows are ordered by sequence, and by
             frame within it: neighbouring rows of one sequence follow each other in time, with
             nothing between them if their frames differ by 1.
+        camera: (N,) int32 the camera (stream) that saw it, numbered over all targets.
+        person: (N,) int32 rows of one number >= 0 show the same person of one take, so that rows
+            with the same person and the same frame show one moment from different cameras; -1
+            where no take is known, where who is who is in doubt, or where only one camera ever
+            saw the person.
         left_out: how many persons (or whole images) were left out, by cause.
         names: what each sequence is: where it was read, and the person's name if there is one.
         images: how many images were read, with and without persons.
@@ -65,6 +71,8 @@ class TargetKeypoints:
     source: str
     frame: NDArray[np.int64]
     sequence: NDArray[np.int32]
+    camera: NDArray[np.int32]
+    person: NDArray[np.int32]
     left_out: dict[str, int]
     names: tuple[str, ...] = ()
     images: int = 0
@@ -128,17 +136,15 @@ class Spec:
             )
         return int(given[0]), int(given[1])
 
-    def rectified(self) -> bool:
-        """Whether the user says that the images are rectified.
+    def flag(self, option: str) -> bool:
+        """Whether the user says that something is so; an option that is not given is "false".
 
         Raises:
             TargetError: neither "true" nor "false".
         """
-        given = self.options.get("rectified", "false")
+        given = self.options.get(option, "false")
         if given not in ("true", "false"):
-            raise TargetError(
-                f"the target {self.text!r}: rectified is true or false, got {given!r}"
-            )
+            raise TargetError(f"the target {self.text!r}: {option} is true or false, got {given!r}")
         return given == "true"
 
 
@@ -149,7 +155,8 @@ def load_targets(
 
     Args:
         specs: targets, such as "bag:my_bag" or "openpose:json/".
-        topic: the topic of bags whose spec names none.
+        topic: the topic of bags whose spec names none; several with commas between them are
+            cameras that saw the same people at the same time.
         minimum: seen keypoints that a person needs; those with fewer are left out and counted.
 
     Raises:
@@ -164,7 +171,6 @@ def load_targets(
             f"a person has 1 to {len(NETWORK_KEYPOINTS)} keypoints; asked for at least {minimum}"
         )
     parts = [_load(Spec.parse(spec), topic, minimum) for spec in specs]
-    offsets = np.cumsum([0, *(len(part.names) for part in parts)])
     left_out: dict[str, int] = {}
     for part in parts:
         for cause, count in part.left_out.items():
@@ -175,13 +181,22 @@ def load_targets(
         intrinsics=np.concatenate([part.intrinsics for part in parts]),
         source=", ".join(specs),
         frame=np.concatenate([part.frame for part in parts]),
-        sequence=np.concatenate(
-            [part.sequence + np.int32(at) for part, at in zip(parts, offsets[:-1], strict=True)]
-        ),
+        sequence=_joined([part.sequence for part in parts]),
+        camera=_joined([part.camera for part in parts]),
+        person=_joined([part.person for part in parts]),
         left_out=left_out,
         names=tuple(name for part in parts for name in part.names),
         images=sum(part.images for part in parts),
     )
+
+
+def _joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Numbers from 0 of one part after the other, no two parts with one in common; -1 stays."""
+    shifted, start = [], 0
+    for part in parts:
+        shifted.append(np.where(part < 0, part, part + np.int32(start)))
+        start += int(part.max(initial=-1)) + 1
+    return np.concatenate(shifted)
 
 
 def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
@@ -198,6 +213,9 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
         )
     tracker = Tracker()
     sequences: list[int] = []
+    streams: dict[str, int] = {}
+    cameras: list[int] = []
+    persons: list[Person | None] = []
     starts = np.searchsorted(image_of, np.arange(len(images) + 1))
     for number, image in enumerate(images):
         first, after = starts[number], starts[number + 1]
@@ -205,8 +223,10 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
         if len(good):
             ids = tuple(image.ids[person] for person in good)
             sequences += tracker.assign(image.stream, image.frame, ids, keypoints[first + good])
+            cameras += [streams.setdefault(image.stream, len(streams))] * len(good)
+            persons += persons_of_take(image, ids)
     sizes = np.array([(image.width, image.height) for image in images], dtype=np.float32)
-    cameras = np.array(
+    intrinsics = np.array(
         [np.zeros(4) if i.intrinsics is None else i.intrinsics.as_array() for i in images],
         dtype=np.float32,
     )
@@ -214,13 +234,16 @@ def _load(spec: Spec, topic: str, minimum: int) -> TargetKeypoints:
     sequence = np.array(sequences, dtype=np.int32)
     frame = frames[image_of[usable]]
     order = np.lexsort((frame, sequence))
+    camera = np.array(cameras, dtype=np.int32)[order]
     return TargetKeypoints(
         keypoints=keypoints[usable][order],
         image_size=sizes[image_of[usable]][order],
-        intrinsics=cameras[image_of[usable]][order],
+        intrinsics=intrinsics[image_of[usable]][order],
         source=spec.text,
         frame=frame[order],
         sequence=sequence[order],
+        camera=camera,
+        person=number_persons([persons[row] for row in order], camera),
         left_out=dict(losses.counts),
         names=tuple(tracker.names),
         images=len(images),
@@ -261,11 +284,12 @@ def _read(spec: Spec, topic: str, losses: Losses) -> Iterator[Detections]:
             from key2mesh_core.data.detector_bags import read_bag
 
             topic = spec.options.get("topic", topic)
-            yield from read_bag(spec.path, topic, spec.size(), losses, spec.rectified())
+            yield from read_bag(spec.path, topic, spec.size(), losses, spec.flag("rectified"))
         case "openpose":
             from key2mesh_core.data import openpose
 
-            yield from openpose.read_detections(spec.path, spec.size(), spec.options.get("layout"))
+            layout, together = spec.options.get("layout"), spec.flag("together")
+            yield from openpose.read_detections(spec.path, spec.size(), layout, together)
         case "coco":
             from key2mesh_core.data import coco
 

@@ -10,6 +10,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from key2mesh_core.data.targets import DEFAULT_TOPIC, TargetKeypoints, load_targets
+from key2mesh_core.data.together import cameras_at_once
 from key2mesh_core.errors import TargetError
 from key2mesh_core.keypoints import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
 
@@ -58,6 +59,7 @@ def describe(targets: TargetKeypoints) -> dict[str, str]:
         "persons": f"{len(targets):,} in {targets.images:,} images",
         "tracks": f"{len(lengths):,}, of {np.median(lengths):.0f} images (median)",
         "follow directly": f"{follow.sum():,} ({100 * follow.sum() / len(targets):.0f} %)",
+        "seen together": _together(targets),
         "keypoints": f"{seen.mean():.1f} of 18 seen (mean)",
         "size": f"{height:.0f} px, a person's longer side (median)",
         "image size": ", ".join(f"{w} x {h}" if w else "unknown" for w, h in sorted(sizes)),
@@ -65,6 +67,15 @@ def describe(targets: TargetKeypoints) -> dict[str, str]:
         "left out": ", ".join(f"{n:,} {cause}" for cause, n in targets.left_out.items())
         or "nobody",
     }
+
+
+def _together(targets: TargetKeypoints) -> str:
+    cameras = cameras_at_once(targets.camera, targets.person, targets.frame)
+    together = np.count_nonzero(cameras > 1)
+    if not together:
+        return "nobody by several cameras"
+    share = 100 * together / len(targets)
+    return f"{together:,} ({share:.0f} %), by up to {cameras.max()} cameras"
 
 
 def _cameras(targets: TargetKeypoints) -> str:

@@ -123,7 +123,11 @@ def _start(
         # On the CPU, where clips lie and are told apart; the run moves the frames to its device.
         bank, _ = load_bank(config.motions, config.held_out, body.cpu(), config.balance)
         body.to(device)
-    return AdaptRun(config, source, training, held_out, body, bank, workers)
+    run = AdaptRun(config, source, training, held_out, body, bank, workers)
+    if run.draws.agreed is not None:
+        count = int(run.draws.agreed.known.sum())
+        _say(workers, f"of {count} detections the pose is known: several cameras agree on it")
+    return run
 
 
 def _cameras(targets: TargetKeypoints, horizontal_fov: float) -> str:
@@ -171,12 +175,18 @@ def _export(
             "command again: nothing is computed twice"
         ) from error
     if epoch:
-        print(
+        text = (
             f"adapted: epoch {epoch} of {len(run.history) - 1}; on held-out detections the "
             f"re-projection error went from {100 * before['reprojection']:.2f} to "
             f"{100 * chosen['reprojection']:.2f} % of a person's size, answers to mirror images "
             f"differ by {chosen['mirror_mm']:.1f} instead of {before['mirror_mm']:.1f} mm"
         )
+        if "agreement_mm" in chosen:
+            text += (
+                f", from the poses that several cameras agree on by {chosen['agreement_mm']:.1f} "
+                f"instead of {before['agreement_mm']:.1f} mm"
+            )
+        print(text)
     else:
         print(
             "do not adapt: on held-out detections the model was better before than after every "

@@ -24,6 +24,7 @@ from key2mesh_core.network import Key2Mesh, domain_critic
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.adapt_config import AdaptConfig, synthesis_for
 from key2mesh_core.training.adaptation_losses import (
+    agreement_loss,
     critic_loss,
     domain_loss,
     feature_loss,
@@ -34,6 +35,7 @@ from key2mesh_core.training.distributed import Crew
 from key2mesh_core.training.draws import Draw, Draws
 from key2mesh_core.training.initial_weights import Source
 from key2mesh_core.training.losses import supervised_loss
+from key2mesh_core.training.multi_view import agreement
 from key2mesh_core.training.runs import moving_average, settings_text
 from key2mesh_core.training.selection import Judge, score
 from key2mesh_core.training.target_domain import TargetDomain
@@ -84,7 +86,9 @@ class AdaptRun:
         if workers.first:
             # The same for every seed.
             samples = self.draws.samples(_SAMPLES_TO_JUDGE_ON, seed=_SAMPLES_TO_JUDGE_ON)
-            self.judge = Judge(self.source, held_out, samples, body)
+            wanted = config.weights.agreement
+            agreed = agreement(self.source, held_out, body, quiet=True) if wanted else None
+            self.judge = Judge(self.source, held_out, agreed, samples, body)
 
     def advance(self) -> dict[str, Tensor]:
         """Critic updates, if the critic counts, then one update of the extractor."""
@@ -194,15 +198,17 @@ class AdaptRun:
     def _losses(self, draw: Draw) -> dict[str, Tensor]:
         """The terms of Eq. 8 whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
+        agreed = draw.agreed
         on_target = weights.features and config.features_on != "source"
         on_source = weights.features and config.features_on != "target"
         features = source_features = torch.empty(0)
         with self._autocast():
-            if weights.reprojection or weights.domain or on_target:
+            if weights.reprojection or weights.domain or on_target or agreed is not None:
                 features = self.extractor(draw.target.inputs)
             if weights.rehearsal or on_source:
                 source_features = self.extractor(draw.source.keypoints)
-            answer = self.head(features) if weights.reprojection else None
+            answered = weights.reprojection or agreed is not None
+            answer = self.head(features) if answered else None
             rehearsed = self.head(source_features) if weights.rehearsal else None
             if weights.domain:
                 self.critic.requires_grad_(False)
@@ -217,7 +223,9 @@ class AdaptRun:
                 )
         if kept:
             terms["features"] = torch.stack(kept).mean()
-        if answer is not None:
+        if answer is not None and agreed is not None:
+            terms["agreement"] = agreement_loss(answer, agreed.poses, agreed.known, self.body)
+        if answer is not None and weights.reprojection:
             terms["reprojection"] = reprojection_loss(
                 answer, draw.target, self.body, config.reprojection_camera, config.trust_confidence
             )
@@ -245,6 +253,8 @@ class AdaptRun:
         scored = score(measured, self.history[0]) if self.history else 0.0
         text = f"epoch {len(self.history)}: score {scored:+.3f}, re-projection "
         text += f"{100 * measured['reprojection']:.2f} %, mirror {measured['mirror_mm']:.1f} mm"
+        if "agreement_mm" in measured:
+            text += f", {measured['agreement_mm']:.1f} mm from what cameras agree on"
         for channel, error in true_errors(
             network, self.body, self.config, self.draws.synthesis.centre_view
         ).items():

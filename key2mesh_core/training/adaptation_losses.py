@@ -16,6 +16,8 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.crop import bounding_box, normalise
 from key2mesh_core.graphs import fit_translation
 from key2mesh_core.network import Prediction
+from key2mesh_core.training.config import LossWeights
+from key2mesh_core.training.losses import KEYPOINT_WEIGHTS
 from key2mesh_core.training.target_domain import TargetBatch
 
 #: The training camera of the paper looks from here [m].
@@ -57,6 +59,21 @@ def domain_loss(critic: nn.Module, target: Tensor) -> Tensor:
 def feature_loss(features: Tensor, source_features: Tensor) -> Tensor:
     """Mean square difference of two extractors' features of the same input (Eq. 7)."""
     return (features.float() - source_features.float()).square().mean()
+
+
+def agreement_loss(
+    prediction: Prediction, agreed: Prediction, known: Tensor, body: BodyModel
+) -> Tensor:
+    """Distance of answers from the poses that several cameras agree on, as Eq. 1 measures it: L1
+    on rotations and 3D keypoints. Persons that are not `known (N,)` count as right."""
+    _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
+    with torch.no_grad():
+        _, places = body.keypoints(agreed.betas, agreed.rotations)
+    importance = torch.tensor(KEYPOINT_WEIGHTS, dtype=places.dtype, device=places.device)
+    turned = (prediction.rotations - agreed.rotations).abs().mean((1, 2, 3))
+    moved = ((keypoints - places).abs() * importance[:, None]).mean((1, 2))
+    weights = LossWeights()
+    return ((weights.pose * turned + weights.keypoints_3d * moved) * known).mean()
 
 
 def reprojection_loss(

@@ -19,6 +19,7 @@ from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
 from key2mesh_core.training.adapt_config import AdaptConfig
 from key2mesh_core.training.distributed import Crew
+from key2mesh_core.training.multi_view import Agreement, agreement
 from key2mesh_core.training.own_poses import OwnPoses, smooth_answers, trusted
 from key2mesh_core.training.runs import seed_of
 from key2mesh_core.training.target_domain import TargetBatch, TargetDomain
@@ -29,11 +30,13 @@ _STEP, _DROPOUT, _ORDER = range(3)
 
 
 class Draw(NamedTuple):
-    """One update's target rows, source samples, and where between both (N, 1)."""
+    """One update's target rows, source samples, where between both (N, 1), and what several
+    cameras agree on of the target rows, if they do."""
 
     target: TargetBatch
     source: Batch
     mix: Tensor
+    agreed: Agreement | None
 
 
 class Draws:
@@ -64,6 +67,9 @@ class Draws:
         rows = trusted(found, domain.batch, body, config.keep)
         found = Prediction(found.betas[rows], found.rotations[rows])
         self.noise = target_noise(found, domain.batch.rows(rows), body)
+        self.agreed = None
+        if config.weights.agreement:
+            self.agreed = agreement(network, domain, body, quiet=not workers.first)
         self.bank = (bank or OwnPoses(found.rotations, found.betas)).to(self.device)
         self.generator = torch.Generator(self.device)
         self._together = config.batch_size * workers.size
@@ -107,7 +113,10 @@ class Draws:
         mix = torch.rand(len(rows), 1, generator=self.generator, device=self.device)
         mine = self.workers.part(len(rows))
         return Draw(
-            self.domain.batch.rows(rows[mine]), Batch(*(part[mine] for part in source)), mix[mine]
+            self.domain.batch.rows(rows[mine]),
+            Batch(*(part[mine] for part in source)),
+            mix[mine],
+            None if self.agreed is None else self.agreed.rows(rows[mine]),
         )
 
     def _synthesise(self, count: int) -> Batch:

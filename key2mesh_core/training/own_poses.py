@@ -59,13 +59,21 @@ def smooth_answers(network: nn.Module, domain: TargetDomain, deviation: float) -
         deviation: standard deviation [frames] of the average over a person's neighbouring frames:
             errors that change from frame to frame cancel.
     """
-    prediction = answers(network, domain.batch.inputs)
-    flipped = mirrored_answers(network, domain.batch.inputs, domain.batch.seen)
-    both = (matrix_to_rotation_6d(prediction.rotations) + matrix_to_rotation_6d(flipped)) / 2
+    betas, poses = both_answers(network, domain.batch)
     return Prediction(
-        mean_by_sequence(prediction.betas, domain.sequence),
-        rotation_6d_to_matrix(smoothed(both, domain.sequence, domain.frame, deviation)),
+        mean_by_sequence(betas, domain.sequence),
+        rotation_6d_to_matrix(smoothed(poses, domain.sequence, domain.frame, deviation)),
     )
+
+
+@torch.no_grad()
+def both_answers(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, Tensor]:
+    """The network's betas (N, 10), and the mean (N, 24, 6) of its poses and those that it gives
+    the mirror images, in 6D: shorter where the two disagree."""
+    found = answers(network, batch.inputs)
+    flipped = mirrored_answers(network, batch.inputs, batch.seen)
+    both = (matrix_to_rotation_6d(found.rotations) + matrix_to_rotation_6d(flipped)) / 2
+    return found.betas, both
 
 
 @torch.no_grad()

@@ -36,20 +36,31 @@ class TargetDomain:
 
     Attributes:
         batch: all of them.
-        sequence, frame: (N,) int64, on the CPU.
+        rays: (N, 18, 2) keypoints on the image plane of the real camera in units of its focal
+            length, where `batch` holds those of the view that the network sees.
+        turn: (N, 3, 3) rotation from that view to the real camera.
+        sequence, frame, camera, person: (N,) int64, on the CPU, as in `TargetKeypoints`.
     """
 
     batch: TargetBatch
+    rays: Tensor
+    turn: Tensor
     sequence: Tensor
     frame: Tensor
+    camera: Tensor
+    person: Tensor
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def rows(self, rows: Tensor) -> TargetDomain:
         """Some of the persons, in the same order if `rows` ascends."""
+        there = rows.to(self.batch.side.device)
         return TargetDomain(
-            self.batch.rows(rows.to(self.batch.side.device)), self.sequence[rows], self.frame[rows]
+            self.batch.rows(there),
+            self.rays[there],
+            self.turn[there],
+            *(part[rows] for part in (self.sequence, self.frame, self.camera, self.person)),
         )
 
 
@@ -67,16 +78,21 @@ def target_domain(
     intrinsics = torch.from_numpy(_intrinsics(targets, horizontal_fov)).to(device)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     points = (keypoints[..., :2] - intrinsics[:, None, 2:]) / intrinsics[:, None, :2]
-    points = torch.where(seen[..., None], points, torch.zeros_like(points))
+    points = rays = torch.where(seen[..., None], points, torch.zeros_like(points))
+    turn = torch.eye(3, device=device).expand(len(points), 3, 3)
     if centre:
-        points, _ = centre_view(points, seen)
+        points, turn = centre_view(points, seen)
     middle, side = bounding_box(points, seen)
     inputs = normalise(points, seen, middle, side)
     confidence = torch.where(seen, keypoints[..., 2], torch.zeros_like(keypoints[..., 2]))
     return TargetDomain(
         TargetBatch(inputs, seen, confidence.clamp(max=1), side),
-        torch.from_numpy(targets.sequence.astype(np.int64)),
-        torch.from_numpy(targets.frame.astype(np.int64)),
+        rays,
+        turn,
+        *(
+            torch.from_numpy(each.astype(np.int64))
+            for each in (targets.sequence, targets.frame, targets.camera, targets.person)
+        ),
     )
 
 

@@ -22,8 +22,8 @@ from helpers_detectors import (
 
 from key2mesh_core.camera import Intrinsics
 from key2mesh_core.data.bags import write_bag
-from key2mesh_core.data.detector_bags import JUMP, frame_numbers
 from key2mesh_core.data.recordings import camera_recording, keypoint_recording
+from key2mesh_core.data.stamps import JUMP, frame_numbers
 from key2mesh_core.data.targets import TargetKeypoints, load_targets
 from key2mesh_core.distortion import distort_pixels, read_distortion
 from key2mesh_core.errors import BagError, TargetError

@@ -100,7 +100,7 @@ def test_only_the_extractor_learns(model, tmp_path, recipe):
 
 
 def test_with_all_weights_zero_nothing_moves(model, tmp_path):
-    nothing = AdaptWeights(0.0, 0.0, 0.0, 0.0)
+    nothing = AdaptWeights(0.0, 0.0, 0.0, 0.0, 0.0)
     run = run_of(config(model, tmp_path, weights=nothing, members=3, epochs=1))
     before = parameters(run.extractor), parameters(run.critic), parameters(run.averaged)
     for _ in range(run.total_steps):
@@ -134,7 +134,7 @@ def test_members_begin_alike_and_what_comes_out_is_their_mean(model, tmp_path):
 
 @pytest.mark.parametrize("term", ["reprojection", "domain", "features", "rehearsal"])
 def test_every_term_works_alone(model, tmp_path, term):
-    weights = replace(AdaptWeights(0.0, 0.0, 0.0, 0.0), **{term: 1.0})
+    weights = replace(AdaptWeights(0.0, 0.0, 0.0, 0.0, 0.0), **{term: 1.0})
     run = run_of(config(model, tmp_path, weights=weights))
     critic = parameters(run.critic)
     first, second = run.advance(), run.advance()

@@ -2,6 +2,7 @@
 """Judging models without labels: each criterion measures what it says, and the choice follows."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from key2mesh_core.network import Key2Mesh
 from key2mesh_core.rotations import axis_angle_to_matrix
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
-from key2mesh_core.training.own_poses import OwnPoses
+from key2mesh_core.training.multi_view import Agreement
+from key2mesh_core.training.own_poses import OwnPoses, answers
 from key2mesh_core.training.selection import (
     WORTH_IT,
     Judge,
@@ -36,7 +38,7 @@ def judge() -> Judge:
         OwnPoses(rotations, torch.zeros(9, 10)), body, SynthesisConfig(), 64, random
     )
     domain = target_domain(targets(2, 30), True, 60.0, torch.device("cpu"))
-    return Judge(folded(Key2Mesh(0.0)), domain, samples, body)
+    return Judge(folded(Key2Mesh(0.0)), domain, None, samples, body)
 
 
 def shifted(network: Key2Mesh, size: float) -> Key2Mesh:
@@ -75,6 +77,22 @@ def test_of_many_detections_stretches_from_everywhere_are_judged():
     assert (int(rows[0]), int(rows[-1])) == (0, 999_999)
     assert len(rows) == 4096
     assert int((rows[1:] - rows[:-1] == 1).sum()) == 64 * 63  # neighbours in time
+
+
+def test_where_cameras_agree_the_distance_from_that_decides(judge):
+    """A judge whose cameras agree on what a network says finds no fault with that network."""
+    other = shifted(judge.source, 0.3)
+    poses = answers(other, judge.held_out.batch.inputs)
+    known = torch.arange(len(judge.held_out)) % 3 == 0
+    poses.rotations[~known] = torch.eye(3)  # anything
+    agreeing = replace(judge, agreed=Agreement(poses, known))
+    before, after = agreeing.measure(judge.source), agreeing.measure(other)
+    assert after["agreement_mm"] < 1e-3 < 1 < before["agreement_mm"]
+    assert score(after, before) < -1
+    unknown = replace(judge, agreed=Agreement(poses, torch.zeros_like(known)))
+    assert unknown.measure(other) == judge.measure(other)
+    assert choose([measured(0.04, 30) | {"agreement_mm": mm} for mm in (80, 70, 75)]) == 1
+    assert choose([measured(r, 30) | {"agreement_mm": 80} for r in (0.04, 0.02)]) == 0
 
 
 def measured(reprojection: float, mirror_mm: float) -> dict[str, float]:
