@@ -33,6 +33,9 @@ _LONGEST = 1000
 _LEAST = 30
 """Moments that two cameras must share to be compared."""
 
+_MOST = 16
+"""Cameras that are compared, those that saw the most: more of them leave nothing else open."""
+
 _OUT_OF_STEP = math.radians(30)
 """Cameras of one take differ by a constant rotation, up to the errors of single answers: 7 to 17
 degrees (median) where AIST++'s cameras are in step, 90 where one shows another moment."""
@@ -93,6 +96,8 @@ def shared_moments(domain: TargetDomain) -> Iterator[Tensor]:
         moments, moment = torch.unique(domain.frame[mine], return_inverse=True)
         grid = torch.full((len(cameras), len(moments)), -1)
         grid[camera, moment] = mine
+        most = (grid >= 0).sum(1).argsort(descending=True, stable=True)[:_MOST]
+        grid = grid[most.sort().values]
         grid = grid[:, (grid >= 0).sum(0) >= 2]
         yield from (part for part in grid.split(_LONGEST, dim=1) if part.shape[1] >= _LEAST)
 

@@ -161,6 +161,15 @@ def test_wild_keypoints_of_one_camera_do_little(start):
     assert hurt < 1.5 * clean
 
 
+def test_agreeing_twice_gives_the_same_bits(start):
+    """A killed run continues to the same result: what it began with is made anew."""
+    network, body = start
+    domain = domain_of(filmed(body, moving_poses(), 2)[0])
+    first, again = (agreement(network, domain, body, quiet=True) for _ in range(2))
+    assert torch.equal(first.poses.rotations, again.poses.rotations)
+    assert torch.equal(first.known, again.known)
+
+
 def test_moments_need_two_cameras(start):
     _, body = start
     targets, _ = filmed(body, moving_poses(), 3)
@@ -175,6 +184,16 @@ def test_moments_need_two_cameras(start):
     (grid,) = shared_moments(some)
     assert grid.shape == (3, 50)
     assert ((grid >= 0).sum(0) == 2).all()
+
+
+def test_of_very_many_cameras_those_count_that_saw_the_most(start):
+    _, body = start
+    targets, _ = filmed(body, moving_poses(), 20)
+    domain = domain_of(targets)
+    seldom = (domain.camera % 5 == 1) & (domain.frame % 2 == 0)
+    (grid,) = shared_moments(domain.rows(torch.nonzero(~seldom)[:, 0]))
+    assert grid.shape == (16, FRAMES)
+    assert (grid >= 0).all()
 
 
 def test_nobody_agrees_with_oneself(start):
