@@ -59,11 +59,12 @@ class Agreement(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CameraTurns:
-    """How C cameras are turned: `rotations (C, 3, 3)` from the frame of the first of them that
-    is `in_step (C,)` to each."""
+    """How C cameras are turned: `rotations (C, 3, 3)` from the frame of the camera `reference`
+    to each; meaningful for those that are `in_step (C,)` with it."""
 
     rotations: Tensor
     in_step: Tensor
+    reference: int
 
 
 def agreement(
@@ -126,10 +127,10 @@ def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
             turns[one, other], turns[other, one] = turn, turn.T
             spread[one, other] = spread[other, one] = _angles(each, turn).median()
     in_step = spread < _OUT_OF_STEP
-    # The camera that agrees with the most others, and with those best.
+    # The one that is in step with the most others, and best with those.
     merit = in_step.sum(1) - spread.clamp(max=math.pi).mean(1) / math.pi
-    chosen = int(merit.argmax())
-    return CameraTurns(turns[chosen], in_step[chosen].to(roots.device))
+    reference = int(merit.argmax())
+    return CameraTurns(turns[reference], in_step[reference].to(roots.device), reference)
 
 
 def _fit_stretch(
@@ -183,14 +184,13 @@ def _first_guess(
     _, keypoints = body.keypoints(found.betas[rows].flatten(0, 1), flat)
     places = fit_translation(keypoints, views.points.flatten(0, 1), views.weights.flatten(0, 1))
     places = places.reshape(*rows.shape, 3)
-    # The first camera in step is where the world begins; the others stand where the median says.
-    first = int(turns.in_step.nonzero()[0])
+    # The reference is where the world begins; the others stand where the median says.
     origin = (turns.rotations.transpose(1, 2)[:, None] @ places[..., None])[..., 0]
     offsets = torch.zeros(len(rows), 3, device=rows.device)
     for camera in range(len(rows)):
-        both = (share[camera] > 0) & (share[first] > 0)
+        both = (share[camera] > 0) & (share[turns.reference] > 0)
         if both.any():
-            offsets[camera] = (origin[camera] - origin[first])[both].median(0).values
+            offsets[camera] = (origin[camera] - origin[turns.reference])[both].median(0).values
     pelvis = ((origin - offsets[:, None]) * share[..., None]).sum(0)
     translations = (turns.rotations @ offsets[..., None])[..., 0]
     return Scene(betas, rotation_6d_to_matrix(mean), pelvis, turns.rotations, translations)
