@@ -138,7 +138,7 @@ def _part_of_targets(config: TablesConfig, row: Row) -> Path:
             partial,
             keypoints=targets.keypoints[kept],
             layout="openpose_coco_18",
-            # Every track becomes a camera of its own, that of a person without any other name.
+            # Every track becomes a camera of its own, where one name is enough.
             sequence=np.zeros(len(kept), int),
             camera=targets.sequence[kept],
             take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],

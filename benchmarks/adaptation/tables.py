@@ -24,15 +24,15 @@ TITLES = {
 }
 
 
-#: Cameras of AIST++, counted from 0, a quarter of a turn apart.
-_TWO, _FOUR = (1, 3), (1, 3, 5, 7)
+#: Some of AIST++'s cameras, counted from 0, a quarter of a turn apart.
+_SOME = {"two": (1, 3), "four": (1, 3, 5, 7)}
 
 
 def rows_of(config: TablesConfig) -> list[Row]:
     """The rows of the table that is asked for, the model as it is first."""
     everything = (_aistpp(config, ADAPTED_ON),)
     as_it_is = Row("not adapted", "default", None, ())
-    # Most robots have one camera: what they get is what every table but the first is about.
+    # Most robots have one camera: only rows about several let the cameras agree.
     alone = {"weights": replace(ADAPT_RECIPES["default"][1].weights, agreement=0.0)}
     match config.table:
         case "recipes":
@@ -66,12 +66,11 @@ def rows_of(config: TablesConfig) -> list[Row]:
                 ),
             ]
         case "cameras":
-            some = {"two": _TWO, "four": _FOUR}
             return [
                 as_it_is,
                 *(
                     Row(f"{name} cameras, {how}", "default", changes, everything, 1.0, cameras)
-                    for name, cameras in some.items()
+                    for name, cameras in _SOME.items()
                     for how, changes in (("each by itself", alone), ("at once", {}))
                 ),
             ]

@@ -12,8 +12,8 @@
 | `width`, `height` | () or (N,) | of the images, px |
 | `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of cameras without a lens; 0 where unknown |
 
-In a take, `sequence` names persons: whoever has one name in all its cameras is one person. A take
-of an empty name is none.
+In a take, `sequence` names the persons of images that show several: whoever has one name in all its
+cameras is one person. A take of an empty name is none.
 
 InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files in the manner of SPIN:
 `openpose` (N, 25, 3), BODY_25, with `imgname` (N,).

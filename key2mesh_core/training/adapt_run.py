@@ -199,15 +199,15 @@ class AdaptRun:
         """The terms of Eq. 8 whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
         agreed = draw.agreed
+        answered = weights.reprojection or agreed is not None
         on_target = weights.features and config.features_on != "source"
         on_source = weights.features and config.features_on != "target"
         features = source_features = torch.empty(0)
         with self._autocast():
-            if weights.reprojection or weights.domain or on_target or agreed is not None:
+            if answered or weights.domain or on_target:
                 features = self.extractor(draw.target.inputs)
             if weights.rehearsal or on_source:
                 source_features = self.extractor(draw.source.keypoints)
-            answered = weights.reprojection or agreed is not None
             answer = self.head(features) if answered else None
             rehearsed = self.head(source_features) if weights.rehearsal else None
             if weights.domain:

@@ -31,7 +31,10 @@ _STEADY, _STEADY_PLACE = 0.02, 0.2
 """Of changes from one moment to the next."""
 
 _SHAPE, _LENS = 1e-3, 0.05
+"""Of a shape unlike the mean one, and of a lens unlike what is known of it."""
+
 _NEAREST = 0.3
+"""No part of a body is nearer to its camera [m]: keeps a projection finite."""
 
 
 class Views(NamedTuple):
@@ -90,14 +93,12 @@ def adjust(start: Scene, views: Views, moments: Tensor, body: BodyModel) -> tupl
     follows = (moments.diff() == 1).to(pose.dtype)
     weights = views.weights / views.weights.sum()
 
-    def errors() -> Tensor:
-        rotations = rotation_6d_to_matrix(pose)
-        _, keypoints = body.keypoints(betas.expand(len(pose), -1), rotations)
-        scene = Scene(betas, rotations, pelvis, rotation_6d_to_matrix(cameras), translations)
-        return _distances(keypoints, scene, lens, views)
+    def scene() -> Scene:
+        turns = rotation_6d_to_matrix(cameras)
+        return Scene(betas, rotation_6d_to_matrix(pose), pelvis, turns, translations)
 
     for _ in range(_STEPS):
-        squares = errors().square()
+        squares = _squared_distances(scene(), lens, views, body)
         moved = (pose.diff(dim=0).square().sum((1, 2)) * follows).mean()
         went = (pelvis.diff(dim=0).square().sum(1) * follows).mean()
         loss = (
@@ -113,21 +114,19 @@ def adjust(start: Scene, views: Views, moments: Tensor, body: BodyModel) -> tupl
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        missed = torch.where(views.weights > 0, errors(), torch.nan)
-        missed = missed.nanmedian(2).values.nan_to_num(nan=math.inf)
-        scene = Scene(
-            betas, rotation_6d_to_matrix(pose), pelvis, rotation_6d_to_matrix(cameras), translations
-        )
-        return Scene(*(part.detach() for part in scene)), missed
+        found = Scene(*(part.detach() for part in scene()))
+        missed = _squared_distances(found, lens, views, body).sqrt()
+        missed = torch.where(views.weights > 0, missed, torch.nan).nanmedian(2).values
+        return found, missed.nan_to_num(nan=math.inf)
 
 
-def _distances(keypoints: Tensor, scene: Scene, lens: Tensor, views: Views) -> Tensor:
+def _squared_distances(scene: Scene, lens: Tensor, views: Views, body: BodyModel) -> Tensor:
     """(C, F, 18) between detections and the body's projected keypoints [sides of the box]."""
+    _, keypoints = body.keypoints(scene.betas.expand(len(scene.pelvis), -1), scene.rotations)
     world = keypoints + scene.pelvis[:, None]
     seen = torch.einsum("cij,fkj->cfki", scene.cameras, world) + scene.translations[:, None, None]
     plane = seen[..., :2] / seen[..., 2:].clamp(min=_NEAREST)
     focal, bend = lens[:, None, None, :1], lens[:, None, None, 1:]
     plane = plane * (1 + bend * plane.square().sum(-1, keepdim=True)) * focal.exp()
-    # The tiny term keeps the slope of the root finite where a detection is met exactly.
-    missed = ((plane - views.points).square().sum(-1) + 1e-12).sqrt()
-    return missed / views.side[..., None].clamp(min=1e-3)
+    missed = (plane - views.points) / views.side[..., None, None].clamp(min=1e-3)
+    return missed.square().sum(-1)

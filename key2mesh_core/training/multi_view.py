@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -57,8 +56,7 @@ class Agreement(NamedTuple):
         return Agreement(Prediction(*(part[rows] for part in self.poses)), self.known[rows])
 
 
-@dataclass(frozen=True, eq=False)
-class CameraTurns:
+class CameraTurns(NamedTuple):
     """How C cameras are turned: `rotations (C, 3, 3)` from the frame of the camera `reference`
     to each; meaningful for those that are `in_step (C,)` with it."""
 
