@@ -73,7 +73,7 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
 def _table1(config: BenchmarkConfig, say: Callable[[str], None]) -> dict[str, Any]:
     from benchmarks import plot, table1
     from key2mesh_core.body.files import load_body
-    from key2mesh_core.bundle import load_bundle
+    from key2mesh_core.model.bundle import load_bundle
 
     quick = {"sizes": (1, 8), "between": (2,), "budget_s": 4.0, "rounds": 1}
     found = table1.run(

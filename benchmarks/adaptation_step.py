@@ -20,14 +20,14 @@ from benchmarks.timing import SETTLE_S, interleave
 from benchmarks.training_step import Precision, busy_share, repeated
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.data.targets import TargetKeypoints
+from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
+from key2mesh_core.learning.adapt.initial_weights import load_source
+from key2mesh_core.learning.adapt.losses import critic_loss, domain_loss, feature_loss
+from key2mesh_core.learning.adapt.run import AdaptRun
+from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.recordings.targets import TargetKeypoints
 from key2mesh_core.synthesis.batches import synthesise
-from key2mesh_core.training.adapt_config import ADAPT_RECIPES
-from key2mesh_core.training.adapt_run import AdaptRun
-from key2mesh_core.training.adaptation_losses import critic_loss, domain_loss, feature_loss
-from key2mesh_core.training.distributed import Crew
-from key2mesh_core.training.initial_weights import load_source
-from key2mesh_core.training.target_domain import target_domain
 
 BARE, SYNTHESIS, STEP = "networks alone, and Adam", "synthesis alone", "adaptation step"
 _FRAMES = 64

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from benchmarks.floors import Stage, mesh_stage, network_stage
 from benchmarks.names import ENGINE, FLOAT32
 from benchmarks.people import Answer, Contestant, camera
-from key2mesh_core.block_linear import BLOCK, is_block_linear
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import Bundle
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.estimator import BACKENDS, Estimator
-from key2mesh_core.export import write_bundle
-from key2mesh_core.network import Key2Mesh
+from key2mesh_core.learning.export import write_bundle
+from key2mesh_core.model.block_linear import BLOCK, is_block_linear
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.model.estimator import BACKENDS, Estimator
+from key2mesh_core.network.key2mesh import Key2Mesh
 
 #: The integers of a block, and its scale's share.
 _BLOCK_BYTES = 1 + 4 / BLOCK

@@ -25,9 +25,9 @@ from benchmarks.timing import SETTLE_S, interleave
 from benchmarks.weights import bundled_network
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import load_bundle
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.graphs import MeshGraph, PoseGraph
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 
 FILE = "engine_options.json"
 POSE, MESH, BOTH = "pose graph", "mesh graph", "both graphs"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.network import BETAS, FEATURES, JOINTS, KEYPOINTS
+from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS, KEYPOINTS
 
 #: What is read again and again stays in the caches if it fits: hence a speed for each size [bytes].
 READ_SIZES = (1 << 20, 7 << 20, 26 << 20, 256 << 20)

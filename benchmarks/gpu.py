@@ -29,18 +29,18 @@ from benchmarks import gpu_report, machine
 from benchmarks.people import camera, difference_mm, people
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import POSE_SIGNATURE, Bundle, load_bundle, mesh_signature
-from key2mesh_core.engines.build_command import ALLOWED_MM
-from key2mesh_core.engines.cuda import Driver
-from key2mesh_core.engines.engine_cache import EngineCache
-from key2mesh_core.engines.plans import build_plan, open_engines, plans
-from key2mesh_core.engines.protocol import Engine
-from key2mesh_core.engines.tensorrt import RECORDED
-from key2mesh_core.engines.tensorrt_build import PROFILE
-from key2mesh_core.engines.tensorrt_library import MODULES, Library, find_library
+from key2mesh_core.cli.build_engine import ALLOWED_MM
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.graphs import MeshGraph, PoseGraph
-from key2mesh_core.training.initial_weights import network_of_graph
+from key2mesh_core.learning.adapt.initial_weights import network_of_graph
+from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, load_bundle, mesh_signature
+from key2mesh_core.model.engines.cuda import Driver
+from key2mesh_core.model.engines.engine_cache import EngineCache
+from key2mesh_core.model.engines.plans import build_plan, open_engines, plans
+from key2mesh_core.model.engines.protocol import Engine
+from key2mesh_core.model.engines.tensorrt import RECORDED
+from key2mesh_core.model.engines.tensorrt_build import PROFILE
+from key2mesh_core.model.engines.tensorrt_library import MODULES, Library, find_library
+from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 
 EAGER, COMPILED = "PyTorch eager", "torch.compile, max-autotune"
 PERCENTILES = (50, 90, 99)

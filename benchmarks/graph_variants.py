@@ -17,13 +17,13 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
-from key2mesh_core.block_linear import BLOCK, DOMAIN, NAME, OPSET, with_float_weights
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import POSE_SIGNATURE, Bundle, mesh_signature
-from key2mesh_core.engines.protocol import Signature
-from key2mesh_core.export import sample_inputs
-from key2mesh_core.graphs import MeshGraph, PoseGraph
+from key2mesh_core.learning.export import sample_inputs
+from key2mesh_core.model.block_linear import BLOCK, DOMAIN, NAME, OPSET, with_float_weights
+from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, mesh_signature
+from key2mesh_core.model.engines.protocol import Signature
+from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 
 
 def pose(bundle: Bundle, module: PoseGraph) -> dict[str, bytes]:

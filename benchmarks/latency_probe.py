@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_ros.msg import BodyMeshArray, PersonKeypoints, PersonKeypointsArray
 from key2mesh_ros.qos import NEWEST
 

@@ -25,9 +25,9 @@ from benchmarks.names import LEARNED_DESCENT, LEARNED_DESCENT_LEAN
 from benchmarks.people import Answer, Contestant
 from benchmarks.published import SMPLX_KEYPOINTS
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.crop import bounding_box, normalise
-from key2mesh_core.keypoints import SEEN_CONFIDENCE
-from key2mesh_core.network import BETAS, FEATURES, JOINTS, KEYPOINTS, FeatureExtractor
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.network.crop import bounding_box, normalise
+from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS, KEYPOINTS, FeatureExtractor
 
 STAGES = 4
 _POSE, _POINTS = 3 * JOINTS, 2 * KEYPOINTS

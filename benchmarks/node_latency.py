@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from benchmarks import noop_node
 from benchmarks.latency_probe import CAMERA, Probe, keypoint_message, standing_people
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.estimator import Estimator
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
 from key2mesh_ros.parameters import Parameters
 from key2mesh_ros.stages import STAGES
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.floors import Stage
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.data.recordings import read_camera, read_keypoints
-from key2mesh_core.keypoints import bounding_boxes, sanitise, to_network, usable
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.layouts import bounding_boxes, sanitise, to_network, usable
+from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
 
 RECORDING = Path(__file__).parents[1] / "demo" / "data" / "street"
 

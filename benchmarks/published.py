@@ -24,12 +24,12 @@ from benchmarks.names import PUBLISHED, TORCH, WITH_SMPLX
 from benchmarks.people import Answer, Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import Bundle
-from key2mesh_core.crop import bounding_box, normalise
-from key2mesh_core.graphs import MeshGraph, PoseGraph
-from key2mesh_core.keypoints import SEEN_CONFIDENCE
-from key2mesh_core.network import Key2Mesh
-from key2mesh_core.rotations import matrix_to_axis_angle
+from key2mesh_core.geometry.rotations import matrix_to_axis_angle
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.network.crop import bounding_box, normalise
+from key2mesh_core.network.graphs import MeshGraph, PoseGraph
+from key2mesh_core.network.key2mesh import Key2Mesh
 
 #: Where the published code finds the network's 18 keypoints among the joints that `smplx` returns.
 SMPLX_KEYPOINTS = (24, 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, 25, 26, 27, 28)

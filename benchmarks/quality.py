@@ -6,8 +6,8 @@
 
 Motion capture is seen by the synthetic detector at its worst: noise, exchanged limbs, keypoints,
 limbs and halves unseen. With AIST++ the same is asked of real detections and their confidences.
-`--fit` prints the constants of key2mesh_core/quality.py; take other clips for it than for the
-table.
+`--fit` prints the constants of key2mesh_core/people/quality.py; take other clips for it than for
+the table.
 """
 
 from __future__ import annotations
@@ -21,10 +21,6 @@ import numpy as np
 
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.data.aistpp import read_truth
-from key2mesh_core.data.amass import find_clips, load_clips
-from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.calibration import (
     error_by_quality,
     fit,
@@ -33,6 +29,10 @@ from key2mesh_core.evaluation.calibration import (
     quality_table,
 )
 from key2mesh_core.evaluation.samples import aistpp_samples, clip_samples
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.recordings.aistpp import read_truth
+from key2mesh_core.recordings.amass import find_clips, load_clips
 from key2mesh_core.synthesis.motions import MotionBank
 
 

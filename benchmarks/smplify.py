@@ -20,9 +20,9 @@ from benchmarks.names import OPTIMISATION
 from benchmarks.people import Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.graphs import fit_translation
-from key2mesh_core.keypoints import SEEN_CONFIDENCE
-from key2mesh_core.rotations import axis_angle_to_matrix
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.network.graphs import fit_translation
 
 TORSO_STEPS, STEPS = 20, 40
 _TORSO = (1, 2, 5, 8, 11)

@@ -21,10 +21,6 @@ import numpy as np
 
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.data.amass import find_clips
-from key2mesh_core.data.recordings import read_camera, read_keypoints
-from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.clips import CAMERA
 from key2mesh_core.evaluation.steadiness import (
     Steadiness,
@@ -35,8 +31,12 @@ from key2mesh_core.evaluation.steadiness import (
     watch,
 )
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints import sanitise, to_network, usable
-from key2mesh_core.smoothing import Smoother
+from key2mesh_core.keypoints.layouts import sanitise, to_network, usable
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.smoothing import Smoother
+from key2mesh_core.recordings.amass import find_clips
+from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
 
 TOP = Path(__file__).parents[1]
 _SHORTEST_TRACK = 30

@@ -24,8 +24,8 @@ from benchmarks.smplify import smplify
 from benchmarks.timing import SETTLE_S, interleave
 from benchmarks.weights import bundled_network
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.bundle import Bundle
 from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.model.bundle import Bundle
 
 SIZES = (1, 512)
 BETWEEN = (2, 4, 8, 16, 32, 64, 128, 256)

@@ -20,9 +20,9 @@ import torch
 
 from benchmarks.floors import NETWORK_WEIGHTS, Limits, Stage
 from benchmarks.timing import SETTLE_S, interleave
+from key2mesh_core.learning.pretrain.config import PretrainConfig
+from key2mesh_core.learning.pretrain.job import BATCHES_AT_ONCE, Run
 from key2mesh_core.synthesis.batches import synthesise
-from key2mesh_core.training.config import PretrainConfig
-from key2mesh_core.training.pretrain import BATCHES_AT_ONCE, Run
 
 BARE, BARE_ADAM = "network, forward and backward", "the same and Adam"
 SYNTHESIS, STEP = "synthesis alone", "training step"

@@ -20,13 +20,14 @@ import torch
 
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.camera import Intrinsics, fit_translation, project
-from key2mesh_core.data.amass import find_clips, load_clips
-from key2mesh_core.estimator import Bodies, Estimator
+from key2mesh_core.camera.pinhole import Intrinsics, fit_translation, project
 from key2mesh_core.evaluation.metrics import mpjpe
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints import bounding_boxes
+from key2mesh_core.keypoints.layouts import bounding_boxes
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.recordings.amass import find_clips, load_clips
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig, without_augmentation
 from key2mesh_core.synthesis.motions import MotionBank

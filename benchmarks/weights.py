@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from key2mesh_core.bundle import Bundle
-from key2mesh_core.network import Key2Mesh
-from key2mesh_core.training.initial_weights import network_of_graph
+from key2mesh_core.learning.adapt.initial_weights import network_of_graph
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.network.key2mesh import Key2Mesh
 
 
 def bundled_network(bundle: Bundle) -> Key2Mesh:

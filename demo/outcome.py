@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from processes import Child, DemoError
 
-from key2mesh_core.frames import KeypointFrame
-from key2mesh_core.keypoints import to_network, usable
+from key2mesh_core.keypoints.layouts import to_network, usable
+from key2mesh_core.people.frames import KeypointFrame
 
 ENOUGH = 0.95
 """Share of the frames with a usable person that must come back as meshes."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.frames import KeypointFrame
-from key2mesh_core.keypoints import bounding_boxes, sanitise, to_network, usable
-from key2mesh_core.render import draw_keypoints, render_mesh
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.layouts import bounding_boxes, sanitise, to_network, usable
+from key2mesh_core.people.frames import KeypointFrame
+from key2mesh_core.view.render import draw_keypoints, render_mesh
 
 TILE = (300, 400)
 """Width and height of one view [px]."""

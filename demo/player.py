@@ -20,8 +20,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.data.bags import read_raw
-from key2mesh_core.data.recordings import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
+from key2mesh_core.recordings.bags import read_raw
+from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
 from key2mesh_ros.msg import PersonKeypointsArray
 from key2mesh_ros.process import shut_down
 

@@ -24,15 +24,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # started by its path, with or wit
 from outcome import Outcome  # noqa: E402
 from processes import Child, DemoError, Processes, find_node_program  # noqa: E402
 
-from key2mesh_core.bundle import load_bundle  # noqa: E402
-from key2mesh_core.data.recordings import (  # noqa: E402
+from key2mesh_core.errors import Key2MeshError  # noqa: E402
+from key2mesh_core.model.bundle import load_bundle  # noqa: E402
+from key2mesh_core.recordings.own_messages import (  # noqa: E402
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
     read_camera,
     read_keypoints,
     the_topic,
 )
-from key2mesh_core.errors import Key2MeshError  # noqa: E402
 
 NODE = "/mesh_node"
 START_S = 90.0
@@ -84,7 +84,7 @@ def start_view(processes: Processes, options: argparse.Namespace) -> Child:
     view = processes.start(
         "view",
         [
-            *(sys.executable, "-m", "key2mesh_core.cli", "view"),
+            *(sys.executable, "-m", "key2mesh_core.cli.main", "view"),
             *("--topic", f"{NODE}/meshes"),
             *("--camera-topic", the_topic(options.bag, CAMERA_TYPE)),
             *("--port", str(options.port)),

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.anchors import (
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.model.scale import (
     ShapeSpace,
     depth_scale,
     down_in_camera,
@@ -18,7 +19,7 @@ from key2mesh_core.anchors import (
     height_scale,
     rescale,
 )
-from key2mesh_core.estimator import Bodies, Estimator
+from key2mesh_core.people.bodies import Bodies
 
 from .cameras import Camera
 from .depth import DepthRefused, DepthSource

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.camera_info import image_intrinsics, image_part, image_scale
-from key2mesh_core.detector_messages import MessageRefused
-from key2mesh_core.distortion import Distortion, read_distortion
+from key2mesh_core.camera.camera_info import image_intrinsics, image_part, image_scale
+from key2mesh_core.camera.lens import Distortion, read_distortion
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
+from key2mesh_core.people.messages import MessageRefused
 
 from .inputs import Frame
 from .parameters import Parameters

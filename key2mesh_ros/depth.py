@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
-from key2mesh_core.depth import Lookup, cloud_lookup, image_lookup
-from key2mesh_core.distortion import distort_pixels
+from key2mesh_core.camera.depth import Lookup, cloud_lookup, image_lookup
+from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.frames import stamp_ns_of
+from key2mesh_core.people.frames import stamp_ns_of
 
 from .cameras import Camera
 from .inputs import Frame

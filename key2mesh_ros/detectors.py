@@ -15,8 +15,8 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from key2mesh_core.detector_messages import People, read_person_keypoints, read_yolo, read_zed
 from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.people.messages import People, read_person_keypoints, read_yolo, read_zed
 
 from .complaints import Complaints
 from .executor import Urgent

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 
-from key2mesh_core.detector_messages import People, read_hri
-from key2mesh_core.frames import stamp_ns_of
+from key2mesh_core.people.frames import stamp_ns_of
+from key2mesh_core.people.messages import People, read_hri
 
 from .qos import LATEST_IDS, NEWEST
 

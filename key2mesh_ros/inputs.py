@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.detector_messages import People
-from key2mesh_core.frames import stamp_ns_of
-from key2mesh_core.keypoints import MINIMUM_SIZE_PX, bounding_boxes, sanitise, to_network
+from key2mesh_core.keypoints.layouts import MINIMUM_SIZE_PX, bounding_boxes, sanitise, to_network
+from key2mesh_core.people.frames import stamp_ns_of
+from key2mesh_core.people.messages import People
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Clocks of two machines differ by less than this [ns] where anybody cares for their time."""
@@ -47,7 +47,7 @@ def read_frame(
     """A Frame of a detector's message that carries a header.
 
     Args:
-        reader: one of `key2mesh_core.detector_messages`.
+        reader: one of `key2mesh_core.people.messages`.
         width, height: of the image [px], where the message does not say.
 
     Raises:

@@ -24,10 +24,10 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.detector_messages import MessageRefused
 from key2mesh_core.errors import EngineError, Key2MeshError
-from key2mesh_core.estimator import Estimator
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.messages import MessageRefused
 
 from . import parameters as node_parameters
 from . import process

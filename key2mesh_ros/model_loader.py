@@ -17,7 +17,7 @@ from typing import Any
 from rclpy.node import Node
 
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.estimator import Estimator
+from key2mesh_core.model.estimator import Estimator
 
 from .srv import LoadModel
 

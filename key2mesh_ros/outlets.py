@@ -10,8 +10,8 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from key2mesh_core.bundle import Bundle
-from key2mesh_core.estimator import Bodies
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.people.bodies import Bodies
 
 from .cameras import ASSUMED_QUALITY
 from .markers import mesh_markers, no_markers

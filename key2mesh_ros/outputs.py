@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
-from key2mesh_core.bundle import Bundle
-from key2mesh_core.estimator import Bodies
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.people.bodies import Bodies
 
 from .msg import BodyTopology
 

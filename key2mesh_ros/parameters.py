@@ -17,8 +17,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.estimator import BACKENDS
-from key2mesh_core.keypoints import MINIMUM_KEYPOINTS, NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS, NETWORK_KEYPOINTS
+from key2mesh_core.model.estimator import BACKENDS
 
 ANY_TIME = "any time"
 UNCONFIGURED = "only while the node is unconfigured"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 
-from key2mesh_core.detector_messages import MessageRefused
+from key2mesh_core.people.messages import MessageRefused
 
 from .msg import PersonKeypointsArray
 

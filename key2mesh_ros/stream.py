@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.distortion import undistort
-from key2mesh_core.estimator import Bodies, Estimator
-from key2mesh_core.frames import stamp_ns_of
-from key2mesh_core.smoothing import Smoother
-from key2mesh_core.tracking import Tracker
+from key2mesh_core.camera.lens import undistort
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.frames import stamp_ns_of
+from key2mesh_core.people.smoothing import Smoother
+from key2mesh_core.people.tracking import Tracker
 
 from .anchors import Anchors
 from .cameras import Camera, CameraMemory

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
-from key2mesh_core.estimator import Bodies
+from key2mesh_core.people.bodies import Bodies
 
 from .outputs import message_header
 

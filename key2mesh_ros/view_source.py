@@ -10,16 +10,16 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.frames import Camera, mesh_frame
+from key2mesh_core.people.frames import Camera, mesh_frame
 
 from .msg import BodyMeshArray, BodyTopology
 from .process import shut_down
 from .qos import LATCHED, NEWEST
 
 if TYPE_CHECKING:
-    from key2mesh_core.viewer import Viewer
+    from key2mesh_core.view.viewer import Viewer
 
 
 def topology_topic(meshes: str) -> str:

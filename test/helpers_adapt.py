@@ -13,10 +13,10 @@ from torch import nn
 
 from key2mesh_core.body.files import save_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.data.targets import TargetKeypoints
-from key2mesh_core.network import Key2Mesh
-from key2mesh_core.rotations import axis_angle_to_matrix
-from key2mesh_core.training.checkpoints import save_checkpoint
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.learning.checkpoints import save_checkpoint
+from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.recordings.targets import TargetKeypoints
 
 #: OpenPose's order -> COCO-17's, for writing AIST++ files.
 _COCO_OF_NETWORK = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)

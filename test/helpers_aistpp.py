@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.evaluation.aistpp import (
     COCO_LIMB_JOINTS,
     SMPL_LIMB_JOINTS,

@@ -23,9 +23,9 @@ import onnx.parser
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from key2mesh_core import bundle as bundles
-from key2mesh_core.bundle import Bundle
 from key2mesh_core.errors import EngineError
+from key2mesh_core.model import bundle as bundles
+from key2mesh_core.model.bundle import Bundle
 
 HEIGHT_M = 1.5  # from eyes to ankles: about what the box around the keypoints holds
 

@@ -12,14 +12,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.anchors import rest_bodies
 from key2mesh_core.body.files import load_body
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.camera import Intrinsics, project
-from key2mesh_core.estimator import Bodies, Estimator
-from key2mesh_core.keypoints import NETWORK_KEYPOINTS
-from key2mesh_core.rasterise import pixel_boxes, rasterise
-from key2mesh_core.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from key2mesh_core.camera.pinhole import Intrinsics, project
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.model.scale import rest_bodies
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.view.rasterise import pixel_boxes, rasterise
 
 CAMERA = Intrinsics(600.0, 600.0, 320.0, 240.0)
 SIZE = (640, 480)

@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from key2mesh_core.engines.tensorrt_library import Library
+from key2mesh_core.model.engines.tensorrt_library import Library
 
 PLAN = b"stand-in plan\n"
 MOST = 512

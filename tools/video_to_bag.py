@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from a source tree
 
-from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, Key2MeshError
 
 LAYOUT = "mediapipe_33"
@@ -232,9 +232,9 @@ def convert(options: argparse.Namespace) -> str:
     capture, video = open_video(options.video)
     trackers = detectors(options.people, options.model)
     # After MediaPipe has been found: then rosbags is the only other thing that can be missing.
-    from key2mesh_core.data.bags import write_bag
-    from key2mesh_core.data.recordings import camera_recording, keypoint_recording
-    from key2mesh_core.frames import Camera, KeypointFrame
+    from key2mesh_core.people.frames import Camera, KeypointFrame
+    from key2mesh_core.recordings.bags import write_bag
+    from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 
     if options.focal_length is not None:
         focal = options.focal_length

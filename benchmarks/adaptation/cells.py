@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.adaptation.config import REPORTED_ON, TUNED_ON, TablesConfig
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.data.targets import TargetKeypoints, load_targets
-from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.aistpp import evaluate_aistpp
-from key2mesh_core.training.adapt import adapt
-from key2mesh_core.training.adapt_config import ADAPT_RECIPES, AdaptConfig
-from key2mesh_core.training.runs import settings_text
+from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig
+from key2mesh_core.learning.adapt.job import adapt
+from key2mesh_core.learning.runs import settings_text
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.adaptation.config import ADAPTED_ON, TablesConfig
 from benchmarks.report import machine_line
-from key2mesh_core.data.aistpp import find_keypoints, read_keypoints
-from key2mesh_core.data.bags import write_bag
-from key2mesh_core.data.recordings import keypoint_recording
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.frames import KeypointFrame
+from key2mesh_core.people.frames import KeypointFrame
+from key2mesh_core.recordings.aistpp import find_keypoints, read_keypoints
+from key2mesh_core.recordings.bags import write_bag
+from key2mesh_core.recordings.own_messages import keypoint_recording
 
 FRAMES = (4_500, 18_000, 36_000)
 """Of the bags: 2.5, 10 and 20 minutes of one person at 30 Hz."""
@@ -88,7 +88,7 @@ def _write(path: Path, keypoints: np.ndarray) -> None:
 
 def _measure(config: TablesConfig, folder: Path) -> dict[str, float]:
     """Of the command in a process of its own."""
-    command = [sys.executable, "-m", "key2mesh_core.cli", "adapt", "--init", config.init]
+    command = [sys.executable, "-m", "key2mesh_core.cli.main", "adapt", "--init", config.init]
     command += ["--target", f"bag:{folder / 'bag'}", "--output", str(folder / "model")]
     command += ["--precision", config.precision, "--threads", str(config.threads)]
     begin = time.monotonic()

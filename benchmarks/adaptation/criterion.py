@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from benchmarks.adaptation.config import TUNED_ON, TablesConfig
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.training.selection import choose, score
+from key2mesh_core.learning.adapt.selection import choose, score
 
 CHOSEN = "the choice of `key2mesh adapt`"
 

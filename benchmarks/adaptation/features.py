@@ -22,14 +22,14 @@ from benchmarks.adaptation.cells import Row, adapt_config, run_row
 from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.data.targets import load_targets
 from key2mesh_core.errors import EvaluationError
+from key2mesh_core.learning.adapt.initial_weights import load_source
+from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.pretrain.config import PretrainConfig
+from key2mesh_core.learning.pretrain.sources import load_motions
+from key2mesh_core.recordings.targets import load_targets
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import as_recorded
-from key2mesh_core.training.config import PretrainConfig
-from key2mesh_core.training.initial_weights import load_source
-from key2mesh_core.training.sources import load_motions
-from key2mesh_core.training.target_domain import target_domain
 
 SAMPLES = 700
 _COLOURS = {"motion capture": (47, 111, 178), "detections": (214, 108, 32)}

@@ -16,8 +16,8 @@ from sensor_msgs.msg import CameraInfo
 
 from benchmarks.reliability.checks import Outcome
 from benchmarks.reliability.link import KEYPOINTS, link, numbers
-from key2mesh_core.data.bags import read_raw
-from key2mesh_core.data.recordings import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
+from key2mesh_core.recordings.bags import read_raw
+from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
 from key2mesh_ros.msg import PersonKeypointsArray
 
 ROUNDS = 50

@@ -17,10 +17,10 @@ from helpers_ros import Client, client, node_here, people, standing
 from numpy.typing import NDArray
 
 from benchmarks.reliability.checks import Outcome
-from key2mesh_core.bundle import Bundle
-from key2mesh_core.engines.onnx import OnnxEngine
 from key2mesh_core.errors import EngineError
-from key2mesh_core.estimator import Estimator
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.model.estimator import Estimator
 from key2mesh_ros import mesh_node
 
 CALLS = 60

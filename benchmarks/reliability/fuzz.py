@@ -29,7 +29,7 @@ from sensor_msgs.msg import CameraInfo
 from benchmarks.reliability import messages
 from benchmarks.reliability.checks import Outcome
 from benchmarks.reliability.link import PATIENCE_S, Link, NoAnswer, link, numbers
-from key2mesh_core.keypoints import get_layout
+from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_ros.detectors import KINDS as TYPES
 from key2mesh_ros.detectors import message_class
 from key2mesh_ros.msg import BodyMeshArray, PersonKeypointsArray

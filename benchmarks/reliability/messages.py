@@ -21,7 +21,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from key2mesh_core.keypoints import LAYOUTS
+from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_ros.msg import PersonKeypoints, PersonKeypointsArray
 
 NASTY = (

@@ -13,9 +13,9 @@ import numpy as np
 from helpers_ros import standing
 from rosbags.rosbag2 import Reader
 
-from key2mesh_core.data.bags import write_bag
-from key2mesh_core.data.recordings import keypoint_recording
-from key2mesh_core.frames import KeypointFrame
+from key2mesh_core.people.frames import KeypointFrame
+from key2mesh_core.recordings.bags import write_bag
+from key2mesh_core.recordings.own_messages import keypoint_recording
 
 
 def make_source(folder: Path, frames: int = 600) -> Path:
@@ -44,7 +44,7 @@ def make_source(folder: Path, frames: int = 600) -> Path:
 def start(source: Path, target: Path, model: str, largest: int | None = None) -> Any:
     """The command on its way; with `largest` no file can become larger [bytes], as on a full
     disk."""
-    command = [sys.executable, "-m", "key2mesh_core.cli", "mesh", str(source), str(target)]
+    command = [sys.executable, "-m", "key2mesh_core.cli.main", "mesh", str(source), str(target)]
     command += ["--model", model, "--segment", "1", "--threads", "1"]
 
     def limit() -> None:

@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.data.aistpp import (
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import EvaluationError
+from key2mesh_core.evaluation import metrics
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE, sanitise, to_network, usable
+from key2mesh_core.recordings.aistpp import (
     AistppTruth,
     find_keypoints,
     read_keypoints,
     read_truth,
     undistort,
 )
-from key2mesh_core.errors import EvaluationError
-from key2mesh_core.evaluation import metrics
-from key2mesh_core.keypoints import SEEN_CONFIDENCE, sanitise, to_network, usable
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
 """keypoints (N,18,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
@@ -101,7 +101,7 @@ def evaluate_aistpp(
     Args:
         predict: gives SMPL joints in the camera frame; called once per camera and sequence.
         keypoints_folder: with one official pickle per sequence, named `*_<channel>.pkl`.
-        truth_file: see `key2mesh_core.data.aistpp`.
+        truth_file: see `key2mesh_core.recordings.aistpp`.
         sequences: channels to measure.
         undistort_keypoints: take the lens out of the detections first, as an image pipeline on
             a robot does.

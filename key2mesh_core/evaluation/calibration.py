@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.evaluation.samples import Samples
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints import NETWORK_KEYPOINTS
-from key2mesh_core.quality import UNSEEN, evidence
+from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.quality import UNSEEN, evidence
 from key2mesh_core.synthesis.config import SynthesisConfig, as_recorded
 
 BINS = 10
@@ -26,7 +26,7 @@ class Judged:
 
     Attributes:
         quality: (N,).
-        miss, doubt: (N,) and unseen (N, 18), as `key2mesh_core.quality.evidence` gives them.
+        miss, doubt: (N,) and unseen (N, 18), as `key2mesh_core.people.quality.evidence` gives them.
         pa_mpjpe_mm, mpjpe_mm: (N,) errors; the second, pelvis-centred, is NaN where the truth has
             another scale or frame.
     """
@@ -109,7 +109,7 @@ def quality_table(
 
 
 def fit(judged: Judged) -> dict[str, float | dict[str, float]]:
-    """The constants of `key2mesh_core.quality`: least squares of the error's logarithm, no
+    """The constants of `key2mesh_core.people.quality`: least squares of the error's logarithm, no
     constant below zero, left and right alike."""
     from scipy.optimize import lsq_linear
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.camera import Intrinsics
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.heldout import SCORED_JOINTS
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe, pve
+from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import (
     PAPER_SYNTHESIS,

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.data.aistpp import read_truth
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.estimator import Estimator
 from key2mesh_core.evaluation.aistpp import evaluate_aistpp
 from key2mesh_core.evaluation.config import EvaluateConfig
 from key2mesh_core.evaluation.report import Report
 from key2mesh_core.evaluation.samples import aistpp_samples, clip_samples
 from key2mesh_core.evaluation.visibility import VisibilityErrors, evaluate_views
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.recordings.aistpp import read_truth
 
 if TYPE_CHECKING:
     from key2mesh_core.body.torch_model import BodyModel
@@ -115,9 +115,9 @@ def _clips(
     """The body that the clips are posed with, and each folder's frames by its name."""
     from key2mesh_core.body.files import load_body
     from key2mesh_core.body.torch_model import BodyModel
-    from key2mesh_core.data.amass import find_clips, load_clips, split_clips
+    from key2mesh_core.learning.pretrain.sources import held_out_patterns
+    from key2mesh_core.recordings.amass import find_clips, load_clips, split_clips
     from key2mesh_core.synthesis.motions import MotionBank
-    from key2mesh_core.training.sources import held_out_patterns
 
     def banks() -> Iterator[tuple[str, MotionBank]]:
         for folder in map(Path, config.clips):

@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.data.aistpp import (
-    AistppTruth,
-    find_keypoints,
-    read_keypoints,
-    undistort,
-)
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.evaluation.aistpp import (
     COCO_LIMB_JOINTS,
     LIMB_JOINT_NAMES,
     MINIMUM_VALID_JOINTS,
     SMPL_LIMB_JOINTS,
 )
-from key2mesh_core.keypoints import NETWORK_KEYPOINTS, sanitise, to_network, usable_sanitised
+from key2mesh_core.keypoints.layouts import (
+    NETWORK_KEYPOINTS,
+    sanitise,
+    to_network,
+    usable_sanitised,
+)
+from key2mesh_core.recordings.aistpp import (
+    AistppTruth,
+    find_keypoints,
+    read_keypoints,
+    undistort,
+)
 
 if TYPE_CHECKING:
     from key2mesh_core.body.torch_model import BodyModel

@@ -16,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.data.amass import BODY_JOINTS, WORLD_TO_UPRIGHT
-from key2mesh_core.estimator import Bodies, Estimator
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.evaluation.clips import CAMERA
 from key2mesh_core.evaluation.heldout import SCORED_JOINTS
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
-from key2mesh_core.rotations import axis_angle_to_matrix
-from key2mesh_core.smoothing import Smoother
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.smoothing import Smoother
+from key2mesh_core.recordings.amass import BODY_JOINTS, WORLD_TO_UPRIGHT
 from key2mesh_core.synthesis.config import SynthesisConfig, without_augmentation
 from key2mesh_core.synthesis.detector import detect
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.crop import bounding_box, centre_view, normalise
+from key2mesh_core.network.crop import bounding_box, centre_view, normalise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.detector import detect
 from key2mesh_core.synthesis.motions import MotionBank

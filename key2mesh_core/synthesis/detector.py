@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from key2mesh_core.crop import bounding_box
-from key2mesh_core.keypoints import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS
+from key2mesh_core.network.crop import bounding_box
 from key2mesh_core.synthesis.config import SynthesisConfig
 
 _NOSE, _R_EYE, _L_EYE, _R_EAR, _L_EAR = 0, 14, 15, 16, 17

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.data.amass import WORLD_TO_UPRIGHT, Clip
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.rotations import axis_angle_to_matrix
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.recordings.amass import WORLD_TO_UPRIGHT, Clip
 
 _CELLS = 1024
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from key2mesh_core.rotations import axis_angle_to_matrix, rotation_6d_to_matrix
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix, rotation_6d_to_matrix
 from key2mesh_core.synthesis.config import SynthesisConfig
 
 _LEFT = (1, 4, 7, 10, 13, 16, 18, 20, 22)

@@ -91,8 +91,8 @@ def test_the_colcon_install_works_without_the_source_tree(workspace: Path) -> No
     site = next(workspace.glob("lib/python3.*/site-packages"))
     program = (
         "import key2mesh_ros.mesh_node as node, key2mesh_ros.msg as msg\n"
-        "import key2mesh_core.estimator as core\n"
-        "from key2mesh_core.messages import message_definitions\n"
+        "import key2mesh_core.model.estimator as core\n"
+        "from key2mesh_core.recordings.definitions import message_definitions\n"
         "msg.PersonKeypointsArray(); msg.BodyTopology()\n"
         "print(node.__file__, msg.__file__, core.__file__, len(message_definitions()))"
     )
@@ -116,14 +116,14 @@ def test_the_wheel_asks_for_little_and_brings_the_command(wheel: Path) -> None:
     required = re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*$", metadata, re.MULTILINE)
     assert set(required) == {"array-api-compat", "numpy", "onnxruntime", "scipy", "tyro"}
     entry_points = archive.read(info.replace("METADATA", "entry_points.txt")).decode()
-    assert "key2mesh = key2mesh_core.cli:main" in entry_points
+    assert "key2mesh = key2mesh_core.cli.main:main" in entry_points
 
 
 def test_the_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     program = (
-        "import sys, key2mesh_core.estimator as core\n"
-        "from key2mesh_core.messages import message_definitions\n"
+        "import sys, key2mesh_core.model.estimator as core\n"
+        "from key2mesh_core.recordings.definitions import message_definitions\n"
         "assert 'torch' not in sys.modules\n"
         "print(core.__file__, len(message_definitions()))"
     )

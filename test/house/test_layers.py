@@ -14,28 +14,28 @@ CORE = [module for module in MODULES.values() if module.name.startswith("key2mes
 RUN_TIME = {"array_api_compat", "numpy", "onnxruntime", "tyro"}
 # The extras that a module's users are told to install.
 WITH_EXTRAS = {
-    "key2mesh_core.estimator": RUN_TIME,
-    "key2mesh_core.engines.onnx": RUN_TIME,
-    "key2mesh_core.engines.tensorrt": RUN_TIME,
-    "key2mesh_core.engines.build_command": RUN_TIME,
-    "key2mesh_core.bundle": RUN_TIME,
-    "key2mesh_core.smoothing": RUN_TIME,
-    "key2mesh_core.tracking": RUN_TIME,
-    "key2mesh_core.cli": RUN_TIME,
-    "key2mesh_core.messages": RUN_TIME,
+    "key2mesh_core.model.estimator": RUN_TIME,
+    "key2mesh_core.model.engines.onnx": RUN_TIME,
+    "key2mesh_core.model.engines.tensorrt": RUN_TIME,
+    "key2mesh_core.cli.build_engine": RUN_TIME,
+    "key2mesh_core.model.bundle": RUN_TIME,
+    "key2mesh_core.people.smoothing": RUN_TIME,
+    "key2mesh_core.people.tracking": RUN_TIME,
+    "key2mesh_core.cli.main": RUN_TIME,
+    "key2mesh_core.recordings.definitions": RUN_TIME,
     "key2mesh_core.body.files": RUN_TIME,
-    "key2mesh_core.training.config": RUN_TIME,
+    "key2mesh_core.learning.pretrain.config": RUN_TIME,
     "key2mesh_core.evaluation.config": RUN_TIME,
     "key2mesh_core.evaluation.metrics": RUN_TIME,
-    "key2mesh_core.view_command": RUN_TIME,
-    "key2mesh_core.mesh_command.config": RUN_TIME,
-    "key2mesh_core.mesh_command.job": RUN_TIME | {"rosbags", "ruamel"},
-    "key2mesh_core.render": RUN_TIME | {"PIL"},
-    "key2mesh_core.data.bags": RUN_TIME | {"rosbags"},
-    "key2mesh_core.data.targets": RUN_TIME,  # only targets of the kind "bag" need rosbags
-    "key2mesh_core.data.targets_command": RUN_TIME,
-    "key2mesh_core.detector_messages": RUN_TIME,
-    "key2mesh_core.viewer": RUN_TIME | {"PIL", "viser"},
+    "key2mesh_core.cli.view": RUN_TIME,
+    "key2mesh_core.meshing.config": RUN_TIME,
+    "key2mesh_core.meshing.job": RUN_TIME | {"rosbags", "ruamel"},
+    "key2mesh_core.view.render": RUN_TIME | {"PIL"},
+    "key2mesh_core.recordings.bags": RUN_TIME | {"rosbags"},
+    "key2mesh_core.recordings.targets": RUN_TIME,  # only targets of the kind "bag" need rosbags
+    "key2mesh_core.cli.targets": RUN_TIME,
+    "key2mesh_core.people.messages": RUN_TIME,
+    "key2mesh_core.view.viewer": RUN_TIME | {"PIL", "viser"},
 }
 ROS = ("rclpy", "rcl_interfaces", "builtin_interfaces", "launch", "key2mesh_ros")
 
@@ -66,7 +66,7 @@ def test_the_core_knows_no_ros(module) -> None:
     # The cli may name a ROS-side function in a string: it runs only where ROS is.
     imported = {name.split(".")[0] for name in module.at_import | module.later}
     ros = {name for name in imported if name in ROS or name.endswith("_msgs")}
-    if module.name == "key2mesh_core.view_command":
+    if module.name == "key2mesh_core.cli.view":
         ros -= {"key2mesh_ros"}  # `key2mesh view --topic`: the one door, opened when asked for
         assert not any(name.startswith("key2mesh_ros") for name in module.at_import)
     assert not ros
@@ -92,7 +92,7 @@ def test_nothing_imports_the_command_line() -> None:
         module.name
         for module in MODULES.values()
         if any(
-            imported == "key2mesh_core.cli" or imported.startswith("key2mesh_core.cli.")
+            imported == "key2mesh_core.cli.main" or imported.startswith("key2mesh_core.cli.main.")
             for imported in module.at_import | module.later
         )
     }
@@ -109,7 +109,8 @@ def test_only_tests_and_benchmarks_use_the_non_commercial_oracle() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["estimator", "bundle", "cli", "body.files", "data.bags", "render"]
+    "module",
+    ["model.estimator", "model.bundle", "cli.main", "body.files", "recordings.bags", "view.render"],
 )
 def test_a_fresh_interpreter_loads_no_torch(module: str) -> None:
     program = (

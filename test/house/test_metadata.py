@@ -82,7 +82,7 @@ def test_what_users_install_is_in_the_locks() -> None:
 
 
 def test_the_command_and_the_extras_exist() -> None:
-    assert PROJECT["scripts"] == {"key2mesh": "key2mesh_core.cli:main"}
+    assert PROJECT["scripts"] == {"key2mesh": "key2mesh_core.cli.main:main"}
     assert set(PROJECT["optional-dependencies"]) >= {"train", "tensorrt", "ros", "view", "test"}
 
 

@@ -9,8 +9,8 @@ import pytest
 from helpers_ros import camera_info
 from std_msgs.msg import Header
 
-from key2mesh_core.camera import project
-from key2mesh_core.detector_messages import MessageRefused
+from key2mesh_core.camera.pinhole import project
+from key2mesh_core.people.messages import MessageRefused
 from key2mesh_ros.cameras import CameraMemory, choose_camera, image_size, newest_info
 from key2mesh_ros.inputs import Frame
 from key2mesh_ros.parameters import Parameters

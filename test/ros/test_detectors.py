@@ -19,10 +19,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header, String
 
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.estimator import Estimator
-from key2mesh_core.keypoints import get_layout, sanitise, to_network
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.layouts import get_layout, sanitise, to_network
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
 from key2mesh_ros.detectors import KINDS, DetectorError, message_class
 from key2mesh_ros.hri import Gatherer, Skeletons, read_skeletons
 

@@ -10,11 +10,11 @@ from helpers_ros import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from key2mesh_core.detector_messages import MessageRefused
-from key2mesh_core.detector_messages import read_person_keypoints as reader
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.frames import stamp_ns_of
-from key2mesh_core.keypoints import LAYOUTS, usable
+from key2mesh_core.keypoints.layouts import LAYOUTS, usable
+from key2mesh_core.people.frames import stamp_ns_of
+from key2mesh_core.people.messages import MessageRefused
+from key2mesh_core.people.messages import read_person_keypoints as reader
 from key2mesh_ros.inputs import (
     FUTURE_TOLERANCE_NS,
     Frame,

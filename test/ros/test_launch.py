@@ -150,7 +150,7 @@ def test_viewer_and_rviz_look_at_the_node_s_topics(describe, namespace, base):
 
 
 def test_the_viewer_s_options_are_the_command_s(describe):
-    from key2mesh_core.view_command import ViewConfig
+    from key2mesh_core.cli.view import ViewConfig
 
     _, viewer = started(describe("mesh.launch.py"), viewer="true", camera_info="/eye/info")
     options = [word for word in viewer.cmd[1:] if str(word).startswith("--")]
@@ -178,7 +178,7 @@ def test_adapting_runs_the_command_with_what_is_given(describe):
 
 
 def test_its_arguments_are_options_of_the_command(describe):
-    from key2mesh_core.training.adapt_config import AdaptConfig
+    from key2mesh_core.learning.adapt.config import AdaptConfig
 
     names = set(declared(describe("adapt.launch.py"))) - {"options"}
     assert all(name in AdaptConfig.__dataclass_fields__ for name in names)

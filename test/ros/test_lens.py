@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from helpers_ros import camera_info, client, node_here, people, standing
 
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.distortion import distort_pixels, read_distortion
+from key2mesh_core.camera.lens import distort_pixels, read_distortion
+from key2mesh_core.camera.pinhole import Intrinsics
 
 
 @pytest.mark.parametrize("rectified", [False, True])

@@ -11,11 +11,11 @@ from helpers_bundle import FakeEngine, damage, rewrite_manifest, standing_person
 from helpers_ros import QUICK, camera_info, client, node_here, people, standing
 from lifecycle_msgs.msg import Transition
 
-from key2mesh_core.bundle import load_bundle
-from key2mesh_core.camera import Intrinsics
-from key2mesh_core.engines.onnx import OnnxEngine
-from key2mesh_core.estimator import Estimator
-from key2mesh_core.rotations import axis_angle_to_matrix
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.model.estimator import Estimator
 from key2mesh_ros import mesh_node, outlets
 from key2mesh_ros.msg import BodyMeshArray
 

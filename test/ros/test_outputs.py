@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
-from key2mesh_core.estimator import Bodies
-from key2mesh_core.rotations import axis_angle_to_matrix
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.people.bodies import Bodies
 from key2mesh_ros.msg import BodyMesh, BodyMeshArray, BodyTopology
 from key2mesh_ros.outputs import body_mesh_array, body_topology
 

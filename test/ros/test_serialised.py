@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
 
-from key2mesh_core.detector_messages import MessageRefused
+from key2mesh_core.people.messages import MessageRefused
 from key2mesh_ros.msg import PersonKeypoints, PersonKeypointsArray
 from key2mesh_ros.outputs import message_header
 from key2mesh_ros.serialised import Message, read_person_keypoints_array

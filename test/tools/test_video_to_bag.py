@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from key2mesh_core.data.recordings import read_camera, read_keypoints
 from key2mesh_core.errors import BagError
+from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
 
 PATH = Path(__file__).resolve().parents[2] / "tools" / "video_to_bag.py"
 WHITE = 255

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras: pinhole, CameraInfo, lens, depth images (numpy)."""

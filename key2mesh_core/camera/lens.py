@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lens distortion undone: keypoints of a real lens to those of a pinhole camera.
+
+The models and the order of their coefficients are those of sensor_msgs/CameraInfo (and of
+OpenCV, which calibrates them):
+
+    plumb_bob, rational_polynomial    k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4, shorter ones end early
+    equidistant, fisheye              k1 k2 k3 k4 of Kannala and Brandt
+
+Brown's model has no inverse in closed form: a fixed point is iterated, and what does not
+converge (it lies outside the image that was calibrated) counts as unseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import CameraError
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+
+BROWN, EQUIDISTANT = "brown", "equidistant"
+
+_FORMS = {
+    "plumb_bob": (BROWN, 5),
+    "rational_polynomial": (BROWN, 12),
+    "equidistant": (EQUIDISTANT, 4),
+    "fisheye": (EQUIDISTANT, 4),
+}
+
+_ROUNDS = 30
+_CLOSE_PX = 0.05
+"""Where the distorted result misses its pixel by more, nothing was found [px]."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """How a lens bends rays.
+
+    Attributes:
+        form: `BROWN` or `EQUIDISTANT`.
+        coefficients: 12 of the first, 4 of the second, in the order above.
+    """
+
+    form: str
+    coefficients: tuple[float, ...]
+
+
+def read_distortion(model: str, coefficients: Sequence[float]) -> Distortion | None:
+    """The distortion that a CameraInfo names; None where it names none.
+
+    Raises:
+        CameraError: an unknown model, more coefficients than it has, or values that are not
+            finite.
+    """
+    values = [float(value) for value in coefficients]
+    if not any(values):
+        return None
+    if model not in _FORMS:
+        raise CameraError(
+            f"unknown distortion model {model!r:.60}; known: {', '.join(_FORMS)}. Give the "
+            "detector rectified images, or calibrate with a known model"
+        )
+    form, count = _FORMS[model]
+    if len(values) > count and any(values[count:]):
+        raise CameraError(
+            f"distortion model '{model}' has at most {count} coefficients, got {len(values)}"
+        )
+    if not all(math.isfinite(value) for value in values):
+        raise CameraError(f"distortion coefficients must be finite numbers, got {values}")
+    full = 12 if form == BROWN else 4
+    return Distortion(form, tuple((values + [0.0] * full)[:full]))
+
+
+def distort(rays: NDArray[np.floating], distortion: Distortion) -> NDArray[np.float64]:
+    """Where the lens puts rays x/z, y/z (..., 2); both are in units of the focal length."""
+    rays = np.asarray(rays, dtype=np.float64)
+    if distortion.form == EQUIDISTANT:
+        radius = np.linalg.norm(rays, axis=-1, keepdims=True)
+        angle = np.arctan(radius)
+        return rays * (_bent(angle, distortion) / np.maximum(radius, 1e-12))
+    radial, shift = _brown(rays, distortion)
+    return rays * radial + shift
+
+
+def distort_pixels(
+    pixels: NDArray[np.floating], intrinsics: Intrinsics, distortion: Distortion | None
+) -> NDArray[np.float64]:
+    """Pinhole pixels (..., 2) to those of the real lens [px]."""
+    if distortion is None:
+        return np.asarray(pixels, dtype=np.float64)
+    focal, centre = _focal_centre(intrinsics)
+    return distort((pixels - centre) / focal, distortion) * focal + centre
+
+
+def undistort(
+    keypoints: NDArray[np.float32], intrinsics: Intrinsics, distortion: Distortion
+) -> NDArray[np.float32]:
+    """Keypoints as a pinhole camera of the same intrinsics would have seen them.
+
+    Args:
+        keypoints: (N, K, 3) x px, y px, confidence; sanitised.
+        intrinsics: of the real camera, px.
+
+    Returns:
+        A new array of the same shape. Seen points that no ray of the lens explains become
+        (0, 0, 0), unseen; so do those seen 90 degrees or more off the axis.
+    """
+    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
+    focal, centre = _focal_centre(intrinsics)
+    target = np.where(seen[..., None], (keypoints[..., :2] - centre) / focal, 0.0)
+    with np.errstate(all="ignore"):  # what overflows or divides by zero is found at the end
+        if distortion.form == EQUIDISTANT:
+            rays = _straight(target, distortion)
+        else:
+            rays = _fixed_point(target, distortion, _CLOSE_PX / 10 / focal.max())
+        miss = np.abs((distort(rays, distortion) - target) * focal).max(axis=-1)
+    good = seen & (miss <= _CLOSE_PX)  # false for NaN
+    result = np.zeros_like(keypoints)
+    result[..., :2] = np.where(good[..., None], rays * focal + centre, 0.0)
+    result[..., 2] = np.where(good, keypoints[..., 2], 0.0)
+    return result
+
+
+def _focal_centre(camera: Intrinsics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+
+
+def _brown(
+    rays: NDArray[np.float64], distortion: Distortion
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Radial factor (..., 1) and what is added (..., 2): tangential and thin prism."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = distortion.coefficients
+    x, y = rays[..., 0], rays[..., 1]
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    if k4 or k5 or k6:
+        radial = radial / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    shift = np.stack(
+        [
+            2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + s2 * r2),
+            p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + s4 * r2),
+        ],
+        axis=-1,
+    )
+    return radial[..., None], shift
+
+
+def _fixed_point(
+    target: NDArray[np.float64], distortion: Distortion, enough: float
+) -> NDArray[np.float64]:
+    """rays = (target - shift(rays)) / radial(rays), until no ray moves by more than `enough`."""
+    rays = target
+    for _ in range(_ROUNDS):
+        radial, shift = _brown(rays, distortion)
+        # A radial factor near or below zero lies beyond the calibrated image.
+        before, rays = rays, (target - shift) / np.maximum(radial, 0.1)
+        moved = np.abs(rays - before).max(initial=0.0)
+        if moved <= enough:
+            break
+    return rays
+
+
+def _bent(angle: NDArray[np.float64], distortion: Distortion) -> NDArray[np.float64]:
+    """The radius at which an angle off the axis is seen."""
+    k1, k2, k3, k4 = distortion.coefficients
+    a2 = angle * angle
+    return angle * (1 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4))))
+
+
+def _straight(target: NDArray[np.float64], distortion: Distortion) -> NDArray[np.float64]:
+    """Rays of equidistant pixels: Newton's method on the angle off the axis."""
+    k1, k2, k3, k4 = distortion.coefficients
+    radius = np.linalg.norm(target, axis=-1, keepdims=True)
+    angle = np.minimum(radius, 1.5)
+    for _ in range(10):
+        a2 = angle * angle
+        slope = 1 + a2 * (3 * k1 + a2 * (5 * k2 + a2 * (7 * k3 + a2 * 9 * k4)))
+        angle = angle - (_bent(angle, distortion) - radius) / np.maximum(slope, 0.1)
+    ahead = (angle >= 0) & (angle < 1.55)
+    tangent = np.where(ahead, np.tan(np.where(ahead, angle, 0.0)), np.nan)
+    return target * (tangent / np.maximum(radius, 1e-12))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`key2mesh build-engine`: TensorRT engines of a bundle, built on the machine that runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.errors import EngineError, Key2MeshError
+from key2mesh_core.model.bundle import Bundle, load_bundle
+from key2mesh_core.model.engines.cuda import Driver
+from key2mesh_core.model.engines.engine_cache import EngineCache
+from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.model.engines.plans import PRECISION, Plan, build_plan, open_engines, plans
+from key2mesh_core.model.engines.protocol import Engine
+from key2mesh_core.model.engines.tensorrt_build import Report
+from key2mesh_core.model.engines.tensorrt_library import Library, find_library
+
+ALLOWED_MM = {"fp32": 0.1, "fp16": 1.0}
+"""How far a vertex may be from ONNX Runtime's, both relative to the pelvis."""
+
+_PRECISIONS = tuple(ALLOWED_MM)
+
+
+@dataclass(frozen=True)
+class BuildEngineConfig:
+    """Build the TensorRT engines of a model bundle for this machine's GPU.
+
+    They are kept in your cache folder (~/.cache/key2mesh/engines) and found there by every
+    program that uses the bundle. Build them again after an update of TensorRT or another GPU: a
+    stale one is never used. Each is run once and compared with ONNX Runtime before it is trusted.
+    """
+
+    model: str = "default"
+    """Model bundle: its folder, or 'default'."""
+    precision: str = PRECISION
+    """fp16 (hidden layers in half precision) or fp32. Programs look for fp16."""
+    rebuild: bool = False
+    """Build again what is there already."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in _PRECISIONS:
+            raise Key2MeshError(
+                f"--precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}"
+            )
+
+
+def build_engine(config: BuildEngineConfig) -> int:
+    """Builds, keeps, runs and compares; without a GPU it only tries whether the graphs build.
+
+    Raises:
+        EngineError: no TensorRT, a graph that it refuses, or an engine whose answer is wrong; that
+            one is not kept.
+    """
+    bundle = load_bundle(config.model)
+    library = find_library()
+    try:
+        driver = Driver()
+    except EngineError as error:
+        print(f"{error}\nbuilding on trial, for no GPU: nothing will use these engines")
+        driver = None
+    print(f"{library}, {driver.gpu if driver else 'no GPU'}, {config.precision}")
+    cache = EngineCache()
+    wanted = plans(bundle, library, driver.gpu if driver else "none", config.precision)
+    for plan in wanted:
+        _build(plan, library, cache, config.rebuild)
+    if driver is not None:
+        _prove(bundle, wanted, library, driver, cache, config.precision)
+    return 0
+
+
+def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> None:
+    path = cache.path(plan.key)
+    if not rebuild and cache.read(plan.key) is not None:
+        print(f"{plan.path.name}: already built, {path}")
+        return
+    start = time.monotonic()
+    with _progress(plan.path.name) as report:
+        content = build_plan(plan, library, report)
+    cache.write(plan.key, content)
+    cache.remove(replace(plan.key, part="kernels"))  # compiled for the one before
+    took, size = time.monotonic() - start, len(content) / 1e6
+    print(f"{plan.path.name}: built in {took:.1f} s, {size:.1f} MB, {path}")
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Report]:
+    """One line that is rewritten on a terminal; nothing elsewhere."""
+    width = 0
+
+    def report(phase: str, share: float) -> None:
+        nonlocal width
+        if sys.stdout.isatty():
+            line = f"{name}: {phase} {100 * share:3.0f} %"
+            print(f"\r{line:<{width}}", end="", flush=True)
+            width = len(line)
+
+    try:
+        yield report
+    finally:
+        if width:
+            print(f"\r{'':<{width}}\r", end="", flush=True)
+
+
+def _prove(
+    bundle: Bundle,
+    wanted: list[Plan],
+    library: Library,
+    driver: Driver,
+    cache: EngineCache,
+    precision: str,
+) -> None:
+    start = time.monotonic()
+    try:
+        engines = open_engines(bundle, library, driver, cache, precision=precision)
+        print(f"first start: {time.monotonic() - start:.1f} s, {engines[0].device}")
+        try:
+            found = difference_mm(wanted, engines)
+        finally:
+            for engine in engines:
+                engine.close()
+        allowed = ALLOWED_MM[precision]
+        if not found <= allowed:
+            raise EngineError(
+                f"the engines put vertices {found:.3g} mm from where ONNX Runtime does, "
+                f"{allowed:g} mm are allowed for {precision}: not kept; try --precision fp32"
+            )
+    except BaseException:
+        for plan in wanted:
+            cache.remove(plan.key)
+        raise
+    print(f"vertices agree with ONNX Runtime to {found:.3f} mm ({allowed:g} mm are allowed)")
+
+
+def difference_mm(wanted: list[Plan], engines: tuple[Engine, Engine]) -> float:
+    """The largest distance of a vertex from ONNX Runtime's with float weights, relative to the
+    pelvis [mm], over 64 people, alone and together."""
+    from key2mesh_core.model.engines.typed_graph import typed
+
+    people = sample_people(64)
+    inputs = {
+        "keypoints": people,
+        "intrinsics": np.tile(np.float32([500, 510, 320, 240]), (len(people), 1)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        references = []
+        for plan in wanted:
+            path = Path(folder) / plan.path.name
+            path.write_bytes(typed(plan.graph, "fp32"))
+            references.append(OnnxEngine(path, signature=plan.signature))
+    expected = _centred_vertices(references, inputs)
+    largest = 0.0
+    for size in (1, 3, len(people)):
+        few = {name: values[:size] for name, values in inputs.items()}
+        distance = np.linalg.norm(_centred_vertices(engines, few) - expected[:size], axis=2)
+        largest = max(largest, 1000.0 * float(distance.max()))  # NaN fails the comparison
+    return largest
+
+
+def _centred_vertices(
+    engines: list[Engine] | tuple[Engine, Engine], inputs: dict[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    pose, mesh = engines
+    bodies = pose.run(inputs)
+    chosen = {name: bodies[name] for name in ("betas", "rotations", "translation")}
+    return mesh.run(chosen)["vertices"] - bodies["translation"][:, None]
+
+
+def sample_people(count: int) -> NDArray[np.float32]:
+    """(count, 18, 3) keypoints of people who stand about, each in a way of their own."""
+    random = np.random.default_rng(0)
+    x = [0, 0, -0.2, -0.3, -0.3, 0.2, 0.3, 0.3, -0.1, -0.1, -0.1, 0.1, 0.1, 0.1, -0.03, 0.03]
+    y = [-0.8, -0.6, -0.6, -0.3, 0, -0.6, -0.3, 0, 0, 0.4, 0.8, 0, 0.4, 0.8, -0.85, -0.85]
+    standing = np.stack([[*x, -0.08, 0.08], [*y, -0.82, -0.82]], axis=1)
+    place = [320, 240] + 60 * random.standard_normal((count, 1, 2))
+    points = place + 180 * standing + 10 * random.standard_normal((count, 18, 2))
+    confidence = random.uniform(0.3, 1.0, (count, 18, 1))
+    return np.concatenate([points, confidence], axis=2).astype(np.float32)

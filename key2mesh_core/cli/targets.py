@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`key2mesh targets`: look at detections before adapting to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tyro.conf import Positional
+
+from key2mesh_core.errors import TargetError
+from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
+from key2mesh_core.recordings.targets import DEFAULT_TOPIC, TargetKeypoints, load_targets
+from key2mesh_core.recordings.together import cameras_at_once
+
+_TILE = 160
+_COLUMNS, _ROWS = 8, 4
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """Says what a robot's recorded detections hold: how many persons, what was left out and why.
+    A picture shows whether left is left."""
+
+    targets: Positional[tuple[str, ...]]
+    """What to read, as KIND:PATH: bag, openpose, coco, aistpp or npz (docs/targets.md)."""
+    topic: str = DEFAULT_TOPIC
+    """Topic of bags whose spec names none."""
+    minimum: int = MINIMUM_KEYPOINTS
+    """Seen keypoints that a person needs to count."""
+    picture: Path | None = None
+    """A .png file to draw 32 of the persons into, spread over all; it needs Pillow."""
+
+    def __post_init__(self) -> None:
+        if self.picture is not None and self.picture.suffix.lower() != ".png":
+            raise TargetError(f"--picture writes .png, got {str(self.picture)!r}")
+
+
+def inspect(config: TargetsConfig) -> None:
+    """Prints a table about the targets and draws the picture that was asked for."""
+    targets = load_targets(config.targets, config.topic, config.minimum)
+    for name, value in describe(targets).items():
+        print(f"{name:<16}{value}")
+    if config.picture is not None:
+        draw(targets, config.picture)
+        print(f"{'drawn':<16}{config.picture}")
+
+
+def describe(targets: TargetKeypoints) -> dict[str, str]:
+    """What there is to say about targets, a line each."""
+    seen = (targets.keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
+    lengths = np.bincount(targets.sequence)
+    follow = (np.diff(targets.sequence) == 0) & (np.diff(targets.frame) == 1)
+    sizes = {tuple(size) for size in targets.image_size.astype(int).tolist()}
+    boxes = bounding_boxes(targets.keypoints)
+    height = np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+    return {
+        "persons": f"{len(targets):,} in {targets.images:,} images",
+        "tracks": f"{len(lengths):,}, of {np.median(lengths):.0f} images (median)",
+        "follow directly": f"{follow.sum():,} ({100 * follow.sum() / len(targets):.0f} %)",
+        "seen together": _together(targets),
+        "keypoints": f"{seen.mean():.1f} of 18 seen (mean)",
+        "size": f"{height:.0f} px, a person's longer side (median)",
+        "image size": ", ".join(f"{w} x {h}" if w else "unknown" for w, h in sorted(sizes)),
+        "camera": _cameras(targets),
+        "left out": ", ".join(f"{n:,} {cause}" for cause, n in targets.left_out.items())
+        or "nobody",
+    }
+
+
+def _together(targets: TargetKeypoints) -> str:
+    cameras = cameras_at_once(targets.camera, targets.person, targets.frame)
+    together = np.count_nonzero(cameras > 1)
+    if not together:
+        return "nobody by several cameras"
+    share = 100 * together / len(targets)
+    return f"{together:,} ({share:.0f} %), by up to {cameras.max()} cameras"
+
+
+def _cameras(targets: TargetKeypoints) -> str:
+    found = np.unique(targets.intrinsics[:, :2].round(), axis=0).astype(int).tolist()
+    words = [f"focal length {x} x {y} px" if x else "unknown" for x, y in found]
+    return ", ".join(words)
+
+
+def draw(targets: TargetKeypoints, path: Path) -> None:
+    """Up to 32 persons, evenly spread, each scaled to a tile."""
+    from PIL import Image
+
+    from key2mesh_core.view.render import draw_keypoints
+
+    rows = np.unique(np.linspace(0, len(targets) - 1, _COLUMNS * _ROWS).astype(int))
+    height = -(-len(rows) // _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * _TILE, height * _TILE), (24, 26, 30))
+    for place, row in enumerate(rows):
+        person = targets.keypoints[row].copy()
+        low, high = np.split(bounding_boxes(person[None])[0], 2)
+        scale = 0.85 * _TILE / (high - low).max()
+        person[:, :2] = (person[:, :2] - (low + high) / 2) * scale + _TILE / 2
+        tile = Image.new("RGB", (_TILE, _TILE), (24, 26, 30))
+        at = (_TILE * (place % _COLUMNS), _TILE * (place // _COLUMNS))
+        sheet.paste(draw_keypoints(tile, person), at)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

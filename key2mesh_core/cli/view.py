@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`key2mesh view`: live meshes of a topic, or a recording's, in a browser."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.people.frames import Camera, KeypointFrame, MeshFrame, bodies_frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from key2mesh_core.view.viewer import Viewer
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Watch body meshes live in a browser.
+
+    Shows what the node publishes, or a recording (--bag): one of meshes, or one of keypoints,
+    of which meshes are made on the fly. End it with Ctrl-C.
+    """
+
+    topic: str = "/mesh_node/meshes"
+    """Meshes to show; the topology is looked for beside them. Needs a ROS environment."""
+    camera_topic: str = "/camera_info"
+    """The camera to draw."""
+    bag: Path | None = None
+    """Show this recording instead: a rosbag2 folder, or a .mcap or .db3 file. Needs no ROS."""
+    model: str = "default"
+    """Model bundle that makes meshes of recorded keypoints: its folder, or 'default'."""
+    loop: bool = True
+    """Play the recording again and again."""
+    rate: float = 1.0
+    """Play the recording this many times as fast."""
+    port: int = 8080
+    """Port of the web page; if it is taken, the next free one."""
+    host: str = "127.0.0.1"
+    """Address to serve on; 0.0.0.0 lets other machines look, too."""
+
+    def __post_init__(self) -> None:
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise Key2MeshError(f"--rate must be a positive number, got {self.rate}")
+        if not 0 < self.port < 65536:
+            raise Key2MeshError(f"--port must lie between 1 and 65535, got {self.port}")
+
+
+@dataclass(frozen=True)
+class BagView:
+    """What a recording has to show.
+
+    Attributes:
+        triangles, parents: of the body model, (F, 3) and (24,); None if they are not known.
+        camera: None if the recording has none.
+        frames: makes an iterator over the recording from its start.
+    """
+
+    triangles: NDArray[np.int32] | None
+    parents: NDArray[np.int32] | None
+    camera: Camera | None
+    frames: Callable[[], Iterator[MeshFrame]]
+
+
+def view(config: ViewConfig) -> int:
+    """Serves the page until interrupted, or until a recording played once has ended.
+
+    Raises:
+        Key2MeshError: the recording, the model or the port cannot be used, or no ROS is at hand.
+    """
+    # Whatever can fail fails before a page is served.
+    recording = None if config.bag is None else open_bag(config.bag, config.model)
+    watch = None if recording is not None else _topic_watcher()
+    from key2mesh_core.view.viewer import Viewer  # viser takes a second to import
+
+    viewer = Viewer(host=config.host, port=config.port)
+    print(f"open {viewer.url} in a browser; end with Ctrl-C", flush=True)
+    try:
+        if recording is None:
+            watch(viewer, config.topic, config.camera_topic)
+        else:
+            play(viewer, recording, loop=config.loop, rate=config.rate)
+    except KeyboardInterrupt:
+        pass  # the usual way to end it
+    finally:
+        viewer.close()
+    return 0
+
+
+def open_bag(bag: Path, model: str = "default") -> BagView:
+    """Finds out what a recording holds, and checks that all of it can be read.
+
+    Raises:
+        BagError: it cannot be read, or has neither meshes nor keypoints.
+        BundleError: the model cannot be used.
+    """
+    from key2mesh_core.recordings import own_messages as recordings
+    from key2mesh_core.recordings.bags import topics_of_type
+
+    camera = None
+    if topics_of_type(bag, recordings.CAMERA_TYPE):
+        camera = recordings.read_camera(bag)
+    if topics_of_type(bag, recordings.MESHES_TYPE):
+        first = next(recordings.read_meshes(bag))
+        triangles, parents = _topology(bag, model, first.body_model)
+        return BagView(triangles, parents, camera, lambda: recordings.read_meshes(bag))
+    topic = recordings.the_topic(bag, recordings.KEYPOINTS_TYPE)
+    return _keypoint_view(model, camera, lambda: recordings.read_keypoints(bag, topic))
+
+
+def play(viewer: Viewer, recording: BagView, *, loop: bool = False, rate: float = 1.0) -> None:
+    """Shows a recording at the speed of its stamps, times `rate`."""
+    if recording.triangles is not None and recording.parents is not None:
+        viewer.set_topology(recording.triangles, recording.parents)
+    if recording.camera is not None:
+        viewer.set_camera(recording.camera)
+    while True:
+        start = first = None
+        for frame in recording.frames():
+            if start is None or first is None:
+                start, first = time.monotonic(), frame.stamp_ns
+            due = start + (frame.stamp_ns - first) / 1e9 / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            viewer.show(frame)
+        if not loop:
+            return
+        time.sleep(0.5)  # so that the jump back can be seen as one
+
+
+def _keypoint_view(
+    model: str, camera: Camera | None, keypoints: Callable[[], Iterator[KeypointFrame]]
+) -> BagView:
+    from key2mesh_core.keypoints.layouts import to_network, usable
+    from key2mesh_core.model.bundle import load_bundle
+    from key2mesh_core.model.estimator import Estimator
+
+    bundle = load_bundle(model)
+    estimator = Estimator(bundle)
+    first = next(keypoints())
+    if camera is None:
+        intrinsics = Intrinsics.from_field_of_view(first.width, first.height)
+        camera = Camera(intrinsics, first.width, first.height, first.frame_id)
+
+    def frames() -> Iterator[MeshFrame]:
+        for frame in keypoints():
+            people = to_network(frame.layout, frame.keypoints)
+            seen = usable(people)
+            bodies = estimator.estimate(people[seen], camera.intrinsics)
+            ids = tuple(name for name, one in zip(frame.ids, seen, strict=True) if one)
+            yield bodies_frame(bodies, ids, frame.stamp_ns, bundle.body_model)
+
+    return BagView(bundle.triangles, bundle.parents, camera, frames)
+
+
+def _topology(
+    bag: Path, model: str, body_model: str
+) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
+    """Of recorded meshes: from the recording, else from a model bundle of the same body."""
+    from key2mesh_core.model.bundle import load_bundle
+    from key2mesh_core.recordings.own_messages import read_topologies
+
+    for topology in read_topologies(bag):
+        if topology.body_model == body_model:
+            return topology.triangles, topology.parents
+    bundle = load_bundle(model)
+    if bundle.body_model == body_model:
+        return bundle.triangles, bundle.parents
+    print(
+        f"{bag} holds meshes of {body_model} but no topology of it, and the model {bundle.name} "
+        f"is made for {bundle.body_model}: only joints can be shown. Record the topology, too, or "
+        "name the right --model"
+    )
+    return None, bundle.parents
+
+
+def _topic_watcher() -> Callable[[Viewer, str, str], None]:
+    """The subscriber, which lives on the ROS side; only this job ever looks over there."""
+    try:
+        return importlib.import_module("key2mesh_ros.view_source").watch
+    except ImportError as error:
+        why = str(error).partition("\n")[0]
+        raise Key2MeshError(
+            f"showing a topic needs ROS 2 and this package's messages ({why}): source your "
+            "workspace, or run it as `tools/with-ros key2mesh view`; recordings need neither: --bag"
+        ) from error

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What adaptation minimises without labels (paper, Sec. 3.4-3.6, Eq. 2-8).
+
+Every loss is a mean over samples, so that equal parts of a batch on several processors average to
+the loss of the whole.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.learning.adapt.target_domain import TargetBatch
+from key2mesh_core.learning.pretrain.config import LossWeights
+from key2mesh_core.learning.pretrain.losses import KEYPOINT_WEIGHTS
+from key2mesh_core.network.crop import bounding_box, normalise
+from key2mesh_core.network.graphs import fit_translation
+from key2mesh_core.network.key2mesh import Prediction
+
+#: The training camera of the paper looks from here [m].
+TRAINING_DISTANCE = 6.0
+#: No part of a body is nearer to its camera [m]: keeps a projection finite.
+_NEAREST = 0.3
+
+
+def critic_loss(
+    critic: nn.Module, source: Tensor, target: Tensor, mix: Tensor, penalty: float
+) -> tuple[Tensor, Tensor]:
+    """What the critic minimises (Eq. 2-4), and its estimate of the Wasserstein distance.
+
+    Args:
+        critic: features (N, D) -> scores (N, 1).
+        source, target: (N, D) features, detached.
+        mix: (N, 1) in 0..1, where between source and target the gradient is looked at.
+        penalty: weight of the gradient penalty.
+    """
+    distance = critic(source).mean() - critic(target).mean()
+    loss = -distance
+    if penalty:
+        loss = loss + penalty * gradient_penalty(critic, source, target, mix)
+    return loss, distance.detach()
+
+
+def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, mix: Tensor) -> Tensor:
+    """Mean of (|gradient| - 1)^2 at points between source and target (Gulrajani et al. 2017)."""
+    between = (mix * source + (1 - mix) * target).detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (torch.linalg.vector_norm(slope.float(), dim=1) - 1).square().mean()
+
+
+def domain_loss(critic: nn.Module, target: Tensor) -> Tensor:
+    """What the extractor minimises of the critic's distance (Eq. 5): -E[critic(target)]."""
+    return -critic(target).mean()
+
+
+def feature_loss(features: Tensor, source_features: Tensor) -> Tensor:
+    """Mean square difference of two extractors' features of the same input (Eq. 7)."""
+    return (features.float() - source_features.float()).square().mean()
+
+
+def agreement_loss(
+    prediction: Prediction, agreed: Prediction, known: Tensor, body: BodyModel
+) -> Tensor:
+    """Distance of answers from the poses that several cameras agree on, as Eq. 1 measures it: L1
+    on rotations and 3D keypoints. Persons that are not `known (N,)` count as right."""
+    _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
+    with torch.no_grad():
+        _, places = body.keypoints(agreed.betas, agreed.rotations)
+    importance = torch.tensor(KEYPOINT_WEIGHTS, dtype=places.dtype, device=places.device)
+    turned = (prediction.rotations - agreed.rotations).abs().mean((1, 2, 3))
+    moved = ((keypoints - places).abs() * importance[:, None]).mean((1, 2))
+    weights = LossWeights()
+    return ((weights.pose * turned + weights.keypoints_3d * moved) * known).mean()
+
+
+def reprojection_loss(
+    prediction: Prediction,
+    batch: TargetBatch,
+    body: BodyModel,
+    camera: Literal["fitted", "training"],
+    trust_confidence: bool,
+) -> Tensor:
+    """Mean over persons of `reprojection_errors` (Eq. 6)."""
+    return reprojection_errors(prediction, batch, body, camera, trust_confidence).mean()
+
+
+def reprojection_errors(
+    prediction: Prediction,
+    batch: TargetBatch,
+    body: BodyModel,
+    camera: Literal["fitted", "training"] = "fitted",
+    trust_confidence: bool = True,
+) -> Tensor:
+    """(N,) mean L1 distance of seen keypoints from the detections, in sides of the person's box.
+
+    Args:
+        camera: "fitted" puts the body where its keypoints fit best in the camera that saw the
+            person; "training" puts it 6 m away and normalises over the same seen keypoints.
+    """
+    weights = _weights(batch, trust_confidence)
+    found = reprojected(prediction, batch, body, camera, trust_confidence)
+    missed = (found - batch.inputs).abs().sum(2)
+    return (missed * weights).sum(1) / weights.sum(1).clamp(min=1e-6)
+
+
+def reprojected(
+    prediction: Prediction,
+    batch: TargetBatch,
+    body: BodyModel,
+    camera: Literal["fitted", "training"] = "fitted",
+    trust_confidence: bool = True,
+) -> Tensor:
+    """(N, 18, 2) where the answers' keypoints appear in the inputs' unit box."""
+    _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
+    if camera == "training":
+        depth = (keypoints[..., 2:] + TRAINING_DISTANCE).clamp(min=_NEAREST)
+        points = keypoints[..., :2] / depth
+        return normalise(points, batch.seen, *bounding_box(points, batch.seen))
+    image = (batch.inputs - 0.5) * batch.side[:, None]
+    placed = (
+        keypoints + fit_translation(keypoints, image, _weights(batch, trust_confidence))[:, None]
+    )
+    points = placed[..., :2] / placed[..., 2:].clamp(min=_NEAREST)
+    return points / batch.side[:, None] + 0.5
+
+
+def _weights(batch: TargetBatch, trust_confidence: bool) -> Tensor:
+    return batch.confidence if trust_confidence else batch.seen.float()

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poses that several cameras agree on: what one view leaves open, another one shows.
+
+Where a target says that cameras saw a person at the same moment, nothing else need be known of
+them. The joints' rotations do not depend on the view, so the model's answers to all views say how
+the cameras are turned to one another, and which of them is out of step with the rest; a first pose
+is the mean of the answers. Bundle adjustment then fits poses and cameras to the detections of all
+views (`bundle_adjustment`). No label and no calibration takes part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
+from key2mesh_core.learning.adapt.bundle_adjustment import Scene, Views, adjust
+from key2mesh_core.learning.adapt.own_poses import both_answers
+from key2mesh_core.learning.adapt.target_domain import TargetDomain
+from key2mesh_core.network.graphs import fit_translation
+from key2mesh_core.network.key2mesh import Prediction
+
+_LONGEST = 1000
+"""Moments that are fitted together: bounds memory, and lets cameras move between stretches."""
+
+_LEAST = 30
+"""Moments that two cameras must share to be compared."""
+
+_MOST = 16
+"""Cameras that are compared, those that saw the most: more of them leave nothing else open."""
+
+_OUT_OF_STEP = math.radians(30)
+"""Cameras of one take differ by a constant rotation, up to the errors of single answers: 7 to 17
+degrees (median) where AIST++'s cameras are in step, 90 where one shows another moment."""
+
+_MISFIT = 0.05
+"""Median error [sides of the box] of a person's keypoints beyond which a fit is not believed."""
+
+
+class Agreement(NamedTuple):
+    """What several cameras agree on, for each of N detections: `poses`, roots as the network's
+    view saw them, and `known (N,)`, False for what one camera saw alone or no pose explains: the
+    others are the model's own answers."""
+
+    poses: Prediction
+    known: Tensor
+
+    def rows(self, rows: Tensor) -> Agreement:
+        """Some of the detections."""
+        return Agreement(Prediction(*(part[rows] for part in self.poses)), self.known[rows])
+
+
+class CameraTurns(NamedTuple):
+    """How C cameras are turned: `rotations (C, 3, 3)` from the frame of the camera `reference`
+    to each; meaningful for those that are `in_step (C,)` with it."""
+
+    rotations: Tensor
+    in_step: Tensor
+    reference: int
+
+
+def agreement(
+    network: nn.Module, domain: TargetDomain, body: BodyModel, quiet: bool = False
+) -> Agreement | None:
+    """Fits every take of a target; None where no cameras agree on anything.
+
+    Args:
+        network: whose answers to single views are where it begins.
+        quiet: show no progress.
+    """
+    grids = list(shared_moments(domain))
+    if not grids:
+        return None
+    betas, poses = both_answers(network, domain.batch)
+    found = Prediction(betas, rotation_6d_to_matrix(poses))
+    known = torch.zeros(len(domain), dtype=torch.bool, device=betas.device)
+    agreed = Agreement(Prediction(betas.clone(), found.rotations.clone()), known)
+    for grid in tqdm(grids, "what cameras agree on", unit="stretch", disable=quiet):
+        _fit_stretch(grid, found, domain, body, agreed)
+    return agreed if known.any() else None
+
+
+def shared_moments(domain: TargetDomain) -> Iterator[Tensor]:
+    """For each person and stretch of time: (C, F) rows of the domain by camera and moment, -1
+    where a camera saw nothing; only moments that two cameras or more saw."""
+    for person in torch.unique(domain.person[domain.person >= 0]):
+        mine = torch.nonzero(domain.person == person)[:, 0]
+        cameras, camera = torch.unique(domain.camera[mine], return_inverse=True)
+        moments, moment = torch.unique(domain.frame[mine], return_inverse=True)
+        grid = torch.full((len(cameras), len(moments)), -1)
+        grid[camera, moment] = mine
+        most = (grid >= 0).sum(1).argsort(descending=True, stable=True)[:_MOST]
+        grid = grid[most.sort().values]
+        grid = grid[:, (grid >= 0).sum(0) >= 2]
+        yield from (part for part in grid.split(_LONGEST, dim=1) if part.shape[1] >= _LEAST)
+
+
+def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
+    """How cameras are turned to one another, from one person's orientation in each.
+
+    Args:
+        roots: (C, F, 3, 3) orientation in each camera's frame at each moment.
+        present: (C, F) where it is known.
+    """
+    cameras = len(roots)
+    turns = torch.eye(3, device=roots.device).repeat(cameras, cameras, 1, 1)
+    spread = torch.full((cameras, cameras), math.inf)
+    for one in range(cameras):
+        spread[one, one] = 0
+        for other in range(one + 1, cameras):
+            both = present[one] & present[other]
+            if both.sum() < _LEAST:
+                continue
+            each = roots[other, both] @ roots[one, both].transpose(1, 2)
+            turn = _nearest_rotation(each.sum(0))
+            angles = _angles(each, turn)
+            # Single answers may be turned about entirely: those near the median decide.
+            turn = _nearest_rotation(each[angles <= 2 * angles.median()].sum(0))
+            turns[one, other], turns[other, one] = turn, turn.T
+            spread[one, other] = spread[other, one] = _angles(each, turn).median()
+    in_step = spread < _OUT_OF_STEP
+    # The one that is in step with the most others, and best with those.
+    merit = in_step.sum(1) - spread.clamp(max=math.pi).mean(1) / math.pi
+    reference = int(merit.argmax())
+    return CameraTurns(turns[reference], in_step[reference].to(roots.device), reference)
+
+
+def _fit_stretch(
+    grid: Tensor, found: Prediction, domain: TargetDomain, body: BodyModel, agreed: Agreement
+) -> None:
+    """Writes what the cameras of one stretch agree on into `agreed`."""
+    grid = grid.to(found.betas.device)
+    rows = grid.clamp(min=0)
+    turn = domain.turn[rows]
+    roots = turn @ found.rotations[rows][:, :, 0]
+    turns = camera_turns(roots, grid >= 0)
+    grid = torch.where(turns.in_step[:, None], grid, -1)
+    shared = (grid >= 0).sum(0) >= 2
+    if shared.sum() < _LEAST:
+        return
+    grid, rows, turn, roots = grid[:, shared], rows[:, shared], turn[:, shared], roots[:, shared]
+    weights = torch.where(
+        (grid >= 0)[..., None], domain.batch.confidence[rows], torch.zeros((), device=grid.device)
+    )
+    views = Views(domain.rays[rows], weights, domain.batch.side[rows][..., 0])
+    moments = domain.frame[rows.max(0).values.cpu()].to(grid.device)
+    start = _first_guess(found, rows, roots, turns, views, body)
+    scene, errors = adjust(start, views, moments, body)
+    there = (grid >= 0) & (errors < _MISFIT)
+    into = grid[there]
+    poses = scene.rotations.expand(len(grid), *scene.rotations.shape).clone()
+    seen_roots = scene.cameras[:, None] @ scene.rotations[None, :, 0]
+    poses[:, :, 0] = turn.transpose(2, 3) @ seen_roots
+    agreed.poses.betas[into] = scene.betas
+    agreed.poses.rotations[into] = poses[there]
+    agreed.known[into] = True
+
+
+def _first_guess(
+    found: Prediction,
+    rows: Tensor,
+    roots: Tensor,
+    turns: CameraTurns,
+    views: Views,
+    body: BodyModel,
+) -> Scene:
+    """The mean of what the model says of each view; places from where it puts the body."""
+    share = views.weights.mean(2)
+    share = share / share.sum(0).clamp(min=1e-6)
+    local = found.rotations[rows].clone()
+    local[:, :, 0] = turns.rotations.transpose(1, 2)[:, None] @ roots
+    mean = (matrix_to_rotation_6d(local) * share[..., None, None]).sum(0)
+    betas = found.betas[rows[share > 0]].mean(0)
+    flat = found.rotations[rows].flatten(0, 1).clone()
+    flat[:, 0] = roots.flatten(0, 1)
+    _, keypoints = body.keypoints(found.betas[rows].flatten(0, 1), flat)
+    places = fit_translation(keypoints, views.points.flatten(0, 1), views.weights.flatten(0, 1))
+    places = places.reshape(*rows.shape, 3)
+    # The reference is where the world begins; the others stand where the median says.
+    origin = (turns.rotations.transpose(1, 2)[:, None] @ places[..., None])[..., 0]
+    offsets = torch.zeros(len(rows), 3, device=rows.device)
+    for camera in range(len(rows)):
+        both = (share[camera] > 0) & (share[turns.reference] > 0)
+        if both.any():
+            offsets[camera] = (origin[camera] - origin[turns.reference])[both].median(0).values
+    pelvis = ((origin - offsets[:, None]) * share[..., None]).sum(0)
+    translations = (turns.rotations @ offsets[..., None])[..., 0]
+    return Scene(betas, rotation_6d_to_matrix(mean), pelvis, turns.rotations, translations)
+
+
+def _nearest_rotation(matrix: Tensor) -> Tensor:
+    """The rotation nearest to a (3, 3) matrix (chordal mean, if that is a sum of rotations)."""
+    left, _, right = torch.linalg.svd(matrix)
+    signs = torch.ones(3, device=matrix.device)
+    signs[2] = torch.linalg.det(left @ right).sign()
+    return left @ torch.diag(signs) @ right
+
+
+def _angles(each: Tensor, turn: Tensor) -> Tensor:
+    """(N,) radians between rotations (N, 3, 3) and one."""
+    cosine = ((each * turn).sum((1, 2)) - 1) / 2
+    return torch.arccos(cosine.clamp(-1, 1))

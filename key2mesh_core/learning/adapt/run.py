@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of adaptation: its state, and a step of it.
+
+All of a step's randomness follows from its number, and the source domain from the model before
+adaptation, so a run that was killed continues to the same result, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.learning.adapt.config import AdaptConfig, synthesis_for
+from key2mesh_core.learning.adapt.initial_weights import Source
+from key2mesh_core.learning.adapt.losses import (
+    agreement_loss,
+    critic_loss,
+    domain_loss,
+    feature_loss,
+    reprojection_loss,
+)
+from key2mesh_core.learning.adapt.multi_view import agreement
+from key2mesh_core.learning.adapt.sampler import Draw, Draws
+from key2mesh_core.learning.adapt.selection import Judge, score
+from key2mesh_core.learning.adapt.target_domain import TargetDomain
+from key2mesh_core.learning.adapt.true_errors import true_errors
+from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.learning.pretrain.config import LossWeights
+from key2mesh_core.learning.pretrain.losses import supervised_loss
+from key2mesh_core.learning.runs import moving_average, settings_text
+from key2mesh_core.network.key2mesh import Key2Mesh, domain_critic
+from key2mesh_core.synthesis.motions import MotionBank
+
+HISTORY = "history.jsonl"
+_SAMPLES_TO_JUDGE_ON = 2048
+
+
+class AdaptRun:
+    """The state of one run; `train_watched` advances it.
+
+    Args:
+        domain, held_out: detections to learn from, and to judge by.
+        bank: motion capture for the source domain; None: the model's own answers.
+        workers: the processes that share the run.
+    """
+
+    def __init__(
+        self,
+        config: AdaptConfig,
+        source: Source,
+        domain: TargetDomain,
+        held_out: TargetDomain,
+        body: BodyModel,
+        bank: MotionBank | None,
+        workers: Crew,
+    ) -> None:
+        self.config, self.body, self.workers, self.domain = config, body, workers, domain
+        self.origin = source.origin
+        self.device = domain.batch.inputs.device
+        self.source = source.network.eval().requires_grad_(False).to(self.device)
+        # BatchNorm is absorbed and there is no dropout: modes make no difference to these.
+        self.extractor = copy.deepcopy(self.source.extractor).requires_grad_(True)
+        self.averaged = copy.deepcopy(self.source.extractor)
+        self.mean = self.source.extractor.state_dict()  # of the members that are done
+        self.head = self.source.head
+        synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
+        self.draws = Draws(config, synthesis, self.source, domain, body, bank, workers)
+        self._begin_member()
+        self._update_average = moving_average(config.average)
+        self.steps_per_epoch = self.draws.steps_per_epoch
+        self.steps_per_member = config.epochs * self.steps_per_epoch
+        self.total_steps = config.members * self.steps_per_member
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.best, self.best_extractor = 0, self._weights()
+        if workers.first:
+            # The same for every seed.
+            samples = self.draws.samples(_SAMPLES_TO_JUDGE_ON, seed=_SAMPLES_TO_JUDGE_ON)
+            wanted = config.weights.agreement
+            agreed = agreement(self.source, held_out, body, quiet=True) if wanted else None
+            self.judge = Judge(self.source, held_out, agreed, samples, body)
+
+    def advance(self) -> dict[str, Tensor]:
+        """Critic updates, if the critic counts, then one update of the extractor."""
+        config, weights = self.config, self.config.weights
+        place = self.step % self.steps_per_member
+        if place == 0 and self.step:
+            self.mean = self._weights()
+            self._begin_member()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate()
+        self.draws.begin(self.step)
+        terms: dict[str, Tensor] = {}
+        if weights.domain:
+            for _ in range(config.critic_updates):
+                terms["distance"] = self._update_critic(self.draws.at_random())
+        losses = self._losses(self.draws.in_turn(self.step))
+        total = torch.zeros((), device=self.device)
+        for name, term in losses.items():
+            total = total + getattr(weights, name) * term
+        if losses:
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            self.workers.average_gradients(self.extractor.parameters())
+            self.optimiser.step()
+            self._update_average(
+                list(self.averaged.parameters()), list(self.extractor.parameters()), place
+            )
+        self.step += 1
+        terms |= {"total": total.detach(), **{k: term.detach() for k, term in losses.items()}}
+        return self.workers.average(terms)
+
+    def learning_rate(self) -> float:
+        """The extractor's step size at this step."""
+        config, place = self.config, self.step % self.steps_per_member
+        if config.schedule == "exponential":
+            return config.learning_rate * config.decay ** (place // self.steps_per_epoch)
+        warm_up = min(1.0, (place + 1) / min(20, self.steps_per_member))
+        turn = math.pi * place / self.steps_per_member
+        return config.learning_rate * warm_up * 0.5 * (1 + math.cos(turn))
+
+    def finish_epoch(self, log: Any, progress: tqdm) -> None:
+        """Judges the model, and keeps it if it is the best so far."""
+        if not self.workers.first:
+            return
+        if not self.history:
+            self._judge(self.source, log, progress)
+        weights = self._weights()
+        self._judge(self._network(weights), log, progress)
+        if score(self.history[-1], self.history[0]) < score(
+            self.history[self.best], self.history[0]
+        ):
+            self.best, self.best_extractor = len(self.history) - 1, weights
+        write_history(self.config.work_folder, self.history)
+
+    def network_of(self, epoch: int) -> Key2Mesh:
+        """The network at the end of an epoch: 0, the best, or the last one."""
+        if epoch == 0:
+            return copy.deepcopy(self.source)
+        return self._network(self.best_extractor if epoch == self.best else self._weights())
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        return {
+            "extractor": self.extractor.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "mean": self.mean,
+            "optimiser": self.optimiser.state_dict(),
+            "critic": self.critic.state_dict(),
+            "critic_optimiser": self.critic_optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "best": self.best,
+            "best_extractor": self.best_extractor,
+            "body": self.body.identifier,
+            "origin": self.origin,
+            "detections": len(self.domain),
+            "settings": settings_text(self.config),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from what `state()` gave."""
+        mine = self.body.identifier, self.origin, len(self.domain)
+        theirs = state["body"], state["origin"], state["detections"]
+        if mine != theirs:
+            raise TrainingError(
+                f"{self.config.work_folder} is a run with other files behind the same names: body, "
+                f"start and detections were {theirs} and are {mine}; give another --output"
+            )
+        for name in ("extractor", "averaged", "optimiser", "critic", "critic_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("step", "seconds", "history", "best"):
+            setattr(self, name, state[name])
+        for name in ("mean", "best_extractor"):
+            setattr(self, name, {k: v.to(self.device) for k, v in state[name].items()})
+
+    def _begin_member(self) -> None:
+        """From the model as it was, with an optimiser and a critic that know nothing."""
+        for each in (self.extractor, self.averaged):
+            each.load_state_dict(self.source.extractor.state_dict())
+        torch.manual_seed(self.config.seed)
+        self.critic = domain_critic(self.config.critic_dropout).to(self.device)
+        fused = {"lr": self.config.learning_rate, "fused": True}
+        self.optimiser = torch.optim.Adam(self.extractor.parameters(), **fused)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)
+
+    def _losses(self, draw: Draw) -> dict[str, Tensor]:
+        """The terms of Eq. 8 whose weight is not zero."""
+        config, weights, terms = self.config, self.config.weights, {}
+        agreed = draw.agreed
+        answered = weights.reprojection or agreed is not None
+        on_target = weights.features and config.features_on != "source"
+        on_source = weights.features and config.features_on != "target"
+        features = source_features = torch.empty(0)
+        with self._autocast():
+            if answered or weights.domain or on_target:
+                features = self.extractor(draw.target.inputs)
+            if weights.rehearsal or on_source:
+                source_features = self.extractor(draw.source.keypoints)
+            answer = self.head(features) if answered else None
+            rehearsed = self.head(source_features) if weights.rehearsal else None
+            if weights.domain:
+                self.critic.requires_grad_(False)
+                terms["domain"] = domain_loss(self.critic, features)
+                self.critic.requires_grad_(True)
+            kept = []
+            if on_target:
+                kept.append(feature_loss(features, self.source.extractor(draw.target.inputs)))
+            if on_source:
+                kept.append(
+                    feature_loss(source_features, self.source.extractor(draw.source.keypoints))
+                )
+        if kept:
+            terms["features"] = torch.stack(kept).mean()
+        if answer is not None and agreed is not None:
+            terms["agreement"] = agreement_loss(answer, agreed.poses, agreed.known, self.body)
+        if answer is not None and weights.reprojection:
+            terms["reprojection"] = reprojection_loss(
+                answer, draw.target, self.body, config.reprojection_camera, config.trust_confidence
+            )
+        if rehearsed is not None:
+            terms["rehearsal"], _ = supervised_loss(
+                rehearsed, draw.source, self.body, LossWeights()
+            )
+        return terms
+
+    def _update_critic(self, draw: Draw) -> Tensor:
+        with self._autocast():
+            with torch.no_grad():
+                source = self.source.extractor(draw.source.keypoints).float()
+                target = self.extractor(draw.target.inputs).float()
+            penalty = self.config.gradient_penalty
+            loss, distance = critic_loss(self.critic, source, target, draw.mix, penalty)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.workers.average_gradients(self.critic.parameters())
+        self.critic_optimiser.step()
+        return distance
+
+    def _judge(self, network: Key2Mesh, log: Any, progress: tqdm) -> None:
+        measured = self.judge.measure(network)
+        scored = score(measured, self.history[0]) if self.history else 0.0
+        text = f"epoch {len(self.history)}: score {scored:+.3f}, re-projection "
+        text += f"{100 * measured['reprojection']:.2f} %, mirror {measured['mirror_mm']:.1f} mm"
+        if "agreement_mm" in measured:
+            text += f", {measured['agreement_mm']:.1f} mm from what cameras agree on"
+        for channel, error in true_errors(
+            network, self.body, self.config, self.draws.synthesis.centre_view
+        ).items():
+            measured[f"true_{channel}_mm"] = error
+            text += f", {channel} {error:.1f} mm"
+        for name, value in measured.items():
+            log.add_scalar(f"judged/{name}", value, self.step)
+        self.history.append(measured)
+        progress.write(text)
+
+    def _network(self, extractor: dict[str, Tensor]) -> Key2Mesh:
+        network = copy.deepcopy(self.source)
+        network.extractor.load_state_dict(extractor)
+        return network
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The mean of the members so far, which is what gets judged and exported."""
+        members = 1 + max(0, self.step - 1) // self.steps_per_member
+        return {
+            name: torch.lerp(self.mean[name], value, 1 / members)
+            for name, value in self.averaged.state_dict().items()
+        }
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = self.config.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+
+def write_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """One line of JSON an epoch; written whole, so that a resumed run repeats no line."""
+    lines = [json.dumps({"epoch": epoch, **values}) for epoch, values in enumerate(history)]
+    partial = folder / f"{HISTORY}.partial"
+    try:
+        partial.write_text("\n".join(lines) + "\n")
+        partial.replace(folder / HISTORY)
+    except OSError as error:
+        raise TrainingError(f"{folder / HISTORY}: cannot be written ({error})") from error

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections to adapt to, as the network sees them, on the device where they are needed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.network.crop import bounding_box, centre_view, normalise
+from key2mesh_core.recordings.targets import TargetKeypoints
+
+
+class TargetBatch(NamedTuple):
+    """N persons: `inputs (N, 18, 2)` normalised keypoints; `seen (N, 18)`; `confidence (N, 18)`;
+    `side (N, 1)` of the input's box in units of the focal length."""
+
+    inputs: Tensor
+    seen: Tensor
+    confidence: Tensor
+    side: Tensor
+
+    def rows(self, rows: Tensor | slice) -> TargetBatch:
+        """Some of the persons."""
+        return TargetBatch(*(part[rows] for part in self))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetDomain:
+    """Persons in the order of `TargetKeypoints`: by sequence, in time within each.
+
+    Attributes:
+        batch: all of them.
+        rays: (N, 18, 2) keypoints on the image plane of the real camera in units of its focal
+            length, where `batch` holds those of the view that the network sees.
+        turn: (N, 3, 3) rotation from that view to the real camera.
+        sequence, frame, camera, person: (N,) int64, on the CPU, as in `TargetKeypoints`.
+    """
+
+    batch: TargetBatch
+    rays: Tensor
+    turn: Tensor
+    sequence: Tensor
+    frame: Tensor
+    camera: Tensor
+    person: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def rows(self, rows: Tensor) -> TargetDomain:
+        """Some of the persons, in the same order if `rows` ascends."""
+        there = rows.to(self.batch.side.device)
+        return TargetDomain(
+            self.batch.rows(there),
+            self.rays[there],
+            self.turn[there],
+            *(part[rows] for part in (self.sequence, self.frame, self.camera, self.person)),
+        )
+
+
+def target_domain(
+    targets: TargetKeypoints, centre: bool, horizontal_fov: float, device: torch.device
+) -> TargetDomain:
+    """Normalises detections as the pose graph does.
+
+    Args:
+        centre: turn each view to the person's middle first.
+        horizontal_fov: [degrees] of cameras that nothing is known of; where the image's size is
+            unknown, too, the image is taken to end where the detections of its sequence do.
+    """
+    keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints)).to(device)
+    intrinsics = torch.from_numpy(_intrinsics(targets, horizontal_fov)).to(device)
+    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
+    points = (keypoints[..., :2] - intrinsics[:, None, 2:]) / intrinsics[:, None, :2]
+    points = rays = torch.where(seen[..., None], points, torch.zeros_like(points))
+    turn = torch.eye(3, device=device).expand(len(points), 3, 3)
+    if centre:
+        points, turn = centre_view(points, seen)
+    middle, side = bounding_box(points, seen)
+    inputs = normalise(points, seen, middle, side)
+    confidence = torch.where(seen, keypoints[..., 2], torch.zeros_like(keypoints[..., 2]))
+    return TargetDomain(
+        TargetBatch(inputs, seen, confidence.clamp(max=1), side),
+        rays,
+        turn,
+        *(
+            torch.from_numpy(each.astype(np.int64))
+            for each in (targets.sequence, targets.frame, targets.camera, targets.person)
+        ),
+    )
+
+
+def split_in_time(domain: TargetDomain, share: float) -> tuple[TargetDomain, TargetDomain]:
+    """(to adapt to, held out): the last `share` of every sequence is held out.
+
+    Neighbouring frames are nearly the same, so whole stretches are held out, not random frames.
+    """
+    _, sequence, counts = torch.unique_consecutive(
+        domain.sequence, return_inverse=True, return_counts=True
+    )
+    first = torch.cumsum(counts, 0) - counts
+    place = torch.arange(len(domain)) - first[sequence]
+    held_out = place >= counts[sequence] - torch.floor(share * counts[sequence])
+    return (
+        domain.rows(torch.nonzero(~held_out)[:, 0]),
+        domain.rows(torch.nonzero(held_out)[:, 0]),
+    )
+
+
+def _intrinsics(targets: TargetKeypoints, horizontal_fov: float) -> np.ndarray:
+    """(N, 4) fx, fy, cx, cy px; those of unknown cameras from a field of view [degrees]."""
+    size = _image_sizes(targets)
+    focal = size[:, :1] / (2 * math.tan(math.radians(horizontal_fov) / 2))
+    assumed = np.concatenate([focal, focal, size / 2], axis=1)
+    return np.where(targets.intrinsics[:, :1] > 0, targets.intrinsics, assumed).astype(np.float32)
+
+
+def _image_sizes(targets: TargetKeypoints) -> np.ndarray:
+    """(N, 2) px; unknown ones are the largest coordinates in the sequence."""
+    size = np.array(targets.image_size, np.float32)
+    unknown = (size <= 0).any(axis=1)
+    for sequence in np.unique(targets.sequence[unknown]):
+        rows = unknown & (targets.sequence == sequence)
+        size[rows] = np.maximum(targets.keypoints[rows][..., :2].max(axis=(0, 1)), 1.0)
+    return size

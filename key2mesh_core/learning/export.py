@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint -> model bundle: BatchNorm folded, weights in blocks, two ONNX graphs, checked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+from key2mesh_core.body.data import JOINT_NAMES, BodyData
+from key2mesh_core.body.files import load_body
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.learning.checkpoints import load_checkpoint
+from key2mesh_core.learning.pretrain.config import ExportConfig
+from key2mesh_core.model.block_linear import rounded, with_block_weights
+from key2mesh_core.model.bundle import (
+    MESH_GRAPH,
+    POSE_GRAPH,
+    POSE_SIGNATURE,
+    Bundle,
+    load_bundle,
+    mesh_signature,
+    write_manifest,
+    write_topology,
+)
+from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.network.graphs import MeshGraph, PoseGraph
+from key2mesh_core.network.key2mesh import Key2Mesh
+
+OPSET = 20
+#: Engines must put vertices and joints where PyTorch does, to this far [m]; so far when inputs are
+#: rounded to 16 bits (see block_linear.py).
+PARITY_M, BLOCKS_PARITY_M = 1e-4, 1e-3
+
+
+def export(config: ExportConfig) -> None:
+    """Writes the bundle of `config.checkpoint` to `config.output`.
+
+    Raises TrainingError when the checkpoint does not fit the body, or an engine's answer is not
+    PyTorch's; the old bundle, if any, is then still there.
+    """
+    data = load_body(config.body)
+    network, state = load_network(config.checkpoint, data)
+    card = json.loads(config.card.read_text()) if config.card else {}
+    card = {
+        "centre_view": state["centre_view"],
+        "detector_keypoints": state["detector_keypoints"],
+        "steps": state["step"],
+        **card,
+    }
+    try:
+        bundle = write_bundle(
+            config.output,
+            name=config.name,
+            network=network,
+            data=data,
+            body=BodyModel(data, state["detector_keypoints"]),
+            centre=state["centre_view"],
+            card=card,
+            block_weights=config.block_weights,
+        )
+    except OSError as error:
+        raise TrainingError(f"{config.output}: cannot be written: {error}") from error
+    size = sum(path.stat().st_size for path in bundle.path.iterdir())
+    print(f"{bundle.path}: {bundle.name} for {bundle.body_model}, {size / 1e6:.1f} MB")
+
+
+def load_network(checkpoint: Path, data: BodyData) -> tuple[Key2Mesh, dict[str, Any]]:
+    """The network of a checkpoint, in eval mode, and the checkpoint's other contents."""
+    state = load_checkpoint(checkpoint)
+    if state["body"] != data.identifier:
+        raise TrainingError(
+            f"{checkpoint} was trained on the body {state['body']}, not on {data.identifier}: "
+            "give the body file that it was trained with (--body)"
+        )
+    network = Key2Mesh()
+    network.load_state_dict(state["network"])
+    return network.eval(), state
+
+
+def write_bundle(
+    output: Path,
+    *,
+    name: str,
+    network: Key2Mesh,
+    data: BodyData,
+    body: BodyModel,
+    centre: bool,
+    card: Mapping[str, Any],
+    block_weights: bool = True,
+) -> Bundle:
+    """Exports both graphs, compares each with PyTorch and puts the bundle in place at once."""
+    network = folded(network)
+    if block_weights:
+        # Rounded before the comparison: the graph is then exact, and what rounding costs shows
+        # up where it belongs, in the measured errors of the bundle.
+        round_weights(network)
+    pose, mesh = PoseGraph(network, body, centre).eval(), MeshGraph(body).eval()
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        samples = sample_inputs(5)
+        _write_graph(folder / POSE_GRAPH, pose, samples, POSE_SIGNATURE, block_weights)
+        with torch.no_grad():
+            posed = pose(*samples)[:3]
+        signature = mesh_signature(len(data.template))
+        _write_graph(folder / MESH_GRAPH, mesh, posed, signature, False)
+        write_topology(folder, data.triangles, data.parents)
+        write_manifest(
+            folder,
+            name=name,
+            body_model=data.identifier,
+            vertex_count=len(data.template),
+            joint_names=JOINT_NAMES,
+            card=card,
+        )
+        difference = parity(folder, pose, mesh, signature)
+        if not max(difference.values()) < (BLOCKS_PARITY_M if block_weights else PARITY_M):
+            raise TrainingError(f"ONNX Runtime and PyTorch differ by {difference} m: not exported")
+        return _put_in_place(folder, output)
+
+
+def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> dict[str, float]:
+    """Largest difference [m] of joints and vertices, ONNX Runtime against PyTorch."""
+    keypoints, intrinsics = sample_inputs(64, seed=1)
+    with torch.no_grad():
+        betas, rotations, translation, _, joints, _ = pose(keypoints, intrinsics)
+        vertices = mesh(betas, rotations, translation)
+    found = OnnxEngine(folder / POSE_GRAPH, signature=POSE_SIGNATURE).run(
+        {"keypoints": keypoints.numpy(), "intrinsics": intrinsics.numpy()}
+    )
+    inputs = {key: found[key] for key in ("betas", "rotations", "translation")}
+    found |= OnnxEngine(folder / MESH_GRAPH, signature=signature).run(inputs)
+    # Relative to the pelvis: a far person's depth is a ratio of small numbers.
+    place, true_place = found["translation"][:, None], translation[:, None].numpy()
+    return {
+        "joints": float(np.abs((found["joints"] - place) - (joints.numpy() - true_place)).max()),
+        "vertices": float(
+            np.abs((found["vertices"] - place) - (vertices.numpy() - true_place)).max()
+        ),
+    }
+
+
+def sample_inputs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Plausible keypoints (N, 18, 3) of a person, with some unseen, and intrinsics (N, 4)."""
+    random = torch.Generator().manual_seed(seed)
+    standing = torch.tensor(
+        [
+            *[(0, -0.8), (0, -0.6), (-0.2, -0.6), (-0.3, -0.3), (-0.3, 0), (0.2, -0.6)],
+            *[(0.3, -0.3), (0.3, 0), (-0.1, 0), (-0.1, 0.4), (-0.1, 0.8), (0.1, 0), (0.1, 0.4)],
+            *[(0.1, 0.8), (-0.05, -0.85), (0.05, -0.85), (-0.1, -0.82), (0.1, -0.82)],
+        ]
+    )
+    middle = torch.tensor([320.0, 240.0]) + 100 * torch.randn(count, 1, 2, generator=random)
+    noise = 15 * torch.randn(count, 18, 2, generator=random)
+    confidence = torch.rand(count, 18, 1, generator=random)
+    keypoints = torch.cat([middle + 180 * standing + noise, confidence], 2)
+    return keypoints, torch.tensor([[500.0, 510.0, 320.0, 240.0]]).repeat(count, 1)
+
+
+def folded(network: Key2Mesh) -> Key2Mesh:
+    """A copy for inference: BatchNorm folded into the Linear before it, dropout gone."""
+    network = copy.deepcopy(network).eval()
+    for layer in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        if len(layer) == 4 and isinstance(layer[1], nn.BatchNorm1d):
+            layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
+            # A PReLU of one slope; engines fuse this form into the product before it.
+            layer[2] = nn.LeakyReLU(layer[2].weight.item())
+            del layer[3], layer[1]
+    return network
+
+
+def round_weights(network: nn.Module) -> None:
+    """Rounds the large weights of a network, in place, to what the bundle's blocks can hold."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            weight = rounded(module.weight.detach().cpu().numpy().T)
+            module.weight.data = torch.from_numpy(np.ascontiguousarray(weight.T))
+
+
+def _write_graph(
+    path: Path, module: nn.Module, samples: tuple[Tensor, ...], signature: Any, blocks: bool
+) -> None:
+    persons = torch.export.Dim("persons", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module,
+            samples,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=list(signature.inputs),
+            output_names=list(signature.outputs),
+            dynamic_shapes=tuple({0: persons} for _ in samples),
+        )
+    model = program.model_proto
+    for node in model.graph.node:
+        # The exporter notes the files and lines of this machine's source on every node.
+        del node.metadata_props[:]
+    del model.graph.metadata_props[:]
+    if blocks:
+        model = with_block_weights(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _put_in_place(folder: Path, output: Path) -> Bundle:
+    old = output.with_name(output.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    folder.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+    return load_bundle(output)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-training on motion capture (paper, Sec. 3.3): resumable, watched, best checkpoint kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from key2mesh_core.body.files import load_body
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.evaluation.heldout import held_out_errors
+from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
+from key2mesh_core.learning.pretrain.config import PretrainConfig
+from key2mesh_core.learning.pretrain.losses import supervised_loss
+from key2mesh_core.learning.pretrain.sources import load_motions
+from key2mesh_core.learning.runs import (
+    LAST,
+    claim_folder,
+    device_named,
+    moving_average,
+    seed_of,
+    settings_text,
+    train_watched,
+)
+from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.synthesis.batches import Batch, synthesise
+from key2mesh_core.synthesis.config import without_augmentation
+
+BEST = "best.pt"
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_STEPS_BETWEEN_REPORTS = 100
+#: Steps whose samples are made together.
+BATCHES_AT_ONCE = 4
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Trains, or continues the run in `config.output`; leaves best.pt and last.pt there.
+
+    Raises TrainingError for unusable data, a diverged loss, or an output folder that belongs to
+    a run with other settings.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    claim_folder(config.output, config)
+    run = Run(config)
+    if (config.output / LAST).exists():
+        run.restore(load_checkpoint(config.output / LAST))
+        print(f"continuing {config.output} after {run.step} of {run.total_steps} steps")
+    run.train()
+
+
+class Run:
+    """The state of one training run and the loop that advances it."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        self.config = config
+        self.device = device_named(config.device)
+        self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
+        self.bank, self.held_out = load_motions(config, self.body)
+        for part in (self.body, self.bank, self.held_out):
+            if part is not None:
+                part.to(self.device)
+        torch.manual_seed(config.seed)
+        self.network = Key2Mesh(config.dropout).to(self.device)
+        if config.init is not None:
+            self._start_from(load_checkpoint(config.init))
+        self.average = None
+        if config.average:
+            self.average = AveragedModel(
+                self.network, multi_avg_fn=moving_average(config.average), use_buffers=True
+            )
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, fused=True
+        )
+        self.generator = torch.Generator(self.device)
+        self._made: tuple[int, Batch] | None = None
+        self.steps_per_epoch = config.steps_per_epoch
+        self.total_steps = config.epochs * config.steps_per_epoch
+        self.step = 0
+        self.seconds = 0.0
+        self.best = math.inf
+
+    def train(self) -> None:
+        """Runs to the last step; on Ctrl-C the state is saved before the exception goes on."""
+        train_watched(
+            self,
+            self.config.output,
+            seconds_between_checkpoints=_SECONDS_BETWEEN_CHECKPOINTS,
+            steps_between_reports=_STEPS_BETWEEN_REPORTS,
+        )
+
+    def advance(self) -> dict[str, Tensor]:
+        """One optimiser step; returns the loss and its terms."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        terms = self.backward()
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        return terms
+
+    def backward(self) -> dict[str, Tensor]:
+        """Gradients of the step's samples; their randomness follows from its number alone."""
+        config = self.config
+        torch.manual_seed(seed_of(config.seed, self.step))  # dropout
+        self.network.train()
+        batch = self._next_batch()
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+        ):
+            prediction = self.network(batch.keypoints)
+        loss, terms = supervised_loss(prediction, batch, self.body, config.loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        return {"total": loss.detach(), **terms}
+
+    def _next_batch(self) -> Batch:
+        """Several steps' samples are made at once: small operations cost by their number."""
+        config = self.config
+        group, place = divmod(self.step, BATCHES_AT_ONCE)
+        if self._made is None or self._made[0] != group:
+            self.generator.manual_seed(seed_of(config.seed, group))
+            count = BATCHES_AT_ONCE * config.batch_size
+            samples = synthesise(self.bank, self.body, config.synthesis, count, self.generator)
+            self._made = group, samples
+        rows = slice(place * config.batch_size, (place + 1) * config.batch_size)
+        return Batch(*(part[rows] for part in self._made[1]))
+
+    def evaluated(self) -> nn.Module:
+        """The network that counts: the moving average, if there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        return {
+            "network": self.evaluated().state_dict(),
+            "trained": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "body": self.body.identifier,
+            "centre_view": self.config.synthesis.centre_view,
+            "detector_keypoints": self.config.synthesis.detector_keypoints,
+            "settings": settings_text(self.config),
+        }
+
+    def _start_from(self, state: dict[str, Any]) -> None:
+        """Takes over the network of another run, and nothing else of it."""
+        if state["body"] != self.body.identifier:
+            raise TrainingError(
+                f"{self.config.init} was trained on the body {state['body']}, not "
+                f"{self.body.identifier}; give the body that it was trained with (--body)"
+            )
+        self.network.load_state_dict(state["network"])
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from what `state()` gave."""
+        if state["body"] != self.body.identifier:
+            raise TrainingError(
+                f"{self.config.output} was trained on the body {state['body']}, not "
+                f"{self.body.identifier}; give another --output"
+            )
+        self.network.load_state_dict(state["trained"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+
+    def learning_rate(self) -> float:
+        """The next step's size."""
+        return learning_rate(self.config, self.step)
+
+    def finish_epoch(self, log: Any, progress: tqdm) -> None:
+        """Evaluates when it is time to."""
+        epoch = self.step // self.config.steps_per_epoch
+        if epoch % self.config.evaluate_every == 0 or self.step == self.total_steps:
+            self._evaluate(epoch, log, progress)
+
+    def _evaluate(self, epoch: int, log: Any, progress: tqdm) -> None:
+        """Best is the lowest mean of clean and augmented PA-MPJPE; without clips, the latest."""
+        score = -float(self.step)
+        if self.held_out is not None:
+            synthesis, frames = self.config.synthesis, self.config.evaluation_frames
+            pa_mpjpe, text = [], [f"epoch {epoch}"]
+            for name, seen_as in (("clean", without_augmentation(synthesis)), ("noisy", synthesis)):
+                errors = held_out_errors(
+                    self.evaluated(), self.body, self.held_out, seen_as, frames
+                )
+                pa_mpjpe.append(errors["pa_mpjpe_mm"])
+                text.append(f"{name} PA-MPJPE {pa_mpjpe[-1]:.1f} MPJPE {errors['mpjpe_mm']:.1f} mm")
+                for key, value in errors.items():
+                    log.add_scalar(f"held_out_{name}/{key}", value, self.step)
+            progress.write(", ".join(text))
+            score = sum(pa_mpjpe) / 2
+        if score < self.best:
+            self.best = score
+            save_checkpoint(self.config.output / BEST, self.state())
+
+
+def learning_rate(config: PretrainConfig, step: int) -> float:
+    """The step size at a step: the schedule of the config, after a short linear warm-up."""
+    total = config.epochs * config.steps_per_epoch
+    if config.schedule == "exponential":
+        return config.learning_rate * config.decay ** (step // config.steps_per_epoch)
+    warm_up = min(1.0, (step + 1) / min(500, total))
+    return config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / total))

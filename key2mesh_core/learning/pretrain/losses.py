@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervised loss of pre-training (paper, Eq. 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.learning.pretrain.config import LossWeights
+from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.synthesis.batches import Batch
+
+#: Limb ends matter most and err most: wrists and ankles 8, elbows and knees 4, shoulders and
+#: hips 2, the rest 1; in the order of the network's keypoints.
+KEYPOINT_WEIGHTS = (1, 1, 2, 4, 8, 2, 4, 8, 2, 4, 8, 2, 4, 8, 1, 1, 1, 1)
+
+
+def supervised_loss(
+    prediction: Prediction, batch: Batch, body: BodyModel, weights: LossWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 1: L1 on pose, shape, projected and 3D keypoints; returns the sum and its terms.
+
+    The predicted body stands where the true one does, so the 2D term measures pose and shape, not
+    the placement, which is solved in closed form and not learned.
+    """
+    _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
+    importance = torch.tensor(KEYPOINT_WEIGHTS, dtype=keypoints.dtype, device=keypoints.device)
+    terms = {
+        "pose": (prediction.rotations - batch.rotations).abs().mean(),
+        "betas": (prediction.betas - batch.betas).abs().mean(),
+        "keypoints_2d": _weighted_l1(
+            in_box(keypoints, batch), in_box(batch.keypoints_3d, batch), importance
+        ),
+        "keypoints_3d": _weighted_l1(keypoints, batch.keypoints_3d, importance),
+    }
+    total = sum(getattr(weights, name) * term for name, term in terms.items())
+    return total, {name: term.detach() for name, term in terms.items()}
+
+
+def in_box(keypoints: Tensor, batch: Batch) -> Tensor:
+    """Projections (N, 18, 2) of root-relative keypoints (N, 18, 3) in units of the input's box."""
+    placed = keypoints + batch.translation[:, None]
+    points = placed[..., :2] / placed[..., 2:].clamp(min=0.1)
+    return (points - batch.centre[:, None]) / batch.side[:, None]
+
+
+def _weighted_l1(found: Tensor, true: Tensor, importance: Tensor) -> Tensor:
+    return ((found - true).abs() * importance[:, None]).mean()

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every training run shares: whose folder it is, where it computes, how it is watched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.interrupts import deferred_interrupts
+from key2mesh_core.learning.checkpoints import save_checkpoint
+
+LAST = "last.pt"
+#: Settings that may change when a run continues: where and how fast it runs, not what it computes.
+FREE_SETTINGS = ("output", "device", "threads")
+
+
+class WatchedRun(Protocol):
+    """A run that `train_watched` can advance."""
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    seconds: float
+
+    def advance(self) -> dict[str, Tensor]:
+        """One step; returns the loss as "total", and its terms."""
+
+    def finish_epoch(self, log: Any, progress: tqdm) -> None:
+        """Called after every `steps_per_epoch` steps."""
+
+    def learning_rate(self) -> float:
+        """The next step's size."""
+
+    def state(self) -> dict[str, Any]:
+        """All that continues the run."""
+
+
+def train_watched(
+    run: WatchedRun,
+    folder: Path,
+    *,
+    seconds_between_checkpoints: float,
+    steps_between_reports: int,
+    writes: bool = True,
+) -> None:
+    """Runs to the last step with progress bar and TensorBoard logs, checkpoints on the way.
+
+    On Ctrl-C the state is saved before the exception goes on. `writes`: False for the processes
+    of a distributed run that only compute.
+
+    Raises TrainingError for a loss that is not finite, and for a full disk.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    started = saved = time.monotonic() - run.seconds
+    saved += run.seconds
+    progress = tqdm(
+        total=run.total_steps, initial=run.step, unit="step", mininterval=1, disable=not writes
+    )
+    logs = SummaryWriter(folder / "logs", purge_step=run.step) if writes else _NoLog()
+    with logs as log, progress, deferred_interrupts() as check_interrupt:
+        try:
+            while run.step < run.total_steps:
+                terms = run.advance()
+                check_interrupt()
+                run.seconds = time.monotonic() - started
+                progress.update()
+                if run.step % steps_between_reports == 0:
+                    _report(run, terms, log, progress)
+                if run.step % run.steps_per_epoch == 0:
+                    run.finish_epoch(log, progress)
+                elif time.monotonic() - saved <= seconds_between_checkpoints:
+                    continue
+                if writes:
+                    save_checkpoint(folder / LAST, run.state())
+                saved = time.monotonic()
+        except KeyboardInterrupt:
+            if writes:
+                save_checkpoint(folder / LAST, run.state())
+                progress.write(f"saved {folder / LAST}; the same command continues")
+            raise
+
+
+def _report(run: WatchedRun, terms: dict[str, Tensor], log: Any, progress: tqdm) -> None:
+    values = {name: float(term) for name, term in terms.items()}
+    if not math.isfinite(values["total"]):
+        raise TrainingError(
+            f"the loss is {values['total']} at step {run.step}: lower --learning-rate (now "
+            f"{run.learning_rate():g}); the last checkpoint is still good"
+        )
+    for name, value in values.items():
+        log.add_scalar(f"loss/{name}", value, run.step)
+    log.add_scalar("learning_rate", run.learning_rate(), run.step)
+    progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+
+
+class _NoLog:
+    """Stands in for TensorBoard's writer where nothing is written."""
+
+    def __enter__(self) -> _NoLog:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def add_scalar(self, *_values: object) -> None:
+        pass
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+    """Exponential moving average whose memory grows with the run, so that the random start is
+    forgotten at once and not after 1 / (1 - decay) steps."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], count: Any) -> None:
+        if not averages[0].is_floating_point():  # BatchNorm's counters
+            torch._foreach_copy_(averages, values)
+            return
+        steps = int(count)
+        weight = 1 - min(decay, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(averages, values, weight)
+
+    return update
+
+
+def seed_of(seed: int, *numbers: int) -> int:
+    """A seed for one purpose of a run. Mixed, because generators take in only 32 bits of theirs:
+    a seed in higher bits than those would not count."""
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
+
+
+def settings_text(config: Any) -> str:
+    """A config as JSON, as kept in the run's folder and in every checkpoint."""
+    return json.dumps(dataclasses.asdict(config), indent=1, default=str, sort_keys=True)
+
+
+def claim_folder(folder: Path, config: Any, free: Collection[str] = FREE_SETTINGS) -> None:
+    """Makes `folder` the run of `config`: its settings are written there, once.
+
+    Raises TrainingError if a run with other settings lives there, or it cannot be written.
+    """
+    path = folder / "settings.json"
+    mine = json.loads(settings_text(config))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            partial.write_text(settings_text(config) + "\n")
+            partial.replace(path)
+            return
+        theirs = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be used ({error}); give another --output") from error
+    different = [key for key in mine if key not in free and mine[key] != theirs.get(key, mine[key])]
+    if different:
+        raise TrainingError(
+            f"{folder} holds a run with other settings ({', '.join(different)}); "
+            "give the same ones to continue it, or another --output"
+        )
+
+
+def device_named(name: str) -> torch.device:
+    """cpu, cuda, cuda:1, or auto: a GPU if there is one; raises TrainingError for others."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise TrainingError(f"--device {name!r}: give cpu, cuda, cuda:1 or auto") from error

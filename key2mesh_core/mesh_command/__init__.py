@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""`key2mesh mesh`: recorded keypoints to body meshes, faster than real time and resumable."""

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model bundles: folders with two ONNX graphs, the mesh's topology and a manifest.
+
+    model.json     format, names, the SHA-256 of each other file, and the model card
+    pose.onnx      keypoints and intrinsics -> shape, pose, place of each person
+    mesh.onnx      shape, pose, place -> vertices
+    topology.npz   triangles (F, 3) and parents (24,)
+
+A bundle is checked before anything in it is used: a truncated copy is found when it is loaded,
+not by strange poses. The sums protect from accidents; take bundles from those you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from key2mesh_core.errors import BundleError
+from key2mesh_core.model.engines.protocol import Signature
+
+FORMAT = 2
+MANIFEST = "model.json"
+POSE_GRAPH = "pose.onnx"
+MESH_GRAPH = "mesh.onnx"
+TOPOLOGY = "topology.npz"
+FILES = (POSE_GRAPH, MESH_GRAPH, TOPOLOGY)
+
+JOINT_COUNT = 24
+BETA_COUNT = 10
+
+_MANIFEST_LIMIT = 1 << 20  # a manifest is a few kB; what is larger is not one
+_TOPOLOGY_LIMIT = 1 << 28
+_VERTEX_LIMIT = 1_000_000
+_DEFAULT = Path(__file__).parent.parent / "assets" / "models" / "default"
+
+_POSE = {"betas": (BETA_COUNT,), "rotations": (JOINT_COUNT, 3, 3), "translation": (3,)}
+
+POSE_SIGNATURE = Signature(
+    inputs={"keypoints": (18, 3), "intrinsics": (4,)},
+    outputs={
+        **_POSE,
+        "poses": (3 * JOINT_COUNT,),
+        "joints": (JOINT_COUNT, 3),
+        "reprojection_error": (),
+    },
+)
+"""keypoints (N,18,3) px, px, confidence and intrinsics (N,4) fx fy cx cy px; out betas (N,10),
+rotations (N,24,3,3) parent-relative (root in the camera frame), translation (N,3) of the pelvis,
+the rotations as axis-angle poses (N,72), joints (N,24,3) in the camera frame [m],
+reprojection_error (N,) px RMS over seen keypoints."""
+
+
+def mesh_signature(vertex_count: int) -> Signature:
+    """betas, rotations, translation as above; out vertices (N,V,3) in the camera frame [m]."""
+    return Signature(inputs=_POSE, outputs={"vertices": (vertex_count, 3)})
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A checked bundle.
+
+    Attributes:
+        path: its folder.
+        name: the model's name.
+        body_model: the body's identifier, "name@<12 hex>".
+        vertex_count: V, vertices of the mesh.
+        triangles: (F, 3) int32 vertex numbers, counter-clockwise seen from outside.
+        parents: (24,) int32, -1 for the root.
+        joint_names: 24 names.
+        card: what it was trained on, measured errors; free form.
+        pose_path, mesh_path: the two graphs.
+    """
+
+    path: Path
+    name: str
+    body_model: str
+    vertex_count: int
+    triangles: NDArray[np.int32]
+    parents: NDArray[np.int32]
+    joint_names: tuple[str, ...]
+    card: Mapping[str, Any]
+    pose_path: Path
+    mesh_path: Path
+
+
+def load_bundle(path: str | Path = "default") -> Bundle:
+    """Read and check a bundle.
+
+    Args:
+        path: its folder, or "default" for the one that comes with this package.
+
+    Raises:
+        BundleError: naming the file, what is wrong with it and what to do.
+    """
+    folder = _DEFAULT if str(path) == "default" else Path(path)
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder}: no such folder; a bundle is a folder with {MANIFEST} in it, or 'default'"
+        )
+    manifest = _read_manifest(folder / MANIFEST)
+    for name, expected in manifest["files"].items():
+        _check_sum(folder / name, expected)
+    triangles, parents = _read_topology(folder / TOPOLOGY, manifest["vertices"])
+    return Bundle(
+        path=folder,
+        name=manifest["name"],
+        body_model=manifest["body_model"],
+        vertex_count=manifest["vertices"],
+        triangles=triangles,
+        parents=parents,
+        joint_names=tuple(manifest["joint_names"]),
+        card=manifest["card"],
+        pose_path=folder / POSE_GRAPH,
+        mesh_path=folder / MESH_GRAPH,
+    )
+
+
+def write_topology(folder: str | Path, triangles: ArrayLike, parents: ArrayLike) -> None:
+    """Write topology.npz: triangles (F, 3) and parents (24,), both as int32."""
+    np.savez_compressed(
+        Path(folder) / TOPOLOGY,
+        triangles=np.asarray(triangles, dtype=np.int32),
+        parents=np.asarray(parents, dtype=np.int32),
+    )
+
+
+def write_manifest(
+    folder: str | Path,
+    *,
+    name: str,
+    body_model: str,
+    vertex_count: int,
+    joint_names: Sequence[str],
+    card: Mapping[str, Any],
+) -> Bundle:
+    """Make a bundle of a folder that holds the other three files, and read it back.
+
+    The manifest is written last and put in place at once: an interrupted export never looks
+    like a bundle.
+
+    Raises:
+        BundleError: a file is missing, the card is not plain JSON, or the result is not valid.
+    """
+    folder = Path(folder)
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "body_model": body_model,
+        "vertices": vertex_count,
+        "joint_names": list(joint_names),
+        "files": {each: _sha256(folder / each) for each in FILES},
+        "card": dict(card),
+    }
+    try:
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{folder / MANIFEST}: not plain JSON: {error}") from error
+    _check_manifest(folder / MANIFEST, json.loads(text))
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=MANIFEST)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide a shared bundle from others
+        os.replace(temporary, folder / MANIFEST)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return load_bundle(folder)
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; copy or export the whole bundle again")
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_sum(path: Path, expected: str) -> None:
+    found = _sha256(path)
+    if found != expected:
+        raise BundleError(
+            f"{path}: truncated or altered ({path.stat().st_size} bytes, SHA-256 {found[:12]}..., "
+            f"{MANIFEST} says {expected[:12]}...); copy or export the whole bundle again"
+        )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BundleError(f"{path}: missing, so this is no bundle; see `key2mesh export --help`")
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MANIFEST_LIMIT + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > _MANIFEST_LIMIT:
+        raise BundleError(f"{path}: larger than {_MANIFEST_LIMIT} bytes, so this is no manifest")
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: not readable as JSON ({type(error).__name__}: {error}); "
+            "copy or export the whole bundle again"
+        ) from error
+    _check_manifest(path, manifest)
+    return manifest
+
+
+def _check_manifest(path: Path, manifest: Any) -> None:
+    """Refuse what is not a manifest of this format; values are checked before they are used."""
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path}: must hold an object, holds a {type(manifest).__name__}")
+    version = manifest.get("format")
+    if type(version) is not int or version != FORMAT:
+        raise BundleError(
+            f"{path}: bundle format {version!r:.40}, this version reads format {FORMAT}; "
+            "export the bundle again, or install the version of key2mesh it was made with"
+        )
+    types = {
+        "name": str,
+        "body_model": str,
+        "vertices": int,
+        "joint_names": list,
+        "files": dict,
+        "card": dict,
+    }
+    for key, kind in types.items():
+        if type(manifest.get(key)) is not kind:
+            raise BundleError(
+                f"{path}: '{key}' must be of type {kind.__name__}, is {manifest.get(key)!r:.40}"
+            )
+    if not 1 <= manifest["vertices"] <= _VERTEX_LIMIT:
+        raise BundleError(
+            f"{path}: 'vertices' must lie within 1 and {_VERTEX_LIMIT}, "
+            f"is {manifest['vertices']!r:.40}"
+        )
+    names = manifest["joint_names"]
+    if len(names) != JOINT_COUNT or not all(isinstance(name, str) for name in names):
+        raise BundleError(
+            f"{path}: 'joint_names' must hold {JOINT_COUNT} names, holds {len(names)} values"
+        )
+    files = manifest["files"]
+    # Exactly the known names: nothing else is read, so no path can lead out of the folder.
+    if set(files) != set(FILES):
+        raise BundleError(
+            f"{path}: 'files' must name {sorted(FILES)}, names {sorted(files)!s:.200}"
+        )
+    for name, digest in files.items():
+        if not (
+            isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+        ):
+            raise BundleError(f"{path}: SHA-256 of {name} must be 64 hex digits, is {digest!r:.80}")
+
+
+def _read_topology(path: Path, vertex_count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    try:
+        # A small archive can unpack to gigabytes: ask for the sizes first.
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _TOPOLOGY_LIMIT:
+            raise BundleError(f"{path}: unpacks to {size} bytes, which is no topology")
+        with np.load(path, allow_pickle=False) as archive:
+            triangles, parents = archive["triangles"], archive["parents"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{path}: not an archive of 'triangles' and 'parents' ({error}); export again"
+        ) from error
+    for name, array in (("triangles", triangles), ("parents", parents)):
+        if array.dtype.kind not in "iu":
+            raise BundleError(f"{path}: '{name}' must hold integers, holds {array.dtype}")
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
+        raise BundleError(f"{path}: 'triangles' must be (F, 3), is {triangles.shape}")
+    if triangles.min() < 0 or triangles.max() >= vertex_count:
+        raise BundleError(
+            f"{path}: 'triangles' must lie within 0 and {vertex_count - 1}, "
+            f"lie within {triangles.min()} and {triangles.max()}"
+        )
+    # Each parent before its children, as SMPL's tree is written: transforms go down in one pass.
+    if (
+        parents.shape != (JOINT_COUNT,)
+        or parents[0] != -1
+        or not all(0 <= parent < child for child, parent in enumerate(parents[1:], start=1))
+    ):
+        raise BundleError(
+            f"{path}: 'parents' must be {JOINT_COUNT} numbers, -1 first and each parent before "
+            f"its children, is {parents.ravel()[:JOINT_COUNT].tolist()} of shape {parents.shape}"
+        )
+    return triangles.astype(np.int32), parents.astype(np.int32)

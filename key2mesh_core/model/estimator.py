@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections in pixels to bodies in metres: the run-time interface. Needs numpy and an engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import CameraError, EngineError, KeypointError
+from key2mesh_core.keypoints.layouts import (
+    MINIMUM_KEYPOINTS,
+    MINIMUM_SIZE_PX,
+    NETWORK_KEYPOINTS,
+    SEEN_CONFIDENCE,
+    sanitise,
+    usable_sanitised,
+)
+from key2mesh_core.model.bundle import (
+    MESH_GRAPH,
+    POSE_GRAPH,
+    POSE_SIGNATURE,
+    Bundle,
+    mesh_signature,
+)
+from key2mesh_core.model.engines.choice import BACKENDS as BACKENDS
+from key2mesh_core.model.engines.choice import choose
+from key2mesh_core.model.engines.protocol import Engine, Shapes
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.quality import quality_of
+
+POSE_CHUNK = 512
+MESH_CHUNK = 64
+"""Persons per run of each graph, so that memory stays bounded: skinning needs about 0.5 MB a
+person while it runs, and larger runs were measured to be no faster."""
+
+
+class Estimator:
+    """Turns keypoints into bodies by a bundle's two graphs.
+
+    Holds no state between calls, and its engines may be shared: several threads may use one
+    estimator at once. They share what it runs on, so two at once are not twice as fast.
+
+    Args:
+        bundle: from `load_bundle`.
+        backend: "auto" (the best engine at hand), "onnx" or "tensorrt"; see `choice.BACKENDS`.
+        threads: CPU threads for one call.
+
+    Raises:
+        EngineError: unknown backend, or a graph that cannot be loaded or is not as expected.
+    """
+
+    def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
+        choice = choose(bundle, backend, threads)
+        self._bundle = bundle
+        self._pose: Engine = choice.pose
+        self._mesh: Engine = choice.mesh
+        self._why = choice.why
+
+    @classmethod
+    def from_engines(cls, bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
+        """An estimator on engines made elsewhere; they are closed with it."""
+        estimator = cls.__new__(cls)
+        estimator._bundle, estimator._pose, estimator._mesh = bundle, pose, mesh
+        estimator._why = f"runs on engines that it was given: {pose.device}"
+        return estimator
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._bundle
+
+    @property
+    def body_model(self) -> str:
+        """The body's identifier, "name@<12 hex>"."""
+        return self._bundle.body_model
+
+    @property
+    def device(self) -> str:
+        """Where the graphs run, in words."""
+        return self._pose.device
+
+    @property
+    def why(self) -> str:
+        """Which engines were chosen and why, in a sentence."""
+        return self._why
+
+    def estimate(
+        self, keypoints: ArrayLike, intrinsics: Intrinsics, vertices: bool = True
+    ) -> Bodies:
+        """Bodies of N persons.
+
+        Args:
+            keypoints: (N, 18, 3) x px, y px, confidence in the network's order (`to_network`);
+                any float or integer type, any strides; N may be 0 or thousands. NaN, infinite
+                and absurd coordinates count as unseen.
+            intrinsics: the camera the pixels come from.
+            vertices: whether to make meshes.
+
+        Returns:
+            N bodies, all numbers finite.
+
+        Raises:
+            KeypointError: another shape, or a person that is not `usable`: select them first.
+            CameraError: `intrinsics` is not an `Intrinsics`.
+            EngineError: an engine failed, or gave numbers that are not finite.
+        """
+        bodies = self.estimate_poses(keypoints, intrinsics)
+        return self.add_vertices(bodies) if vertices else bodies
+
+    def estimate_poses(
+        self, keypoints: ArrayLike, intrinsics: Intrinsics, checked: bool = False
+    ) -> Bodies:
+        """`estimate` without vertices: a smoother may change the bodies before they get them.
+
+        `checked` says that the keypoints come from `sanitise` and that everybody is `usable`:
+        they are not looked at again.
+        """
+        if not isinstance(intrinsics, Intrinsics):
+            raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
+        if checked:
+            clean = np.asarray(keypoints, dtype=np.float32)
+        else:
+            clean = sanitise(keypoints)
+            _refuse_unusable(clean)
+        camera = np.broadcast_to(intrinsics.as_array(), (len(clean), 4))
+        outputs = _run_in_chunks(
+            self._pose,
+            POSE_GRAPH,
+            {"keypoints": clean, "intrinsics": camera},
+            POSE_SIGNATURE.outputs,
+            POSE_CHUNK,
+        )
+        return Bodies(**outputs, quality=quality_of(clean, outputs["reprojection_error"]))
+
+    def add_vertices(self, bodies: Bodies) -> Bodies:
+        """The same bodies with `vertices` made from their betas, rotations and translation.
+
+        Raises:
+            EngineError: the engine failed, or gave numbers that are not finite.
+        """
+        signature = mesh_signature(self._bundle.vertex_count)
+        inputs = {name: getattr(bodies, name) for name in signature.inputs}
+        outputs = _run_in_chunks(self._mesh, MESH_GRAPH, inputs, signature.outputs, MESH_CHUNK)
+        return replace(bodies, vertices=outputs["vertices"])
+
+    def warm_up(self) -> None:
+        """Run both graphs once, so that the first person does not wait for allocations.
+
+        Raises:
+            EngineError: an engine failed.
+        """
+        # A person standing upright, larger than life: any plausible one does.
+        keypoints = np.full((1, len(NETWORK_KEYPOINTS), 3), 1.0, dtype=np.float32)
+        keypoints[0, :, 0] = np.linspace(280.0, 360.0, len(NETWORK_KEYPOINTS))
+        keypoints[0, :, 1] = np.linspace(60.0, 420.0, len(NETWORK_KEYPOINTS))
+        self.estimate(keypoints, Intrinsics.from_field_of_view(640, 480))
+
+    def close(self) -> None:
+        """Free both engines."""
+        self._pose.close()
+        self._mesh.close()
+
+
+def _refuse_unusable(clean: NDArray[np.float32]) -> None:
+    good = usable_sanitised(clean)
+    if good.all():
+        return
+    person = int(np.argmin(good))
+    seen = int((clean[person, :, 2] >= SEEN_CONFIDENCE).sum())
+    raise KeypointError(
+        f"{int((~good).sum())} of {len(good)} persons cannot be estimated; the first is number "
+        f"{person} with {seen} usable keypoints (at least {MINIMUM_KEYPOINTS} are needed, in a "
+        f"box of at least {MINIMUM_SIZE_PX:g} px): leave such persons out with usable()"
+    )
+
+
+def _run_in_chunks(
+    engine: Engine,
+    graph: str,
+    inputs: dict[str, NDArray[np.float32]],
+    shapes: Shapes,
+    size: int,
+) -> dict[str, NDArray[np.float32]]:
+    """All persons through one engine, `size` at a time; none at all need no engine."""
+    count = len(next(iter(inputs.values())))
+    if count <= size:
+        if count == 0:
+            return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
+        return _run(engine, graph, inputs, shapes)
+    results = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+    for start in range(0, count, size):
+        chunk = slice(start, start + size)
+        part = _run(engine, graph, {name: x[chunk] for name, x in inputs.items()}, shapes)
+        for name, values in part.items():
+            results[name][chunk] = values
+    return results
+
+
+def _run(
+    engine: Engine,
+    graph: str,
+    inputs: dict[str, NDArray[np.float32]],
+    shapes: Shapes,
+) -> dict[str, NDArray[np.float32]]:
+    """One run, its outputs checked: what leaves here may be published."""
+    count = len(next(iter(inputs.values())))
+    outputs = engine.run(
+        {name: np.ascontiguousarray(x, dtype=np.float32) for name, x in inputs.items()}
+    )
+    for name, shape in shapes.items():
+        values = outputs.get(name)
+        if values is None or values.shape != (count, *shape):
+            found = "nothing" if values is None else f"shape {values.shape}"
+            raise EngineError(
+                f"{graph}: '{name}' must be {(count, *shape)}, the engine gave {found}"
+            )
+        finite = np.isfinite(values)
+        if not finite.all():
+            person = int(np.argmin(finite.reshape(count, -1).all(axis=1)))
+            raise EngineError(
+                f"{graph}: '{name}' of person {person} is not finite; the model's weights are "
+                "damaged or unfit for this input: use another bundle"
+            )
+    return {name: outputs[name] for name in shapes}

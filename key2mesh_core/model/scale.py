@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large and how far: the one number that a picture leaves open, measured by something else.
+
+A picture stays the same when everything in it is scaled about the camera's centre. So a body
+found in it is right up to one factor, which the network fills in with the size of an average
+person. Each function here finds that factor, `scale`, for N persons from one source:
+
+    height_scale    how tall the person is
+    depth_scale     how far away the hips are, by a depth camera or a lidar
+    ground_scale    how high the camera stands above the floor
+
+NaN stands for a person of whom the source says nothing. `rescale` applies the factor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.camera.depth import Lookup
+from key2mesh_core.camera.pinhole import Intrinsics, project
+from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS, SEEN_CONFIDENCE
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.bodies import Bodies
+
+SCALE_LIMITS = (0.5, 2.0)
+"""A factor outside these is a mistake (somebody else's depth, feet in the air) and is not used."""
+
+SHAPE_SPREAD_M = 0.003
+"""How far [m] a vertex may miss its scaled place before a larger beta is worth it: without such a
+limit the least important betas grow to many standard deviations for tenths of a millimetre."""
+
+# The default body's; a person's differ by centimetres, which is what these anchors can do.
+ANKLE_ABOVE_SOLE_M, BALL_ABOVE_SOLE_M = 0.077, 0.009
+FRONT_M, BACK_M, SIDE_M = 0.135, 0.095, 0.158
+"""From the spine's lowest joints to the body's surface, seen from the front, back and side."""
+ARM_RADIUS_M = 0.045
+
+_PELVIS, _LEFT_HIP, _RIGHT_HIP, _SPINE = 0, 1, 2, 6
+_ARMS = ((16, 18), (18, 20), (20, 22), (17, 19), (19, 21), (21, 23))
+_FEET = {"left_ankle": (7, 10), "right_ankle": (8, 11)}
+_HEIGHT_CANDIDATES = 64
+_FEWEST_SAMPLES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeSpace:
+    """What betas do to a bundle's body in its rest pose.
+
+    Attributes:
+        top, bottom: the y [m] of vertices that may be the highest and the lowest one:
+            constants (K,) and rates per beta (K, 10).
+        growth: constants (10,) and rates (10, 10) of the change of betas that scales a body by
+            1 more about its pelvis: growth[0] + growth[1] @ betas.
+    """
+
+    top: tuple[NDArray[np.float64], NDArray[np.float64]]
+    bottom: tuple[NDArray[np.float64], NDArray[np.float64]]
+    growth: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, estimator: Estimator) -> ShapeSpace:
+        """Found by posing 11 bodies: the mean one, and one for each beta.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        betas = np.concatenate([np.zeros((1, 10)), np.eye(10)]).astype(np.float32)
+        meshes = estimator.add_vertices(rest_bodies(betas)).vertices.astype(np.float64)
+        template, directions = meshes[0], meshes[1:] - meshes[0]
+        order = np.argsort(template[:, 1])
+
+        def heights(vertices: NDArray[np.intp]) -> tuple[NDArray, NDArray]:
+            return template[vertices, 1], directions[:, vertices, 1].T
+
+        flat = directions.reshape(10, -1)
+        ridge = len(template) * SHAPE_SPREAD_M**2 * np.eye(10)
+        inverse = np.linalg.solve(flat @ flat.T + ridge, flat)
+        return cls(
+            top=heights(order[-_HEIGHT_CANDIDATES:]),
+            bottom=heights(order[:_HEIGHT_CANDIDATES]),
+            growth=(inverse @ template.ravel(), inverse @ flat.T),
+        )
+
+    def heights(self, betas: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N,) [m] from sole to crown of bodies that stand upright, of betas (N, 10)."""
+        betas = np.asarray(betas, dtype=np.float64)
+        top = self.top[0] + betas @ self.top[1].T
+        bottom = self.bottom[0] + betas @ self.bottom[1].T
+        return top.max(axis=1) - bottom.min(axis=1)
+
+    def scaled_betas(
+        self, betas: NDArray[np.floating], scale: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Betas (N, 10) of bodies `scale` (N,) times as tall.
+
+        Their heights are right to millimetres; the rest follows as the shape space allows,
+        which is 7 mm a vertex for 10 % on the default body.
+        """
+        betas = np.asarray(betas, dtype=np.float64)
+        growth = self.growth[0] + betas @ self.growth[1].T
+        before = self.heights(betas)
+        wanted = scale * before
+        step = (scale - 1.0)[:, None] * growth
+        result = betas + step
+        for _ in range(2):  # the same way, as far as the height asks for
+            gained = self.heights(result) - before
+            missing = np.divide(
+                wanted - before, gained, out=np.ones_like(gained), where=np.abs(gained) > 1e-4
+            )
+            result = betas + np.clip(missing, 0.5, 2.0)[:, None] * (result - betas)
+        return result.astype(np.float32)
+
+
+def rest_bodies(betas: NDArray[np.float32]) -> Bodies:
+    """Bodies of these betas (N, 10) in the rest pose, y up, pelvis at the origin; no joints."""
+    count = len(betas)
+    zeros = np.zeros((count, 24, 3), np.float32)
+    return Bodies(
+        betas=betas,
+        rotations=np.tile(np.eye(3, dtype=np.float32), (count, 24, 1, 1)),
+        translation=zeros[:, 0],
+        poses=np.zeros((count, 72), np.float32),
+        joints=zeros,
+        reprojection_error=np.zeros(count, np.float32),
+        quality=np.zeros(count, np.float32),
+    )
+
+
+def rescale(bodies: Bodies, scale: NDArray[np.floating], shapes: ShapeSpace) -> Bodies:
+    """Bodies scaled about the camera's centre, so that their pixels stay where they are.
+
+    Translation and joints are scaled exactly; betas become those of a body of that size (see
+    `ShapeSpace.scaled_betas`), so that vertices made from them fit. Made before the vertices.
+
+    Args:
+        scale: (N,); NaN leaves a body as it is.
+    """
+    scale = np.where(np.isnan(scale), 1.0, scale)
+    factor = scale.astype(np.float32)[:, None]
+    return replace(
+        bodies,
+        betas=shapes.scaled_betas(bodies.betas, scale),
+        translation=bodies.translation * factor,
+        joints=bodies.joints * factor[..., None],
+        vertices=None,
+    )
+
+
+def height_scale(bodies: Bodies, height: float, shapes: ShapeSpace) -> NDArray[np.float64]:
+    """(N,) from the height of everybody in view [m]."""
+    return _plausible(height / shapes.heights(bodies.betas))
+
+
+def down_in_camera(pitch: float, roll: float) -> NDArray[np.float64]:
+    """(3,) the unit vector towards the floor in the camera's optical frame.
+
+    Args:
+        pitch: how far the camera looks down [rad].
+        roll: how far it is turned clockwise about its view, seen from behind it [rad].
+    """
+    return np.array(
+        [
+            math.sin(roll) * math.cos(pitch),
+            math.cos(roll) * math.cos(pitch),
+            math.sin(pitch),
+        ]
+    )
+
+
+def ground_scale(
+    bodies: Bodies,
+    keypoints: NDArray[np.float32],
+    height: float,
+    down: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """(N,) such that each person's lowest foot stands on the floor.
+
+    Args:
+        keypoints: (N, 18, 3), sanitised: only a foot whose ankle was seen counts.
+        height: of the camera above the floor [m].
+        down: (3,) unit vector towards the floor in the camera's frame.
+    """
+    lowest = np.full(len(bodies), np.nan)
+    for ankle, (ankle_joint, ball_joint) in _FEET.items():
+        seen = keypoints[:, NETWORK_KEYPOINTS.index(ankle), 2] >= SEEN_CONFIDENCE
+        sole = np.maximum(
+            bodies.joints[:, ankle_joint] @ down + ANKLE_ABOVE_SOLE_M,
+            bodies.joints[:, ball_joint] @ down + BALL_ABOVE_SOLE_M,
+        )
+        lowest = np.fmax(lowest, np.where(seen, sole, np.nan))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _plausible(height / lowest)
+
+
+def depth_scale(bodies: Bodies, intrinsics: Intrinsics, lookup: Lookup) -> NDArray[np.float64]:
+    """(N,) from the measured distance of the lower trunk.
+
+    What is measured is cloth and skin, at 25 places between the hips and the middle of the spine.
+    Each says how far away the body is, by where its surface should be there: that of an ellipse
+    about the trunk or, nearer, of an arm. The median bears with up to half of them on something
+    else.
+    """
+    count = len(bodies)
+    if count == 0:
+        return np.zeros(0)
+    joints = bodies.joints.astype(np.float64)
+    middle = (joints[:, _LEFT_HIP] + joints[:, _RIGHT_HIP]) / 2
+    across = (joints[:, _LEFT_HIP] - joints[:, _RIGHT_HIP])[:, None]
+    along = (joints[:, _SPINE] - middle)[:, None]
+    u, v = np.meshgrid(np.linspace(-0.4, 0.4, 5), np.linspace(0.0, 1.0, 5))
+    points = middle[:, None] + u.reshape(-1, 1) * across + v.reshape(-1, 1) * along  # (N, 25, 3)
+    measured = lookup(project(points, intrinsics).reshape(-1, 2)).reshape(count, -1)
+    expected = np.minimum(_trunk_depth(points, bodies.rotations[:, 0]), _arm_depth(points, joints))
+    ratio = measured / np.maximum(expected, 0.05)
+    ratio[(ratio < SCALE_LIMITS[0]) | (ratio > SCALE_LIMITS[1])] = np.nan
+    enough = np.isfinite(ratio).sum(axis=1) >= _FEWEST_SAMPLES
+    scale = np.full(count, np.nan)
+    scale[enough] = np.nanmedian(ratio[enough], axis=1)
+    return scale
+
+
+def _trunk_depth(points: NDArray[np.float64], pelvis: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, K) depth of the trunk's surface before points (N, K, 3) inside it [m]."""
+    rays = points.mean(axis=1)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    # Towards the camera, in the pelvis' axes: x to the left, z to the front.
+    towards = np.einsum("nji,nj->ni", pelvis.astype(np.float64), -rays)
+    reach = np.where(towards[:, 2] > 0, FRONT_M, BACK_M)
+    flat = np.hypot(towards[:, 0] / SIDE_M, towards[:, 2] / reach)
+    # Seen from straight above or below there is no side: the trunk is as deep as it is wide.
+    thickness = 1.0 / np.maximum(flat, 1.0 / SIDE_M)
+    return points[..., 2] - (thickness * rays[:, 2])[:, None]
+
+
+def _arm_depth(points: NDArray[np.float64], joints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, K) depth of the nearest arm on the rays through points [m]; infinite without one."""
+    rays = (points / np.linalg.norm(points, axis=-1, keepdims=True))[:, :, None]  # (N, K, 1, 3)
+    start, end = (joints[:, [arm[k] for arm in _ARMS]][:, None] for k in (0, 1))
+    along = end - start  # (N, 1, 6, 3)
+    # The nearest points of ray and bone, from the two conditions of a right angle.
+    b, c = (rays * along).sum(-1), (along * along).sum(-1)
+    d, e = (rays * start).sum(-1), (along * start).sum(-1)
+    share = np.clip((b * d - e) / np.maximum(c - b * b, 1e-9), 0.0, 1.0)
+    place = start + share[..., None] * along
+    way = (rays * place).sum(-1)
+    beside2 = (place * place).sum(-1) - way * way
+    surface = way - np.sqrt(np.maximum(ARM_RADIUS_M**2 - beside2, 0.0))
+    hit = (beside2 < ARM_RADIUS_M**2) & (way > 0)
+    return np.where(hit, surface * rays[..., 2], np.inf).min(axis=-1)
+
+
+def _plausible(scale: NDArray[np.floating]) -> NDArray[np.float64]:
+    low, high = SCALE_LIMITS
+    with np.errstate(invalid="ignore"):
+        return np.where((scale >= low) & (scale <= high), scale, np.nan)

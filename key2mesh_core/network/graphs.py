@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two deployed computations as torch modules: pixels to a placed pose, pose to a mesh.
+
+They are what `export` writes as ONNX and what the engines are compared with. Frames: camera
+optical frame, x right, y down, z forward, metres; keypoints in pixels of a rectified image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.camera.pinhole import FARTHEST_M, NEAREST_M
+from key2mesh_core.geometry.rotations import matrix_to_axis_angle
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.network.crop import bounding_box, centre_view, normalise
+from key2mesh_core.network.key2mesh import Key2Mesh
+
+
+class PoseGraph(nn.Module):
+    """Keypoints (N, 18, 3) and intrinsics (N, 4) -> betas, rotations, translation, poses, joints,
+    error.
+
+    Args:
+        network: normalised keypoints to SMPL parameters.
+        body: what the network was trained with.
+        centre: whether the network was trained on views turned to the person's middle; its root
+            rotation is then turned back by the ray through the box's centre.
+    """
+
+    def __init__(self, network: Key2Mesh, body: BodyModel, centre: bool) -> None:
+        super().__init__()
+        self.network, self.body, self.centre = network, body, centre
+
+    def forward(self, keypoints: Tensor, intrinsics: Tensor) -> tuple[Tensor, ...]:
+        """Returns betas (N, 10), rotations (N, 24, 3, 3), translation (N, 3) of the pelvis, the
+        rotations as axis-angle poses (N, 72), joints (N, 24, 3) in the camera frame and
+        reprojection_error (N,), px RMS over the seen keypoints."""
+        focal, principal = intrinsics[:, None, :2], intrinsics[:, None, 2:]
+        confidence = keypoints[..., 2]
+        seen = confidence >= SEEN_CONFIDENCE
+        points = (keypoints[..., :2] - principal) / focal
+        points = torch.where(seen[..., None], points, torch.zeros_like(points))
+        view = points
+        if self.centre:
+            view, turn = centre_view(points, seen)
+        betas, rotations = self.network(normalise(view, seen, *bounding_box(view, seen)))
+        if self.centre:
+            root = turn @ rotations[:, 0]
+            rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
+        joints, body_keypoints = self.body.keypoints(betas, rotations)
+        weights = torch.where(seen, confidence, torch.zeros_like(confidence))
+        translation = fit_translation(body_keypoints, points, weights)
+        placed = body_keypoints + translation[:, None]
+        missed = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST_M / 2) - points
+        square = (missed * focal).square().sum(2) * seen
+        error = torch.sqrt(square.sum(1) / seen.sum(1).clamp(min=1))
+        poses = matrix_to_axis_angle(rotations).flatten(1)
+        return betas, rotations, translation, poses, joints + translation[:, None], error
+
+
+class MeshGraph(nn.Module):
+    """Betas (N, 10), rotations (N, 24, 3, 3), translation (N, 3) -> vertices (N, V, 3)."""
+
+    def __init__(self, body: BodyModel) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, betas: Tensor, rotations: Tensor, translation: Tensor) -> Tensor:
+        """Returns vertices (N, V, 3) in the camera frame [m]."""
+        return self.body.vertices(betas, rotations) + translation[:, None]
+
+
+def fit_translation(points: Tensor, image: Tensor, weights: Tensor) -> Tensor:
+    """Where a body must stand for its keypoints to fall on their rays: (N, 3) [m].
+
+    The torch twin of `camera.fit_translation`, which explains and tests it.
+
+    Args:
+        points: (N, K, 3) pelvis-relative keypoints in the camera's orientation [m].
+        image: (N, K, 2) detections on the image plane in units of the focal length.
+        weights: (N, K), 0 where unseen.
+    """
+    weights = (weights / weights.sum(1, keepdim=True).clamp(min=1e-6))[..., None]
+    residual = points[..., :2] - image * points[..., 2:]
+    mean_image, mean_residual = (weights * image).sum(1), (weights * residual).sum(1)
+    centred = image - mean_image[:, None]
+    spread = (weights * centred * centred).sum((1, 2))
+    covariance = (weights * centred * residual).sum((1, 2))
+    depth = (covariance / spread.clamp(min=1e-12)).clamp(NEAREST_M, FARTHEST_M)[:, None]
+    return torch.cat([mean_image * depth - mean_residual, depth], 1)

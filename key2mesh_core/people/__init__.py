@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The persons of an image: messages, tracking, smoothing, quality (numpy)."""

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The persons that a detector found in one image: the one form of node, bags and files alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from key2mesh_core.keypoints.layouts import get_layout, sanitise, to_network
+
+if TYPE_CHECKING:
+    from key2mesh_core.camera.choose import Camera
+
+NETWORK_LAYOUT = "openpose_coco_18"
+"""The layout of frames whose keypoints are in the network's order."""
+
+
+@dataclass(frozen=True, eq=False)
+class PersonFrame:
+    """The persons of one image.
+
+    Attributes:
+        ids: the detector's name of each of N persons; empty strings where it gives none.
+        keypoints: (N, K, 3) float32 x px, y px, confidence; K keypoints in the layout's order.
+        layout: name of the layout, a key of `keypoints.layouts.LAYOUTS`.
+        stamp_ns: when the image was taken [ns]; 0 where nobody set it.
+        frame_id: the optical frame that the keypoints were seen in.
+        width, height: of the image that the keypoints lie in [px]; 0 where unknown.
+        camera: the camera that saw the image, once it was chosen.
+        stream: what the image belongs to (a topic, a folder, a camera): the images of one stream
+            follow one another in time.
+        number: the image's place in its stream, from 0.
+        take: the recording by several cameras at once that the stream is one camera's view of;
+            images of one take with equal stamps were taken at the same moment. Empty where
+            nobody says so.
+    """
+
+    ids: tuple[str, ...]
+    keypoints: NDArray[np.float32]
+    layout: str
+    stamp_ns: int = 0
+    frame_id: str = ""
+    width: int = 0
+    height: int = 0
+    camera: Camera | None = None
+    stream: str = ""
+    number: int = 0
+    take: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, persons: ArrayLike) -> PersonFrame:
+        """Some of the persons, by numbers or by a mask of N truth values."""
+        chosen = np.arange(len(self))[np.asarray(persons)]
+        ids = tuple(self.ids[person] for person in chosen)
+        return replace(self, ids=ids, keypoints=self.keypoints[chosen])
+
+    def in_network_order(self) -> PersonFrame:
+        """The same persons with the network's keypoints, sanitised.
+
+        Raises:
+            KeypointError: unknown layout, or keypoints of another shape than the layout's.
+        """
+        keypoints = sanitise(to_network(get_layout(self.layout), self.keypoints))
+        return replace(self, keypoints=keypoints, layout=NETWORK_LAYOUT)

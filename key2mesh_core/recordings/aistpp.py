@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AIST++: real detections of dancers by nine cameras, and 3D points to compare with.
+
+Two kinds of files are read:
+
+- the official annotation `keypoints2d/<sequence>.pkl` (Google, CC BY 4.0): a dict of
+  `keypoints2d (C, F, 17, 3)` x px, y px, score in COCO-17 order, `det_scores`, `timestamps`;
+- a truth file, `.npz`: cameras `K (C,3,3)`, `k1 (C,)` radial distortion, `R (C,3,3)`, `t (C,3)`
+  world to camera in metres, and for every sequence `<channel>` (`ch03`) its joints
+  `<channel> (F,17,3)` in metres in the world frame with `valid_<channel> (F,17)`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.body.pickles import read_pickle
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
+from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.recordings.detections import Detections
+
+COCO_JOINTS = 17
+
+IMAGE_SIZE = 1920, 1080
+"""Width and height [px] of all its videos."""
+
+
+@dataclass(frozen=True)
+class AistppTruth:
+    """Cameras of one recording and the 3D joints of its sequences.
+
+    Attributes:
+        intrinsics: one pinhole camera per view, px.
+        radial: (C,) k1 of x_distorted = x (1 + k1 r^2) on the plane z = 1.
+        rotations: (C, 3, 3) world to camera.
+        translations: (C, 3) world to camera, m.
+        joints: channel -> (F, 17, 3) m, world frame, COCO-17 order.
+        valid: channel -> (F, 17) bool; other joints may hold anything.
+    """
+
+    intrinsics: tuple[Intrinsics, ...]
+    radial: NDArray[np.float64]
+    rotations: NDArray[np.float64]
+    translations: NDArray[np.float64]
+    joints: dict[str, NDArray[np.float32]]
+    valid: dict[str, NDArray[np.bool_]]
+
+    def project(self, channel: str, camera: int) -> NDArray[np.float64]:
+        """(F, 17, 2) px where the truth of a channel appears in a camera, lens included."""
+        points = self.joints[channel] @ self.rotations[camera].T + self.translations[camera]
+        depth = np.where(points[..., 2:] > 0, points[..., 2:], np.nan)
+        plane = points[..., :2] / depth
+        plane = plane * (1.0 + self.radial[camera] * (plane**2).sum(axis=-1, keepdims=True))
+        camera_model = self.intrinsics[camera]
+        focal, centre = _focal_and_centre(camera_model)
+        return plane * focal + centre
+
+
+def read_keypoints(path: str | Path) -> NDArray[np.float32]:
+    """(C, F, 17, 3) x px, y px, score of one official pickle; may hold NaN.
+
+    Raises:
+        EvaluationError: the file is unreadable, names what is no array, or holds other shapes.
+    """
+    try:
+        # Made for body files, which are dictionaries of arrays as well: it runs nothing.
+        keypoints = read_pickle(Path(path), ("keypoints2d",)).get("keypoints2d")
+    except BodyFileError as error:
+        raise EvaluationError(f"not a keypoints2d file of AIST++: {error}") from error
+    if not isinstance(keypoints, np.ndarray):
+        raise EvaluationError(
+            f"{path} has no array 'keypoints2d'; give a file of AIST++'s keypoints2d folder."
+        )
+    if keypoints.ndim != 4 or keypoints.shape[2:] != (COCO_JOINTS, 3):
+        raise EvaluationError(
+            f"{path}: keypoints2d has shape {keypoints.shape}; expected (cameras, frames, 17, 3)."
+        )
+    return keypoints.astype(np.float32)
+
+
+def read_detections(path: str | Path, channels: Sequence[str] = ()) -> Iterator[Detections]:
+    """What each camera saw of the dancer, lens included; a pickle's cameras are synchronous.
+
+    Args:
+        path: one pickle, or a folder.
+        channels: of a folder, only the pickles of these (`ch06`); every one if there are none.
+
+    Raises:
+        TargetError: there is no such file, or no pickle in the folder.
+        EvaluationError: see `read_keypoints`.
+    """
+    path = Path(path)
+    if channels:
+        files = [find_keypoints(path, channel) for channel in channels]
+    else:
+        files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
+    if not files or not path.exists():
+        raise TargetError(f"{path} is neither a pickle of AIST++ nor a folder that has some")
+    width, height = IMAGE_SIZE
+    for file in files:
+        for camera, frames in enumerate(read_keypoints(file)):
+            stream = f"{file.name} camera {camera + 1}"
+            for frame, points in enumerate(to_network("coco_17", frames)):
+                yield Detections(
+                    stream, frame, ("dancer",), points[None], width, height, take=file.name
+                )
+
+
+def read_truth(path: str | Path) -> AistppTruth:
+    """Read a truth file.
+
+    Raises:
+        EvaluationError: the file is missing, damaged or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise EvaluationError(f"cannot read the truth file {path}: {error}") from error
+    missing = [name for name in ("K", "k1", "R", "t") if name not in arrays]
+    channels = [name for name in arrays if f"valid_{name}" in arrays]
+    if missing or not channels:
+        raise EvaluationError(
+            f"{path} lacks {missing or 'any sequence with its valid_<sequence>'}; it holds "
+            f"{sorted(arrays)}. Expected K, k1, R, t and chNN with valid_chNN."
+        )
+    cameras = len(arrays["K"])
+    expected = {"K": (cameras, 3, 3), "k1": (cameras,), "R": (cameras, 3, 3), "t": (cameras, 3)}
+    for channel in channels:
+        frames = len(arrays[channel])
+        expected[channel] = (frames, COCO_JOINTS, 3)
+        expected[f"valid_{channel}"] = (frames, COCO_JOINTS)
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise EvaluationError(f"{path}: {name} has shape {arrays[name].shape}, not {shape}.")
+    return AistppTruth(
+        intrinsics=tuple(Intrinsics.from_matrix(matrix) for matrix in arrays["K"]),
+        radial=arrays["k1"].astype(np.float64),
+        rotations=arrays["R"].astype(np.float64),
+        translations=arrays["t"].astype(np.float64),
+        joints={channel: arrays[channel] for channel in channels},
+        valid={channel: arrays[f"valid_{channel}"].astype(bool) for channel in channels},
+    )
+
+
+def find_keypoints(folder: str | Path, channel: str) -> Path:
+    """The one pickle in `folder` whose name ends in `_<channel>.pkl` (or is it).
+
+    Raises:
+        EvaluationError: there is none, or several.
+    """
+    folder = Path(folder)
+    found = sorted({*folder.glob(f"*_{channel}.pkl"), *folder.glob(f"{channel}.pkl")})
+    if len(found) != 1:
+        raise EvaluationError(
+            f"{folder} has {len(found)} files named *_{channel}.pkl ({[f.name for f in found]}); "
+            "give the folder of exactly one dancer's keypoints2d pickles."
+        )
+    return found[0]
+
+
+def undistort(
+    keypoints: NDArray[np.float32], intrinsics: Intrinsics, radial: float
+) -> NDArray[np.float32]:
+    """Take a lens's radial distortion out of (..., 3) keypoints x px, y px, confidence.
+
+    Inverts x_distorted = x (1 + k1 r^2) by fixed-point iteration, which converges for the mild
+    lenses of rooms and robots (|k1| r^2 well below 1/3); NaN stays NaN.
+    """
+    focal, centre = _focal_and_centre(intrinsics)
+    distorted = (keypoints[..., :2] - centre) / focal
+    plane = distorted
+    for _ in range(10):
+        plane = distorted / (1.0 + radial * (plane**2).sum(axis=-1, keepdims=True))
+    undistorted = keypoints.copy()
+    undistorted[..., :2] = plane * focal + centre
+    return undistorted
+
+
+def _focal_and_centre(camera: Intrinsics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])

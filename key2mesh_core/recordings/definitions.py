@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of our ROS messages, for reading and writing bags where they were never built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from key2mesh_core.errors import Key2MeshError
+
+ROS_PACKAGE = "key2mesh_ros"
+
+
+def message_definitions() -> dict[str, str]:
+    """The text of this package's own message files, by ROS type name.
+
+    Returns e.g. ``{"key2mesh_ros/msg/BodyMesh": "string id\\n...", ...}``, in a source
+    tree, a pip installation and a colcon workspace alike.
+
+    Raises:
+        Key2MeshError: the installation carries no message files.
+    """
+    package = Path(__file__).parent.parent
+    # Installed packages carry a copy made by the build (setup.py, CMakeLists.txt); a source
+    # tree has the originals beside the package.
+    for folder in (package / "assets" / "msg", package.parent / "msg"):
+        files = sorted(folder.glob("*.msg"))
+        if files:
+            return {f"{ROS_PACKAGE}/msg/{file.stem}": file.read_text() for file in files}
+    raise Key2MeshError(
+        f"no message definitions in {package / 'assets' / 'msg'}: the installation of key2mesh "
+        f"is incomplete; install it again, or run from its source tree"
+    )

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keypoints in numpy's `.npz`: our own plain keys, and those that InstaVariety's users have.
+
+| key | shape | meaning |
+|---|---|---|
+| `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image a row |
+| `layout` | () text | name of the layout; by K where K leaves no doubt |
+| `sequence` | (N,) | number or name of the person's track; without it, found by nearness |
+| `frame` | (N,) whole numbers | number of the image; without it, the row's |
+| `camera` | (N,) | number or name of the camera or video |
+| `take` | (N,) | number or name; a take's cameras saw the same moment in images of one number |
+| `width`, `height` | () or (N,) | of the images, px |
+| `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of cameras without a lens; 0 where unknown |
+
+In a take, `sequence` names the persons of images that show several: whoever has one name in all its
+cameras is one person. A take of an empty name is none.
+
+InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files in the manner of SPIN:
+`openpose` (N, 25, 3), BODY_25, with `imgname` (N,).
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import CameraError, TargetError
+from key2mesh_core.keypoints.layouts import LAYOUTS, get_layout, to_network
+from key2mesh_core.recordings.detections import Detections
+from key2mesh_core.recordings.numbering import number_names
+
+MAX_BYTES = 1 << 30
+"""All arrays together, unpacked: two million persons of 25 keypoints have 600 MB."""
+
+# What damaged files make numpy and zipfile raise.
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+
+_KEYPOINTS = {"keypoints": None, "joints2D": "instavariety_25", "openpose": "openpose_body_25"}
+_CAMERAS, _FRAMES = ("camera", "vid_name"), ("frame", "frame_id")
+_OTHERS = (
+    "layout", "sequence", "frame", "frame_id", "camera", "vid_name", "imgname", "width", "height",
+    "intrinsics", "take",
+)  # fmt: skip
+
+
+def read_detections(
+    path: str | Path, size: tuple[int, int] = (0, 0), layout: str | None = None
+) -> Iterator[Detections]:
+    """The people of every image of a file.
+
+    Args:
+        path: the file.
+        size: width and height [px] where the file has none; 0 for unknown.
+        layout: name of the layout, before what the file says.
+
+    Raises:
+        TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another.
+        KeypointError: an unknown layout, or keypoints of a shape that is not the layout's.
+    """
+    path = Path(path)
+    arrays = _load(path)
+    key = next((key for key in _KEYPOINTS if key in arrays), None)
+    if key is None:
+        raise TargetError(
+            f"{path} has no array {' or '.join(_KEYPOINTS)} of shape (N, K, 3); it has "
+            f"{sorted(arrays)}"
+        )
+    raw = arrays[key]
+    keypoints = to_network(_layout(path, arrays, raw, layout or _KEYPOINTS[key]), raw)
+    count = len(keypoints)
+    camera, frame = _images(path, arrays, count)
+    takes = _takes(path, arrays, count)
+    ids = _texts(path, "sequence", arrays, count) if "sequence" in arrays else [""] * count
+    sizes = [
+        _whole(path, name, arrays, count) if name in arrays else np.full(count, given)
+        for name, given in zip(("width", "height"), size, strict=True)
+    ]
+    intrinsics = _intrinsics(path, arrays, count)
+    streams, numbers = np.unique(np.array(camera, dtype=str), return_inverse=True)
+    order = np.lexsort((frame, numbers))
+    turns = np.flatnonzero((np.diff(numbers[order]) != 0) | (np.diff(frame[order]) != 0)) + 1
+    for rows in np.split(order, turns) if count else []:
+        first = rows[0]
+        if len(found := sorted({takes[row] for row in rows})) > 1:
+            raise TargetError(
+                f"{path}: image {frame[first]} of camera {camera[first]!r} is of the "
+                f"takes {found}; an image is of one take: number the images on from take to take"
+            )
+        yield Detections(
+            stream=f"{path.name} {streams[numbers[first]]}".rstrip(),
+            frame=int(frame[first]),
+            ids=tuple(ids[row] for row in rows),
+            keypoints=keypoints[rows],
+            width=int(sizes[0][first]),
+            height=int(sizes[1][first]),
+            intrinsics=intrinsics[first],
+            take=takes[first],
+        )
+
+
+def _load(path: Path) -> dict[str, NDArray]:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is missing, cut short, or not made by np.savez")
+        with np.load(path, allow_pickle=False) as stored:
+            wanted = {*_KEYPOINTS, *_OTHERS} & set(stored.files)
+            total = sum(info.file_size for info in stored.zip.infolist())
+            if total > MAX_BYTES:
+                raise TargetError(
+                    f"{path} unpacks to {total / 1e6:.0f} MB; up to {MAX_BYTES / 1e6:.0f} MB are "
+                    "read: split it"
+                )
+            return {name: stored[name] for name in wanted} or dict.fromkeys(stored.files)
+    except _DAMAGE as error:
+        raise TargetError(
+            f"{path} cannot be read as .npz of plain arrays (nothing pickled): {error}"
+        ) from error
+
+
+def _layout(path: Path, arrays: dict[str, NDArray], raw: NDArray, given: str | None) -> str:
+    if given is not None:
+        return get_layout(given).name
+    if "layout" in arrays:
+        return get_layout(str(arrays["layout"])).name
+    count = raw.shape[1] if raw.ndim == 3 else 0
+    fitting = [name for name, layout in LAYOUTS.items() if len(layout) == count]
+    preferred = [name for name in ("openpose_coco_18", "coco_17") if name in fitting]
+    if len(fitting) == 1 or preferred:
+        return (preferred or fitting)[0]
+    raise TargetError(
+        f"{path}: keypoints of shape {raw.shape} without a layout, which could be "
+        f"{fitting or 'none that is known'}; name it with ?layout= or in the file"
+    )
+
+
+def _images(
+    path: Path, arrays: dict[str, NDArray], count: int
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Each row's camera and number of the image."""
+    if "imgname" in arrays:
+        names = _texts(path, "imgname", arrays, count)
+        numbered = number_names(names)
+        return [numbered[n][0] for n in names], np.array([numbered[n][1] for n in names], np.int64)
+    camera = next((key for key in _CAMERAS if key in arrays), None)
+    frame = next((key for key in _FRAMES if key in arrays), None)
+    return (
+        _texts(path, camera, arrays, count) if camera else [""] * count,
+        _whole(path, frame, arrays, count) if frame else np.arange(count),
+    )
+
+
+def _takes(path: Path, arrays: dict[str, NDArray], count: int) -> list[str]:
+    """Each row's take; empty for none."""
+    if "take" not in arrays:
+        return [""] * count
+    for what, keys in (("camera", _CAMERAS), ("frame", _FRAMES)):
+        if not any(key in arrays for key in (*keys, "imgname")):
+            raise TargetError(
+                f"{path} has takes but no {what} (N,): a take says which cameras saw the same "
+                "moment, in images of the same number"
+            )
+    return _texts(path, "take", arrays, count)
+
+
+def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> list[str]:
+    """One name a row, from numbers, texts or bytes."""
+    array = arrays[name]
+    if array.shape != (count,) or array.dtype.kind not in "iuUS":
+        raise TargetError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {count} whole "
+            "numbers or names"
+        )
+    return [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in array.tolist()]
+
+
+def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDArray[np.int64]:
+    """One whole number a row, or one for all."""
+    array = arrays[name]
+    if array.shape not in ((), (count,)) or array.dtype.kind not in "iu":
+        raise TargetError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {count} "
+            "whole numbers"
+        )
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 40):
+        raise TargetError(f"{path}: {name} is from {array.min()} to {array.max()}")
+    return np.broadcast_to(array.astype(np.int64), (count,))
+
+
+def _intrinsics(path: Path, arrays: dict[str, NDArray], count: int) -> list[Intrinsics | None]:
+    """Each row's camera; None where it is not known."""
+    array = arrays.get("intrinsics", np.zeros(4))
+    if array.shape not in ((4,), (count, 4)) or array.dtype.kind not in "fiu":
+        raise TargetError(
+            f"{path}: intrinsics is {array.dtype} of shape {array.shape}; expected ({count}, 4): "
+            "fx, fy, cx, cy"
+        )
+    rows, which = np.unique(
+        np.broadcast_to(array, (count, 4)).astype(float), axis=0, return_inverse=True
+    )
+    try:
+        cameras = [Intrinsics(*row) if any(row) else None for row in rows.tolist()]
+    except CameraError as error:
+        raise TargetError(f"{path}: {error}") from error
+    return [cameras[number] for number in which.reshape(-1)]

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of bodies without a graphics card: shading and drawing on top of rasterise.py.
+
+Everything is in the camera's optical frame (x right, y down, z forward, metres). Surfaces are
+drawn on the side from which their corners run counter-clockwise, lit softly from above.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import RenderError
+from key2mesh_core.keypoints.layouts import LIMBS, NETWORK_KEYPOINTS, SEEN_CONFIDENCE
+from key2mesh_core.view.rasterise import pixel_boxes, rasterise
+
+BODY_COLOUR = (150, 178, 222)
+
+NEAR_M = 0.05
+"""Triangles with a corner nearer than this (or behind the camera) are left out [m]."""
+
+_SUPERSAMPLING = 3
+_MAX_CANDIDATES = 40_000_000
+
+# Directions toward the lights, and how bright they are.
+_LIGHTS = (
+    (np.array([-0.5, -0.75, -0.6]), 0.62),
+    (np.array([0.8, -0.1, -0.5]), 0.20),
+)
+_SKY, _GROUND = 0.34, 0.16
+_SHINE, _SHINE_POWER = 0.10, 24
+
+_LEFT_COLOUR, _RIGHT_COLOUR, _MIDDLE_COLOUR = (38, 132, 255), (255, 122, 26), (120, 220, 130)
+_OUTLINE = (20, 22, 28)
+
+
+def render_mesh(
+    vertices: ArrayLike,
+    triangles: ArrayLike,
+    intrinsics: Intrinsics,
+    size: tuple[int, int],
+    *,
+    colour: tuple[int, int, int] = BODY_COLOUR,
+    background: Image.Image | None = None,
+    opacity: float = 1.0,
+) -> Image.Image:
+    """The mesh as the camera sees it, smoothly shaded and without jagged edges.
+
+    Args:
+        vertices: (V, 3) in the camera frame [m]. Parts at or behind the camera are left out.
+        triangles: (F, 3) indices into vertices, counter-clockwise seen from outside.
+        intrinsics: the camera, for an image of `size`.
+        size: (width, height) [px].
+        colour: of the surface, RGB 0 to 255.
+        background: image of `size` to draw on (not changed); None leaves the rest transparent.
+        opacity: 0 to 1, of the mesh over the background.
+
+    Returns:
+        RGB on a background, else RGBA.
+
+    Raises:
+        RenderError: shapes that do not fit one another.
+    """
+    vertices, triangles = _checked(vertices, triangles)
+    width, height = _checked_size(size, background)
+    if not 0 <= opacity <= 1:
+        raise RenderError(f"opacity must lie between 0 and 1, got {opacity}")
+    layer = Image.new("RGBA", (width, height))
+    drawn = _draw(vertices, triangles, intrinsics, (width, height), colour)
+    if drawn is not None:
+        patch, corner = drawn
+        if opacity < 1:
+            patch.putalpha(patch.getchannel("A").point(lambda value: round(value * opacity)))
+        layer.paste(patch, corner)
+    if background is None:
+        return layer
+    return Image.alpha_composite(background.convert("RGBA"), layer).convert("RGB")
+
+
+def draw_keypoints(image: Image.Image, keypoints: ArrayLike, *, scale: float = 1.0) -> Image.Image:
+    """`image` with a person's keypoints and limbs: their left blue, their right orange.
+
+    Args:
+        image: any mode; not changed.
+        keypoints: (18, 3) x, y [px] and confidence; below 0.1 (or not finite) is not drawn.
+        scale: of lines and dots; 1 suits the image's size.
+
+    Returns:
+        A new image, RGBA if `image` has transparency, else RGB.
+    """
+    keypoints = np.asarray(keypoints, dtype=np.float64)
+    if keypoints.shape != (len(NETWORK_KEYPOINTS), 3):
+        raise RenderError(
+            f"keypoints to draw must be ({len(NETWORK_KEYPOINTS)}, 3), got {keypoints.shape}"
+        )
+    finite = np.isfinite(keypoints).all(1) & (np.abs(keypoints[:, :2]) < 1e5).all(1)
+    seen = finite & (np.nan_to_num(keypoints[:, 2]) >= SEEN_CONFIDENCE)
+    fine = 3  # drawn larger and shrunk: Pillow's lines are jagged
+    layer = Image.new("RGBA", (image.width * fine, image.height * fine))
+    draw = ImageDraw.Draw(layer)
+    thick = max(1.0, scale * min(image.size) / 160) * fine
+    points = {
+        int(k): tuple(((keypoints[k, :2] + 0.5) * fine).tolist()) for k in np.flatnonzero(seen)
+    }
+    for extra, outlined in ((0.8 * fine, True), (0.0, False)):
+        for a, b in LIMBS:
+            if a in points and b in points:
+                colour = _OUTLINE if outlined else _side_colour(b)
+                _stroke(draw, points[a], points[b], thick + 2 * extra, colour)
+        for k, (x, y) in points.items():
+            radius = 0.95 * thick + extra
+            colour = _OUTLINE if outlined else _side_colour(k)
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    layer = layer.reduce(fine)
+    result = Image.alpha_composite(image.convert("RGBA"), layer)
+    return result if "A" in image.getbands() else result.convert("RGB")
+
+
+def _side_colour(keypoint: int) -> tuple[int, int, int]:
+    name = NETWORK_KEYPOINTS[keypoint]
+    if name.startswith("left"):
+        return _LEFT_COLOUR
+    return _RIGHT_COLOUR if name.startswith("right") else _MIDDLE_COLOUR
+
+
+def _stroke(
+    draw: ImageDraw.ImageDraw,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    width: float,
+    colour: tuple[int, int, int],
+) -> None:
+    draw.line((start, end), fill=colour, width=max(1, round(width)))
+    for x, y in (start, end):
+        radius = width / 2
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+
+
+def _checked(vertices: ArrayLike, triangles: ArrayLike) -> tuple[NDArray, NDArray]:
+    vertices = np.asarray(vertices, dtype=np.float64)
+    triangles = np.asarray(triangles)
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise RenderError(f"vertices must be (V, 3), got {vertices.shape}")
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
+        raise RenderError(
+            f"triangles must be (F, 3) integers, got {triangles.shape} {triangles.dtype}"
+        )
+    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices):
+        raise RenderError(f"triangles name vertices beyond the {len(vertices)} given")
+    return vertices, triangles.astype(np.int64)
+
+
+def _checked_size(size: tuple[int, int], background: Image.Image | None) -> tuple[int, int]:
+    width, height = int(size[0]), int(size[1])
+    if not (0 < width <= 16384 and 0 < height <= 16384):
+        raise RenderError(f"image size must lie within 1 to 16384 px, got {width} x {height}")
+    if background is not None and background.size != (width, height):
+        raise RenderError(
+            f"the background is {background.width} x {background.height} px, "
+            f"the picture {width} x {height}: resize one"
+        )
+    return width, height
+
+
+def _draw(
+    vertices: NDArray,
+    triangles: NDArray,
+    intrinsics: Intrinsics,
+    size: tuple[int, int],
+    colour: tuple[int, int, int],
+) -> tuple[Image.Image, tuple[int, int]] | None:
+    """The mesh's own part of the picture as RGBA and its upper left corner; None if unseen."""
+    finite = np.isfinite(vertices).all(1)
+    triangles, vertices = (
+        triangles[finite[triangles].all(1)],
+        np.where(finite[:, None], vertices, 0),
+    )
+    normals = vertex_normals(vertices, triangles)
+    visible = vertices[:, 2] > NEAR_M
+    triangles = triangles[visible[triangles].all(1)]
+    corner = vertices[triangles]
+    outward = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    triangles = triangles[np.einsum("fc,fc->f", outward, corner[:, 0]) < 0]
+    if len(triangles) == 0:
+        return None
+    focal, centre = np.array([intrinsics.fx, intrinsics.fy]), [intrinsics.cx, intrinsics.cy]
+    depth = np.where(visible, vertices[:, 2], 1.0)
+    # Pixel (0, 0) has its middle at coordinate (0, 0), so its area begins at -0.5.
+    pixels = vertices[:, :2] / depth[:, None] * focal + centre + 0.5
+
+    used = pixels[triangles.ravel()]
+    low = np.clip(np.floor(used.min(0)), 0, size).astype(int)
+    high = np.clip(np.ceil(used.max(0)), 0, size).astype(int)
+    if (high <= low).any():
+        return None
+    for fine in range(_SUPERSAMPLING, 0, -1):
+        boxes = pixel_boxes((pixels - low) * fine, triangles, (high - low) * fine)
+        if (boxes[2] * boxes[3]).sum() <= _MAX_CANDIDATES:
+            break
+    hits = rasterise((pixels - low) * fine, 1 / depth, triangles, boxes, (high - low) * fine)
+    patch = _shade(vertices, normals, triangles, *hits, colour)
+    return patch.reduce(fine) if fine > 1 else patch, (int(low[0]), int(low[1]))
+
+
+def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]:
+    """(V, 3) outward unit normals, triangles weighted by area; zero where there are none."""
+    corner = vertices[triangles]
+    faces = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    normals = np.zeros((len(vertices), 3))
+    for k in range(3):
+        np.add.at(normals, triangles[:, k], faces)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+
+
+def _shade(
+    vertices: NDArray,
+    normals: NDArray,
+    triangles: NDArray,
+    owner: NDArray,
+    shares: NDArray,
+    colour: tuple[int, int, int],
+) -> Image.Image:
+    """RGBA picture of the hit pixels."""
+    hit = owner >= 0
+    corners, share = triangles[owner[hit]], shares[hit]
+    surface = np.concatenate([normals, vertices], axis=1).astype(np.float32)
+    mixed = sum(surface[corners[:, k]] * share[:, k, None] for k in range(3))
+    normal, view = _unit(mixed[:, :3]), _unit(-mixed[:, 3:])
+
+    light = _GROUND + (_SKY - _GROUND) * (0.5 - 0.5 * normal[:, 1])
+    shine = np.zeros(len(normal), dtype=np.float32)
+    for direction, strength in _LIGHTS:
+        toward = _unit(direction.astype(np.float32))
+        light += strength * np.clip(normal @ toward, 0, None)
+        half = _unit(toward + view)
+        shine += strength * np.clip(_dot(normal, half), 0, None) ** _SHINE_POWER
+    # Surfaces seen edge-on darken a little, which draws the body's outline.
+    light *= 0.62 + 0.38 * np.clip(_dot(normal, view), 0, 1) ** 0.6
+    linear = ((np.asarray(colour) / 255) ** 2.2).astype(np.float32)
+    shaded = linear * light[:, None] * 1.25 + _SHINE * shine[:, None]
+    picture = np.zeros((*owner.shape, 4), dtype=np.uint8)
+    picture[hit, :3] = np.round(255 * np.clip(shaded, 0, 1) ** (1 / 2.2))
+    picture[hit, 3] = 255
+    return Image.fromarray(picture)
+
+
+def _dot(a: NDArray, b: NDArray) -> NDArray:
+    return np.einsum("nc,nc->n", a, b)
+
+
+def _unit(vectors: NDArray) -> NDArray:
+    length = np.sqrt(np.einsum("...c,...c->...", vectors, vectors))[..., None]
+    return vectors / np.maximum(length, 1e-30)

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies in a browser: meshes, skeletons, the camera and the ground, live (viser).
+
+The scene is the camera's optical frame itself (x right, y down, z forward, metres); only its
+"up" is set to -y, so that people stand. No ROS here: whoever has frames calls `show`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.people.frames import Camera, MeshFrame
+
+try:
+    import viser
+except ModuleNotFoundError as error:  # pragma: no cover
+    raise Key2MeshError("the live view needs the package viser: pip install viser") from error
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (86, 156, 214),
+    (232, 141, 72),
+    (110, 181, 115),
+    (197, 108, 168),
+    (222, 190, 84),
+    (104, 190, 190),
+)
+"""Colours of persons, in the order in which they are first seen."""
+
+GROUND_MEMORY = 90
+"""The ground lies under the lowest foot of this many frames."""
+
+
+class Viewer:
+    """A web page that shows bodies.
+
+    Args:
+        triangles: (F, 3) of the body model's mesh; None while they are not known: then
+            skeletons only (see `set_topology`).
+        parents: (24,) of its joints, -1 for the root; None as above.
+        host: address to serve on; "0.0.0.0" lets other machines look too.
+        port: the first port to try; the next free one is taken.
+
+    Raises:
+        Key2MeshError: the port cannot be served.
+    """
+
+    def __init__(
+        self,
+        triangles: NDArray[np.int32] | None = None,
+        parents: NDArray[np.int32] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+    ) -> None:
+        # Browsers open connections that they never use; each would be a traceback in the log.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
+        try:
+            # viser waits for ever if it cannot bind the address.
+            socket.create_server((host, 0)).close()
+            with contextlib.redirect_stdout(io.StringIO()):  # its banner
+                self._server = viser.ViserServer(
+                    host=host, port=port, label="Key2Mesh", verbose=False
+                )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise Key2MeshError(f"cannot serve the view on {host}:{port}: {error}") from error
+        self._triangles = triangles
+        self._parents = parents
+        self._people: dict[str, dict[str, Any]] = {}
+        self._colours: dict[str, tuple[int, int, int]] = {}
+        self._lowest: deque[float] = deque(maxlen=GROUND_MEMORY)
+        self._arrivals: deque[float] = deque(maxlen=30)
+        self._framed = False
+        self._frustum: Any = None
+        self._build()
+
+    @property
+    def url(self) -> str:
+        """Address to open in a browser on this machine."""
+        return f"http://localhost:{self._server.get_port()}"
+
+    def set_topology(self, triangles: NDArray[np.int32], parents: NDArray[np.int32]) -> None:
+        """Tells which vertices make triangles, (F, 3), and which joints bones, (24,)."""
+        self._forget_people()
+        self._triangles, self._parents = triangles, parents
+
+    def set_camera(self, camera: Camera) -> None:
+        """Draws the camera's frustum at the origin."""
+        if self._frustum is not None:
+            self._frustum.remove()
+        self._frustum = self._server.scene.add_camera_frustum(
+            "/camera",
+            fov=2 * float(np.arctan2(camera.height / 2, camera.intrinsics.fy)),
+            aspect=camera.width / max(camera.height, 1),
+            scale=0.4,
+            color=(70, 70, 80),
+        )
+
+    def show(self, frame: MeshFrame) -> None:
+        """Shows exactly the bodies of a frame; those of the frame before are gone."""
+        names = _distinct(frame.ids)
+        with self._server.atomic():
+            for name in self._people.keys() - set(names):
+                self._remove(name)
+            for i, name in enumerate(names):
+                error = float(frame.reprojection_error[i])
+                self._draw(name, frame.joints[i], frame.vertices[i], error)
+            self._lay_ground(frame)
+        self._write_status(frame, names)
+        if not self._framed and len(frame.ids):
+            self._framed = True
+            self._frame_view(frame.joints)
+        self._server.flush()
+
+    def close(self) -> None:
+        """Stops serving."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
+
+    def _build(self) -> None:
+        scene, gui = self._server.scene, self._server.gui
+        scene.set_up_direction("-y")
+        # Lights of our own: an environment map would have to come from somewhere.
+        scene.configure_environment_map(hdri=None)
+        scene.configure_default_lights(enabled=False)
+        scene.add_light_hemisphere("/light/sky", intensity=1.4, ground_color=(150, 140, 130))
+        scene.add_light_directional("/light/sun", intensity=2.0, position=(-3.0, -6.0, -4.0))
+        self._ground = scene.add_grid(
+            "/ground",
+            width=20.0,
+            height=40.0,
+            plane="xz",
+            cell_size=0.5,
+            section_size=1.0,
+            cell_color=(228, 230, 234),
+            section_color=(196, 200, 206),
+            plane_color=(236, 238, 241),
+            plane_opacity=0.8,
+            position=(0.0, 1.0, 8.0),
+        )
+        gui.configure_theme(control_layout="floating", show_logo=False, show_share_button=False)
+        self._status = gui.add_markdown("waiting for the first frame")
+        self._show_mesh = gui.add_checkbox("mesh", True)
+        self._show_skeleton = gui.add_checkbox("skeleton", True)
+        self._show_labels = gui.add_checkbox("reprojection error", True)
+        self._show_ground = gui.add_checkbox("ground", True)
+        for box in (self._show_mesh, self._show_skeleton, self._show_labels, self._show_ground):
+            box.on_update(lambda _: self._apply_choices())
+
+    def _apply_choices(self) -> None:
+        self._ground.visible = self._show_ground.value
+        for parts in list(self._people.values()):
+            self._apply_choices_to(parts)
+
+    def _apply_choices_to(self, parts: dict[str, Any]) -> None:
+        chosen = {
+            "mesh": self._show_mesh.value,
+            "bones": self._show_skeleton.value,
+            "joints": self._show_skeleton.value,
+            "label": self._show_labels.value,
+        }
+        for part, handle in parts.items():
+            if handle.visible != chosen[part]:
+                handle.visible = chosen[part]
+
+    def _draw(
+        self, name: str, joints: NDArray[np.float32], vertices: NDArray[np.float32], error: float
+    ) -> None:
+        drawable = np.isfinite(joints).all() and np.isfinite(vertices).all()
+        if not drawable:
+            self._remove(name)
+            return
+        parts = self._people.get(name)
+        if parts is not None and ("mesh" in parts) != bool(self._has_mesh(vertices)):
+            self._remove(name)
+            parts = None
+        head = joints[15] - np.array([0.0, 0.32, 0.0], dtype=np.float32)
+        text = f"{name}: {error:.1f} px"
+        if parts is None:
+            self._people[name] = self._make(name, joints, vertices, head, text)
+            self._apply_choices_to(self._people[name])
+            return
+        if "mesh" in parts:
+            parts["mesh"].vertices = vertices
+        if "bones" in parts:
+            parts["bones"].points = self._bones(joints)
+        parts["joints"].points = joints
+        parts["label"].position = head
+        parts["label"].text = text
+
+    def _make(
+        self,
+        name: str,
+        joints: NDArray[np.float32],
+        vertices: NDArray[np.float32],
+        head: NDArray[np.float32],
+        text: str,
+    ) -> dict[str, Any]:
+        scene = self._server.scene
+        colour = self._colours.setdefault(name, PALETTE[len(self._colours) % len(PALETTE)])
+        dark = tuple(int(0.45 * c) for c in colour)
+        # Ids come from a detector: a "/" in one would make a tree of scene nodes.
+        root = f"/people/{list(self._colours).index(name)}"
+        parts: dict[str, Any] = {}
+        if self._has_mesh(vertices):
+            parts["mesh"] = scene.add_mesh_simple(
+                f"{root}/mesh", vertices, self._triangles, color=colour, opacity=0.8
+            )
+        if self._parents is not None:
+            parts["bones"] = scene.add_line_segments(
+                f"{root}/bones", self._bones(joints), colors=dark, thickness=0.018
+            )
+        parts["joints"] = scene.add_point_cloud(
+            f"{root}/joints", joints, dark, point_size=0.025, point_shape="circle"
+        )
+        parts["label"] = scene.add_label(
+            f"{root}/label", text, position=head, anchor="bottom-center"
+        )
+        return parts
+
+    def _has_mesh(self, vertices: NDArray[np.float32]) -> bool:
+        """Whether these vertices are the ones that the triangles speak of."""
+        return (
+            self._triangles is not None
+            and len(vertices) > 0
+            and int(self._triangles.max()) < len(vertices)
+        )
+
+    def _bones(self, joints: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(23, 2, 3) segments from each joint to its parent."""
+        children = np.flatnonzero(self._parents >= 0)
+        return np.stack([joints[children], joints[self._parents[children]]], axis=1)
+
+    def _remove(self, name: str) -> None:
+        for handle in self._people.pop(name, {}).values():
+            handle.remove()
+
+    def _forget_people(self) -> None:
+        for name in list(self._people):
+            self._remove(name)
+
+    def _lay_ground(self, frame: MeshFrame) -> None:
+        """Under the lowest point seen lately, but for a tenth: one wild fit must not sink it."""
+        points = frame.vertices if frame.vertices.size else frame.joints
+        if points.size and np.isfinite(points).all():
+            self._lowest.append(float(points[..., 1].max()))
+            self._ground.position = (0.0, float(np.percentile(self._lowest, 90)), 8.0)
+
+    def _frame_view(self, joints: NDArray[np.float32]) -> None:
+        """Looks at the people from beside and above the camera, for whoever comes now or later."""
+        centre = joints.reshape(-1, 3).mean(axis=0)
+        distance = max(float(centre[2]), 1.0)
+        position = distance * np.array([-0.4, -0.28, -0.22])
+        start = self._server.initial_camera
+        start.position, start.look_at, start.fov = position, 0.75 * centre, np.radians(38.0)
+        for client in self._server.get_clients().values():
+            client.camera.position, client.camera.look_at = position, 0.75 * centre
+            client.camera.fov = np.radians(38.0)
+
+    def _write_status(self, frame: MeshFrame, names: list[str]) -> None:
+        self._arrivals.append(time.monotonic())
+        spent = self._arrivals[-1] - self._arrivals[0]
+        rate = (len(self._arrivals) - 1) / spent if spent > 0 else 0.0
+        lines = [f"**{len(frame.ids)} in view**, {rate:.0f} frames/s", ""]
+        if len(frame.ids):
+            lines += ["| person | error [px] | quality | distance [m] |", "|---|---|---|---|"]
+        for i, name in enumerate(names):
+            lines.append(
+                f"| {name} | {frame.reprojection_error[i]:.1f} | {frame.quality[i]:.2f} "
+                f"| {frame.joints[i, 0, 2]:.2f} |"
+            )
+        self._status.content = "\n".join(lines)
+
+
+def _distinct(ids: tuple[str, ...]) -> list[str]:
+    """One name per person, whatever the detector calls them: nothing, or all the same."""
+    names: list[str] = []
+    for i, name in enumerate(ids):
+        names.append(name if name and name not in names else f"{name or 'person'}#{i}")
+    return names

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Built engines are found under what they were built from, and trusted only if nobody else could
+have written them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from key2mesh_core.errors import EngineError
+from key2mesh_core.model.engines.engine_cache import EngineCache, EngineKey, cache_folder
+
+KEY = EngineKey(
+    graph="pose.onnx",
+    graph_sha256="0" * 64,
+    library="tensorrt_rtx",
+    version="1.7.1",
+    gpu="Stand-in (8.6)",
+    precision="fp16",
+    persons=(1, 8, 512),
+)
+OTHER = {
+    "graph": "mesh.onnx",
+    "graph_sha256": "1" * 64,
+    "library": "tensorrt",
+    "version": "1.7.2",
+    "gpu": "Stand-in (8.9)",
+    "precision": "fp32",
+    "persons": (1, 8, 64),
+    "part": "kernels",
+    "recipe": 2,
+}
+PLAN = os.urandom(5000)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return EngineCache(tmp_path / "a" / "engines")
+
+
+def test_what_is_kept_is_found_again(cache):
+    assert cache.read(KEY) is None
+    path = cache.write(KEY, PLAN)
+    assert cache.read(KEY) == PLAN
+    assert path == cache.path(KEY)
+    cache.write(KEY, PLAN[:100])
+    assert cache.read(KEY) == PLAN[:100]
+    cache.remove(KEY)
+    cache.remove(KEY)
+    assert cache.read(KEY) is None
+
+
+def test_the_table_of_changes_is_whole():
+    assert set(OTHER) == {field.name for field in fields(EngineKey)}
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_a_change_of_anything_asks_for_another_engine(cache, change):
+    cache.write(KEY, PLAN)
+    other = replace(KEY, **{change: OTHER[change]})
+    assert cache.read(other) is None
+    # Not even under the right name.
+    os.rename(cache.path(KEY), cache.path(other))
+    with pytest.raises(EngineError, match=r"was built for something else.*key2mesh build-engine"):
+        cache.read(other)
+
+
+def test_only_its_user_can_read_or_write_it(cache):
+    before = os.umask(0)
+    try:
+        path = cache.write(KEY, PLAN)
+    finally:
+        os.umask(before)
+    assert os.stat(cache.folder).st_mode & 0o777 == 0o700
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert list(cache.folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("end", [0, 5, 18, 19, 100, -1])
+def test_a_truncated_file_is_refused_by_name(cache, end):
+    path = cache.write(KEY, PLAN)
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(EngineError, match=rf"{path.name}: .*so it is not used"):
+        cache.read(KEY)
+    cache.write(KEY, PLAN)
+    assert cache.read(KEY) == PLAN
+
+
+@pytest.mark.parametrize("place", [0, 30, -1, -2500])
+def test_a_flipped_bit_is_found(cache, place):
+    path = cache.write(KEY, PLAN)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match=path.name):
+        cache.read(KEY)
+
+
+@pytest.mark.parametrize("content", [b"ftrt" * 100, b"key2mesh engine 1\n[]\n", b"\n" * 9])
+def test_what_is_no_engine_is_refused(cache, content):
+    path = cache.write(KEY, PLAN)
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match=rf"{path.name}: (is no engine|has a damaged header)"):
+        cache.read(KEY)
+
+
+def test_an_endless_file_is_not_read_to_its_end(cache):
+    path = cache.write(KEY, PLAN)
+    with path.open("r+b") as stream:
+        stream.truncate(1 << 34)  # sparse
+    with pytest.raises(EngineError, match="truncated or altered"):
+        cache.read(KEY)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_may_write_is_refused(cache, mode):
+    path = cache.write(KEY, PLAN)
+    path.chmod(mode)
+    with pytest.raises(EngineError, match=rf"{path.name}: others may write it \(mode 0{mode:o}\)"):
+        cache.read(KEY)
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_folder_that_others_may_write_is_refused(cache, mode):
+    cache.write(KEY, PLAN)
+    cache.folder.chmod(mode)
+    for attempt in (lambda: cache.read(KEY), lambda: cache.write(KEY, PLAN)):
+        with pytest.raises(EngineError, match="engines: others may write it"):
+            attempt()
+
+
+def test_links_are_not_followed(cache, tmp_path):
+    elsewhere = EngineCache(tmp_path / "elsewhere")
+    real = elsewhere.write(KEY, PLAN)
+    cache.write(KEY, PLAN)
+    cache.remove(KEY)
+    cache.path(KEY).symlink_to(real)
+    with pytest.raises(EngineError, match="cannot be opened"):
+        cache.read(KEY)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else_is_refused(cache):
+    path = cache.write(KEY, PLAN)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(EngineError, match=rf"{path.name}: belongs to user 12345, not to 0"):
+        cache.read(KEY)
+    cache.write(KEY, PLAN)
+    os.chown(cache.folder, 12345, 12345)
+    with pytest.raises(EngineError, match="engines: belongs to user 12345"):
+        cache.read(KEY)
+
+
+def test_a_folder_or_a_pipe_in_its_place_is_refused(cache):
+    cache.write(KEY, PLAN)
+    cache.remove(KEY)
+    cache.path(KEY).mkdir()
+    with pytest.raises(EngineError, match=r"cannot be|is no file"):
+        cache.read(KEY)
+
+
+def test_a_place_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match=r"cannot be written: .*XDG_CACHE_HOME"):
+        EngineCache(tmp_path / "file" / "engines").write(KEY, PLAN)
+
+
+def test_the_folder_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "key2mesh" / "engines"
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for value in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache_folder() == Path("/home/somebody/.cache/key2mesh/engines")

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app that stops a robot: its rules, and the real one over DDS, alone and with the node."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+needs_ros = pytest.mark.skipif(
+    importlib.util.find_spec("rclpy") is None, reason="needs ROS: run it through tools/with-ros"
+)
+pytestmark = needs_ros
+
+
+@pytest.fixture(scope="module")
+def app():
+    """The example's module."""
+    spec = importlib.util.spec_from_file_location("safety_stop", EXAMPLES / "safety_stop.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def guard(app):
+    return app.Guard(stop_distance=1.0, release_distance=1.5, release_time=0.5, timeout=0.4)
+
+
+def told(guard, *events: tuple[float, float | None]) -> list[bool]:
+    """What is decided at each time; None is no message."""
+    result = []
+    for now, distance in events:
+        if distance is not None:
+            guard.saw(distance, now)
+        result.append(guard.decide(now))
+    return result
+
+
+def test_it_stands_until_the_way_has_been_clear_for_a_while(guard):
+    events = [(0.0, None), (0.1, math.inf), (0.4, math.inf), (0.7, math.inf)]
+    assert told(guard, *events) == [True, True, True, False]
+
+
+def test_it_stops_at_once_and_goes_on_only_beyond_the_release_distance(guard):
+    assert not told(guard, (0.0, 3.0), (0.3, 3.0), (0.6, 3.0))[-1]
+    assert told(guard, (0.7, 1.2), (0.8, 0.99), (0.9, 1.2), (1.2, 1.3)) == [False, True, True, True]
+    # Neither clear nor near: it stays as it is, however long.
+    assert told(guard, *[(1.2 + 0.3 * i, 1.4) for i in range(10)])[-1]
+    assert told(guard, (4.0, 1.6), (4.3, 1.6), (4.6, 1.6)) == [True, True, False]
+
+
+def test_no_news_is_bad_news(guard):
+    assert not told(guard, (0.0, 3.0), (0.3, 3.0), (0.6, 3.0))[-1]
+    assert told(guard, (0.9, None), (1.01, None)) == [False, True]
+    assert told(guard, (1.1, 3.0), (1.4, 3.0), (1.7, 3.0)) == [True, True, False]
+
+
+@pytest.mark.parametrize("distance", [float("nan"), 0.0, -1.0])
+def test_what_makes_no_sense_stops(guard, distance):
+    assert not told(guard, (0.0, 3.0), (0.3, 3.0), (0.6, 3.0))[-1]
+    assert told(guard, (0.7, distance), (0.8, 3.0)) == [True, True]
+
+
+# Over DDS.
+
+
+class Robot:
+    """Publishes meshes, and hears what the robot is told."""
+
+    def __init__(self) -> None:
+        from geometry_msgs.msg import Twist
+        from helpers_ros import LATCHED
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.node import Node
+        from rclpy.qos import qos_profile_sensor_data
+        from std_msgs.msg import Bool
+
+        from key2mesh_ros.msg import BodyMeshArray, BodyTopology
+
+        self.node = Node("robot")
+        self.meshes = self.node.create_publisher(
+            BodyMeshArray, "/mesh_node/meshes", qos_profile_sensor_data
+        )
+        self.topology = self.node.create_publisher(BodyTopology, "/mesh_node/topology", LATCHED)
+        self.stop: bool | None = None
+        self.standstills = 0
+        self.node.create_subscription(Bool, "/safety_stop/stop", self._on_stop, 1)
+        self.node.create_subscription(Twist, "/cmd_vel", self._on_velocity, 1)
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+
+    def _on_stop(self, message) -> None:
+        self.stop = message.data
+
+    def _on_velocity(self, message) -> None:
+        assert message.linear.x == message.angular.z == 0
+        self.standstills += 1
+
+    def see(self, *depths: float, age: float = 0.0, hand: float = 0.0) -> None:
+        """Bodies whose nearest vertex is so deep; their hands are elsewhere."""
+        from builtin_interfaces.msg import Time
+
+        from key2mesh_ros.msg import BodyMesh, BodyMeshArray
+
+        message = BodyMeshArray()
+        now = time.time() - age
+        message.header.stamp = Time(sec=int(now), nanosec=int(now % 1 * 1e9))
+        for depth in depths:
+            joints = np.zeros((24, 3), np.float32)
+            joints[:, 2] = hand or depth
+            vertices = np.float32([[0, 0, depth + 1], [0, 0, depth], [5, 0, depth]])
+            message.bodies.append(BodyMesh(joints=joints.ravel(), vertices=vertices.ravel()))
+        self.meshes.publish(message)
+
+    def until(self, stop: bool, seconds: float = 15.0, **seen) -> None:
+        """See this until the robot is told so."""
+        depths = seen.pop("depths", None)
+        limit = time.monotonic() + seconds
+        self.stop = None
+        while self.stop is not stop:
+            assert time.monotonic() < limit, f"was not told stop={stop} within {seconds} s"
+            if depths is not None:
+                self.see(*depths, **seen)
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def never(self, stop: bool, seconds: float, **seen) -> None:
+        limit = time.monotonic() + seconds
+        depths = seen.pop("depths")
+        while time.monotonic() < limit:
+            self.see(*depths, **seen)
+            self.executor.spin_once(timeout_sec=0.05)
+            assert self.stop is not stop
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ros():
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    if rclpy.ok():
+        yield
+        return
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def robot():
+    result = Robot()
+    yield result
+    result.close()
+
+
+def started(path: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(path), "--ros-args", *arguments])
+
+
+def test_the_program_stops_the_robot_and_lets_it_go(robot):
+    process = started(EXAMPLES / "safety_stop.py", "-p", "timeout:=1.0")
+    try:
+        robot.until(True)  # nothing was seen yet
+        while not robot.standstills:  # the time-out is the test's
+            robot.executor.spin_once(timeout_sec=0.1)
+        robot.until(False, depths=())  # nobody in view
+        robot.until(False, depths=(3.0, 4.0))
+        robot.until(True, depths=(3.0, 0.9))
+        robot.until(False, depths=(3.0,))
+        robot.until(True)  # the meshes end
+        robot.until(False, depths=())
+        robot.until(True, depths=(), age=5.0)  # they are old
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert time.monotonic() - begin < 5
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_only_the_parts_asked_for_count(robot, app):
+    import threading
+
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+
+    from key2mesh_ros.msg import BodyTopology
+
+    names = [f"joint_{i}" for i in range(23)] + ["left_hand"]
+    values = [Parameter("parts", value=["left_hand"]), Parameter("timeout", value=2.0)]
+    node = app.SafetyStop(parameter_overrides=values)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    try:
+        robot.until(True, depths=())
+        robot.never(False, 1.5, depths=(3.0,), hand=3.0)  # no topology: it does not know the hand
+        robot.topology.publish(BodyTopology(joint_names=names))
+        robot.until(False, depths=(0.5,), hand=3.0)
+        robot.until(True, depths=(3.0,), hand=0.5)
+    finally:
+        executor.shutdown()
+        thread.join(10)
+        node.destroy_node()
+
+
+def test_distances_that_contradict_each_other_are_refused(app):
+    from rclpy.parameter import Parameter
+
+    with pytest.raises(ValueError, match=r"got 0.5 and 1.0 m"):
+        app.SafetyStop(parameter_overrides=[Parameter("release_distance", value=0.5)])
+
+
+def test_in_one_process_with_the_node(robot, tmp_path):
+    from helpers_bundle import make_bundle
+    from helpers_ros import client, people, standing
+
+    model = make_bundle(tmp_path / "bundle").path
+    arguments = ("-p", f"model:={model}", "-p", "timeout:=2.0", "-p", "stop_distance:=2.5")
+    arguments += ("-p", "release_distance:=3.0")
+    process = started(EXAMPLES / "one_process.py", *arguments)
+    try:
+        with client() as camera:
+            camera.wait_for_node()
+            near, far = standing(height=470.0), standing(height=60.0)
+
+            def seen(person, stop: bool) -> None:
+                limit = time.monotonic() + 20
+                robot.stop = None
+                while robot.stop is not stop:
+                    assert time.monotonic() < limit, f"not told stop={stop}"
+                    camera.keypoints.publish(people(person))
+                    camera.spin(0.05)
+                    robot.executor.spin_once(timeout_sec=0.05)
+
+            seen(far, False)
+            seen(near, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training runs: they learn, resume to the same result, survive being killed, refuse bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_training import small_body, write_clip
+
+from key2mesh_core.body.files import save_body
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.interrupts import deferred_interrupts
+from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
+from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
+from key2mesh_core.learning.pretrain.job import (
+    Run,
+    learning_rate,
+    pretrain,
+)
+from key2mesh_core.learning.runs import moving_average
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for seed in range(4):
+        write_clip(folder / "clips" / f"{seed}_poses.npz", seed=seed)
+    save_body(folder / "body.npz", small_body())
+    return folder
+
+
+def config(data: Path, output: Path, **changes) -> PretrainConfig:
+    return PretrainConfig(
+        motions=(str(data / "clips"),),
+        output=output,
+        held_out=("3_poses.npz",),
+        body=str(data / "body.npz"),
+        **{
+            "epochs": 2,
+            "steps_per_epoch": 6,
+            "batch_size": 16,
+            "evaluation_frames": 32,
+            "average": 0.9,
+        }
+        | changes,
+    )
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(path)
+    return {f"{part}.{k}": v for part in ("network", "trained") for k, v in state[part].items()}
+
+
+def assert_same(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_may_start_from_another_ones_network(data, tmp_path):
+    pretrain(config(data, tmp_path / "first", epochs=1))
+    best = tmp_path / "first" / "best.pt"
+    run = Run(config(data, tmp_path / "second", init=best, seed=5))
+    network = load_checkpoint(best)["network"]
+    for mine in (run.network.state_dict(), run.evaluated().state_dict()):
+        assert all(torch.equal(mine[name], network[name]) for name in network)
+    assert run.step == 0
+
+
+def test_the_network_of_another_body_is_no_start(data, tmp_path):
+    pretrain(config(data, tmp_path / "first", epochs=1))
+    save_body(tmp_path / "other.npz", small_body(seed=5))
+    other = config(data, tmp_path / "second", init=tmp_path / "first" / "best.pt")
+    with pytest.raises(TrainingError, match="was trained on the body small@"):
+        Run(replace(other, body=str(tmp_path / "other.npz")))
+
+
+@pytest.mark.parametrize("recipe", ["robot", "paper"])
+def test_training_lowers_the_loss(data, tmp_path, recipe):
+    settings = replace(
+        PRETRAIN_RECIPES[recipe][1],
+        motions=(str(data / "clips"),),
+        output=tmp_path,
+        body=str(data / "body.npz"),
+        batch_size=32,
+        steps_per_epoch=40,
+        epochs=1,
+        dropout=0.0,
+        loss=LossWeights(betas=0.0),
+    )
+    run = Run(settings)
+    losses = [float(run.advance()["total"]) for _ in range(35)]
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
+
+
+def test_another_seed_draws_other_samples(data, tmp_path):
+    batches = [Run(config(data, tmp_path, seed=seed))._next_batch().keypoints for seed in (0, 0, 1)]
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
+
+
+def test_a_run_leaves_checkpoints_settings_and_logs(data, tmp_path):
+    pretrain(config(data, tmp_path))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"best.pt", "last.pt", "settings.json", "logs"} <= names
+    assert not list(tmp_path.glob("*.partial"))
+    assert list((tmp_path / "logs").iterdir())
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 12
+
+
+def test_a_run_interrupted_twice_equals_an_uninterrupted_one(data, tmp_path, monkeypatch):
+    pretrain(config(data, tmp_path / "whole"))
+    advance, interrupt_at = Run.advance, [4, 9]
+
+    def advance_or_interrupt(run):
+        if interrupt_at and run.step == interrupt_at[0]:
+            interrupt_at.pop(0)
+            raise KeyboardInterrupt
+        return advance(run)
+
+    monkeypatch.setattr(Run, "advance", advance_or_interrupt)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(data, tmp_path / "parts"))
+    pretrain(config(data, tmp_path / "parts"))
+    assert not interrupt_at
+    assert_same(tmp_path / "whole" / "last.pt", tmp_path / "parts" / "last.pt")
+    assert_same(tmp_path / "whole" / "best.pt", tmp_path / "parts" / "best.pt")
+
+
+def test_a_killed_process_continues_to_the_same_result(data, tmp_path):
+    """kill -9 in the middle of the real command, then the very same command again."""
+
+    def command(output: Path) -> list[str]:
+        words = f"""-m key2mesh_core pretrain robot --motions {data / "clips"} --output {output}
+            --held-out 3_poses.npz --body {data / "body.npz"} --epochs 3 --steps-per-epoch 5
+            --batch-size 16 --evaluation-frames 16 --threads 1""".split()
+        return [sys.executable, *words]
+
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command(tmp_path / "whole"), check=True, env=environment, capture_output=True)
+    process = subprocess.Popen(
+        command(tmp_path / "killed"), env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "last.pt").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(
+        command(tmp_path / "killed"), check=True, env=environment, capture_output=True, text=True
+    )
+    assert "continuing" in again.stdout
+    assert_same(tmp_path / "whole" / "last.pt", tmp_path / "killed" / "last.pt")
+
+
+def test_a_folder_of_another_run_is_refused(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    with pytest.raises(TrainingError, match=r"other settings \(seed\)"):
+        pretrain(config(data, tmp_path, epochs=1, seed=1))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 1})
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"last\.pt.*No space left"):
+        save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_damaged_and_hostile_checkpoints_are_refused_by_name(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    save_checkpoint(tmp_path / "good.pt", {"step": 1})
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:200])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save(Bomb(), tmp_path / "bomb.pt")
+    (tmp_path / "executed").unlink(missing_ok=True)
+    torch.save({"format": 99}, tmp_path / "future.pt")
+    for name in ("cut", "empty", "bomb", "future", "missing"):
+        with pytest.raises(TrainingError, match=rf"{name}\.pt"):
+            load_checkpoint(tmp_path / f"{name}.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_diverged_loss_stops_the_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("key2mesh_core.learning.pretrain.job._STEPS_BETWEEN_REPORTS", 3)
+    run = Run(config(data, tmp_path, learning_rate=1e38))
+    with pytest.raises(TrainingError, match="--learning-rate"):
+        run.train()
+
+
+def test_schedules():
+    robot, paper = (PRETRAIN_RECIPES[name][1] for name in ("robot", "paper"))
+    total = robot.epochs * robot.steps_per_epoch
+    assert learning_rate(robot, 0) < 1e-5
+    assert learning_rate(robot, 500) == pytest.approx(1e-3, rel=0.01)
+    assert learning_rate(robot, total - 1) < 1e-6
+    assert learning_rate(paper, 0) == 1e-3
+    assert learning_rate(paper, 9 * paper.steps_per_epoch) == pytest.approx(1e-3 * 0.8**9)
+
+
+def test_the_moving_average_forgets_its_start_and_then_remembers():
+    update, average = moving_average(0.99), [torch.full((3,), 1000.0)]
+    for step in range(2000):
+        update(average, [torch.full((3,), float(step % 2))], torch.tensor(step))
+    torch.testing.assert_close(average[0], torch.full((3,), 0.5), atol=0.01, rtol=0)
+    counter = [torch.tensor(3)]
+    update(counter, [torch.tensor(9)], torch.tensor(5))
+    assert counter[0] == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"motions": ()}, "--motions"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(TrainingError, match=message):
+        PretrainConfig(**{"motions": ("a",), "output": Path("b")} | changes)
+
+
+def test_everything_held_out_is_refused(data, tmp_path):
+    with pytest.raises(TrainingError, match="every clip there is held out"):
+        Run(replace(config(data, tmp_path), held_out=("*.npz",)))
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step():
+    with deferred_interrupts() as check:
+        check()
+        signal.raise_signal(signal.SIGINT)  # nothing happens yet
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    with pytest.raises(KeyboardInterrupt):  # Python's own handler is back
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with deferred_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging models without labels: each criterion measures what it says, and the choice follows."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers_adapt import targets
+from helpers_training import small_body
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.learning.adapt.multi_view import Agreement
+from key2mesh_core.learning.adapt.own_poses import OwnPoses, answers
+from key2mesh_core.learning.adapt.selection import (
+    WORTH_IT,
+    Judge,
+    _stretches,
+    bent_backwards,
+    choose,
+    score,
+)
+from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.export import folded
+from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.synthesis.batches import synthesise
+from key2mesh_core.synthesis.config import SynthesisConfig
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    torch.manual_seed(0)
+    body = BodyModel(small_body())
+    random = torch.Generator().manual_seed(1)
+    rotations = axis_angle_to_matrix(0.2 * torch.randn(9, 24, 3, generator=random))
+    samples = synthesise(
+        OwnPoses(rotations, torch.zeros(9, 10)), body, SynthesisConfig(), 64, random
+    )
+    domain = target_domain(targets(2, 30), True, 60.0, torch.device("cpu"))
+    return Judge(folded(Key2Mesh(0.0)), domain, None, samples, body)
+
+
+def shifted(network: Key2Mesh, size: float) -> Key2Mesh:
+    """The same network with other biases of its last feature layer."""
+    other = folded(Key2Mesh(0.0))
+    other.load_state_dict(network.state_dict())
+    random = torch.Generator().manual_seed(2)
+    bias = other.extractor.layers[-1].layers[-1][0].bias
+    bias.data = bias.data + size * torch.randn(bias.shape, generator=random)
+    return other
+
+
+def test_the_model_before_has_drifted_nowhere(judge):
+    measured = judge.measure(judge.source)
+    assert measured["feature_drift"] == 0
+    assert measured["pose_change_mm"] < 1e-3
+    assert score(measured, measured) == 0
+    assert all(math.isfinite(value) for value in measured.values())
+
+
+def test_measuring_twice_gives_the_same(judge):
+    assert judge.measure(judge.source) == judge.measure(judge.source)
+
+
+def test_drift_grows_with_the_change(judge):
+    drifts = [judge.measure(shifted(judge.source, size)) for size in (0.01, 0.1, 1.0)]
+    for name in ("feature_drift", "pose_change_mm"):
+        values = [drift[name] for drift in drifts]
+        assert values == sorted(values)
+        assert values[0] < 0.5 * values[-1]
+
+
+def test_of_many_detections_stretches_from_everywhere_are_judged():
+    assert torch.equal(_stretches(100), torch.arange(100))
+    rows = _stretches(1_000_000)
+    assert (int(rows[0]), int(rows[-1])) == (0, 999_999)
+    assert len(rows) == 4096
+    assert int((rows[1:] - rows[:-1] == 1).sum()) == 64 * 63  # neighbours in time
+
+
+def test_where_cameras_agree_the_distance_from_that_decides(judge):
+    """A judge whose cameras agree on what a network says finds no fault with that network."""
+    other = shifted(judge.source, 0.3)
+    poses = answers(other, judge.held_out.batch.inputs)
+    known = torch.arange(len(judge.held_out)) % 3 == 0
+    poses.rotations[~known] = torch.eye(3)  # anything
+    agreeing = replace(judge, agreed=Agreement(poses, known))
+    before, after = agreeing.measure(judge.source), agreeing.measure(other)
+    assert after["agreement_mm"] < 1e-3 < 1 < before["agreement_mm"]
+    assert score(after, before) < -1
+    unknown = replace(judge, agreed=Agreement(poses, torch.zeros_like(known)))
+    assert unknown.measure(other) == judge.measure(other)
+    assert choose([measured(0.04, 30) | {"agreement_mm": mm} for mm in (80, 70, 75)]) == 1
+    assert choose([measured(r, 30) | {"agreement_mm": 80} for r in (0.04, 0.02)]) == 0
+
+
+def measured(reprojection: float, mirror_mm: float) -> dict[str, float]:
+    return {"reprojection": reprojection, "mirror_mm": mirror_mm}
+
+
+def test_the_epoch_that_gains_most_is_kept():
+    history = [measured(0.04, 30), measured(0.034, 27), measured(0.03, 24), measured(0.029, 27)]
+    assert choose(history) == 2
+
+
+def test_reprojection_bought_with_mirror_consistency_is_no_gain():
+    """A network that only follows its input: half the error, answers that a mirror changes."""
+    assert choose([measured(0.04, 30), measured(0.02, 60)]) == 0
+
+
+def test_a_gain_that_anything_would_bring_is_not_worth_it():
+    factor = math.exp(WORTH_IT + 0.01)
+    assert choose([measured(0.04, 30), measured(0.04 * factor, 30 * factor)]) == 0
+    factor = math.exp(WORTH_IT - 0.01)
+    assert choose([measured(0.04, 30), measured(0.04 * factor, 30 * factor)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("joint", "turn", "wrong"),
+    [
+        (4, [0.8, 0, 0], False),  # a bent knee
+        (4, [-0.8, 0, 0], True),
+        (18, [0, -0.8, 0], False),  # the left hand comes to the front
+        (18, [0, 0.8, 0], True),
+        (19, [0, 0.8, 0], False),  # and the right one
+        (19, [0, -0.8, 0], True),
+    ],
+)
+def test_hinges_bend_one_way(joint, turn, wrong):
+    pose = torch.zeros(1, 24, 3)
+    pose[0, joint] = torch.tensor(turn)
+    assert bent_backwards(axis_angle_to_matrix(pose)) == (0.25 if wrong else 0.0)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detections as the network sees them, and a source domain made of the model's own answers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers_adapt import targets
+from helpers_training import small_body
+
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.learning.adapt.losses import reprojection_errors
+from key2mesh_core.learning.adapt.own_poses import (
+    OwnPoses,
+    mean_by_sequence,
+    mirrored_answers,
+    smooth_answers,
+    smoothed,
+    trusted,
+)
+from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
+from key2mesh_core.learning.adapt.target_noise import TargetNoise, target_noise, with_noise
+from key2mesh_core.learning.export import folded
+from key2mesh_core.network.graphs import PoseGraph
+from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
+from key2mesh_core.synthesis.batches import synthesise
+from key2mesh_core.synthesis.config import SynthesisConfig
+
+CPU = torch.device("cpu")
+BODY = BodyModel(small_body())
+
+
+@pytest.fixture(scope="module")
+def network() -> Key2Mesh:
+    torch.manual_seed(0)
+    return folded(Key2Mesh(0.0))
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_inputs_are_what_the_deployed_graph_feeds_the_network(network, centre):
+    detections = targets(2, 15)
+    seen_inputs = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, inputs):
+            seen_inputs.append(inputs)
+            return network(inputs)
+
+    focal = 960 / np.tan(np.radians(30))
+    intrinsics = torch.tensor([[focal, focal, 960, 540]]).float().expand(30, 4)
+    with torch.no_grad():
+        PoseGraph(Spy(), BODY, centre)(torch.from_numpy(detections.keypoints), intrinsics)
+    domain = target_domain(detections, centre, 60.0, CPU)
+    torch.testing.assert_close(domain.batch.inputs, seen_inputs[0], atol=1e-5, rtol=0)
+
+
+def test_an_unknown_image_size_still_gives_a_view():
+    known = target_domain(targets(1, 20), True, 60.0, CPU).batch.inputs
+    unknown = replace(targets(1, 20), image_size=np.zeros((20, 2), np.float32))
+    domain = target_domain(unknown, True, 60.0, CPU)
+    assert torch.isfinite(domain.batch.inputs).all()
+    assert float((domain.batch.inputs - known).abs().max()) < 0.15
+
+
+def test_a_known_camera_counts_and_not_the_assumed_one():
+    focal = 960 / np.tan(np.radians(30))
+    known = np.tile(np.float32([focal, focal, 960, 540]), (20, 1))
+    known[10:] = 0
+    some = replace(targets(1, 20), intrinsics=known)
+    of_60, of_90 = (target_domain(targets(1, 20), True, d, CPU).batch for d in (60.0, 90.0))
+    found = target_domain(some, True, 90.0, CPU).batch
+    for mine, narrow, wide in zip(found, of_60, of_90, strict=True):
+        torch.testing.assert_close(mine[:10], narrow[:10], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(mine[10:], wide[10:], atol=1e-6, rtol=1e-5)
+    assert float((of_60.side - of_90.side).abs().max()) > 0.01
+
+
+def test_the_end_of_every_sequence_is_held_out():
+    domain = target_domain(targets(3, 20), True, 60.0, CPU)
+    training, held_out = split_in_time(domain, 0.25)
+    assert (len(training), len(held_out)) == (45, 15)
+    assert torch.unique(held_out.sequence).tolist() == [0, 1, 2]
+    assert int(held_out.frame.min()) == 15
+    assert int(training.frame.max()) == 14
+    everything, nothing = split_in_time(domain, 0.0)
+    assert (len(everything), len(nothing)) == (60, 0)
+
+
+def test_smoothing_keeps_what_is_constant_and_never_mixes_people():
+    sequence = torch.tensor([0] * 30 + [1] * 30)
+    frame = torch.arange(30).repeat(2)
+    values = torch.cat([torch.zeros(30, 4), torch.ones(30, 4)])
+    torch.testing.assert_close(smoothed(values, sequence, frame, 3.0), values)
+    assert smoothed(values, sequence, frame, 0.0) is values
+
+
+def test_smoothing_is_the_gaussian_average_over_frames_that_are_there():
+    frame = torch.tensor([0, 1, 2, 4, 9, 10])
+    values = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
+    gaps = (frame[:, None] - frame[None]).double()
+    weights = torch.exp(-0.5 * (gaps / 2) ** 2)
+    expected = torch.einsum("ab,bij->aij", weights / weights.sum(1, keepdim=True), values.double())
+    found = smoothed(values, torch.zeros(6).long(), frame, 2.0)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_person_has_one_shape():
+    values = torch.tensor([[1.0], [3.0], [10.0]])
+    assert mean_by_sequence(values, torch.tensor([5, 5, 9])).tolist() == [[2.0], [2.0], [10.0]]
+
+
+def test_the_mirrored_answer_of_a_mirrored_network_is_its_answer(network):
+    """Mirroring the input twice is doing nothing, so the two answers change places."""
+    domain = target_domain(targets(1, 8), True, 60.0, CPU)
+    inputs, seen = domain.batch.inputs, domain.batch.seen
+
+    class Twice(torch.nn.Module):
+        """Answers the mean of both mirror images."""
+
+        def forward(self, x):
+            direct = network(x)
+            other = mirrored_answers(network, x, seen)
+            return Prediction(direct.betas, (direct.rotations + other) / 2)
+
+    with torch.no_grad():
+        direct = Twice()(inputs).rotations
+        flipped = mirrored_answers(Twice(), inputs, seen)
+    torch.testing.assert_close(direct, flipped, atol=1e-5, rtol=0)
+
+
+def test_trusted_answers_are_those_that_reproject_best(network):
+    domain = target_domain(targets(2, 30), True, 60.0, CPU)
+    found = smooth_answers(network, domain, 2.0)
+    rows = trusted(found, domain.batch, BODY, 0.5)
+    assert len(rows) == 30
+    assert bool((rows[1:] > rows[:-1]).all())
+    errors = reprojection_errors(found, domain.batch, BODY) / domain.batch.confidence.mean(1)
+    others = torch.ones(60, dtype=torch.bool)
+    others[rows] = False
+    assert float(errors[rows].max()) <= float(errors[others].min())
+
+
+def test_own_poses_are_drawn_alike_from_the_same_seed():
+    bank = OwnPoses(torch.eye(3).expand(5, 24, 3, 3), torch.arange(50.0).reshape(5, 10))
+    draws = [bank.draw(64, torch.Generator().manual_seed(1))[1] for _ in range(2)]
+    assert torch.equal(*draws)
+    assert len(torch.unique(draws[0][:, 0])) == 5
+    with pytest.raises(TrainingError, match="larger target"):
+        OwnPoses(torch.zeros(0, 24, 3, 3), torch.zeros(0, 10))
+
+
+def samples(count: int = 64):
+    random = torch.Generator().manual_seed(4)
+    rotations = axis_angle_to_matrix(0.3 * torch.randn(9, 24, 3, generator=random))
+    bank = OwnPoses(rotations, torch.randn(9, 10, generator=random))
+    return synthesise(bank, BODY, SynthesisConfig(), count, random)
+
+
+def test_mistakes_are_the_difference_to_the_projected_answer(network):
+    """Detections that lie exactly on the answers' keypoints are no mistakes."""
+    from key2mesh_core.learning.adapt.losses import reprojected
+    from key2mesh_core.learning.adapt.own_poses import answers
+
+    domain = target_domain(targets(1, 20), True, 60.0, CPU)
+    found = answers(network, domain.batch.inputs)
+    with torch.no_grad():
+        noise = target_noise(found, domain.batch, BODY)
+        back = domain.batch.inputs - noise.offsets
+        torch.testing.assert_close(back, reprojected(found, domain.batch, BODY))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_mistakes_are_repeated_on_source_samples(share):
+    batch = samples()
+    offsets = torch.zeros(3, 18, 2)
+    offsets[:, 4] = 0.25  # this detector puts right wrists off by a quarter of the person
+    seen = torch.ones(3, 18, dtype=torch.bool)
+    seen[:, 17] = False  # and never sees the left ear
+    noisy = with_noise(
+        batch, TargetNoise(offsets, seen), share, 2.0, torch.Generator().manual_seed(0)
+    )
+    on_plane = [(b.keypoints - 0.5) * b.side[:, None] + b.centre[:, None] for b in (batch, noisy)]
+    moved = (on_plane[1] - on_plane[0]) / batch.side[:, None]
+    both = noisy.seen & batch.seen
+    torch.testing.assert_close(
+        moved[:, 4][both[:, 4]], torch.full((int(both[:, 4].sum()), 2), 0.5 * share)
+    )
+    others = [k for k in range(18) if k != 4]
+    assert float(moved[:, others][both[:, others]].abs().max()) < 1e-5
+    many = batch.seen.sum(1) > 6
+    assert bool(noisy.seen[many][:, 17].any()) is (share == 0)
+    assert int(noisy.seen.sum(1).min()) >= 6
+    assert torch.equal(noisy.rotations, batch.rotations)
+    assert float(noisy.keypoints.min()) >= -1e-5
+    assert float(noisy.keypoints.max()) <= 1 + 1e-5
