@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from key2mesh_core.camera.camera_info import image_intrinsics, image_part, image_scale
-from key2mesh_core.camera.lens import Distortion, read_distortion
+from key2mesh_core.camera import camera_info
+from key2mesh_core.camera.choose import CameraOptions, newest_info
+from key2mesh_core.camera.choose import choose_camera as choose
+from key2mesh_core.camera.lens import Distortion
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
 from key2mesh_core.people.messages import MessageRefused
 
 from .inputs import Frame
 from .parameters import Parameters
+
+__all__ = ["Camera", "CameraMemory", "choose_camera", "image_size", "newest_info"]
 
 ASSUMED_QUALITY = 0.5
 """Most that `quality` may say while the camera is guessed: positions are then to scale only."""
@@ -47,26 +50,31 @@ def choose_camera(info: Any | None, parameters: Parameters, frame: Frame) -> Cam
         MessageRefused: neither CameraInfo nor a size of the image that a camera can have is
             known.
     """
-    warnings: tuple[str, ...] = ()
-    if info is not None:
-        try:
-            return _from_camera_info(info, frame, parameters.image_rectified)
-        except CameraError:
-            warnings = ("uncalibrated_camera_info",)
-    degrees = parameters.horizontal_fov_deg
+    options = CameraOptions(
+        fx=parameters.camera_fx,
+        fy=parameters.camera_fy if parameters.camera_fx else 0.0,
+        cx=parameters.camera_cx if parameters.camera_fx else 0.0,
+        cy=parameters.camera_cy if parameters.camera_fx else 0.0,
+        assumed_fov_deg=parameters.horizontal_fov_deg,
+        rectified=parameters.image_rectified,
+    )
     try:
-        if parameters.camera_fx > 0:
-            intrinsics = _from_parameters(parameters, frame)
-            return Camera(intrinsics, "parameters camera_fx, fy, cx, cy", warnings)
-        _need_size(frame)
-        intrinsics = Intrinsics.from_field_of_view(
-            frame.width, frame.height, horizontal_degrees=degrees
+        chosen = choose(
+            info,
+            options,
+            width=frame.width,
+            height=frame.height,
+            frame_id=frame.header.frame_id,
         )
-    except CameraError as error:  # of an image as large as no camera's
-        size = f"{frame.width} x {frame.height}"
-        raise MessageRefused("no_image_size", f"the image's size is {size}: {error}") from error
-    text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
-    return Camera(intrinsics, text, (*warnings, "no_camera_info"), assumed=True)
+    except CameraError as error:
+        raise MessageRefused("no_image_size", str(error)) from error
+    return Camera(
+        chosen.intrinsics,
+        chosen.description,
+        chosen.warnings,
+        assumed=not chosen.metric,
+        distortion=chosen.lens,
+    )
 
 
 class CameraMemory:
@@ -91,74 +99,9 @@ class CameraMemory:
         return self._camera
 
 
-def newest_info(before: Any | None, info: Any) -> Any:
-    """The newer of two sensor_msgs/CameraInfo; the one before if both say the same."""
-    return before if before is not None and _content(before) == _content(info) else info
-
-
-def _content(info: Any) -> tuple[Any, ...]:
-    """All that is looked at; drivers send it anew with every image."""
-    roi = info.roi
-    return (
-        (info.header.frame_id, info.width, info.height),
-        (roi.width, roi.height, roi.x_offset, roi.y_offset),
-        (info.distortion_model, tuple(info.d), tuple(info.k), tuple(info.p)),
-    )
-
-
 def image_size(info: Any | None, parameters: Parameters) -> tuple[int, int]:
     """Width and height [px] of the detector's image where its messages do not say; 0 if nobody
     does."""
     if parameters.image_width and parameters.image_height:
         return parameters.image_width, parameters.image_height
-    if info is None:
-        return 0, 0
-    return image_part(info)[2:]
-
-
-def _from_camera_info(info: Any, frame: Frame, rectified: bool) -> Camera:
-    text, warnings, distortion = "CameraInfo", [], None
-    if rectified:
-        text = "CameraInfo, rectified"
-    elif any(info.d):
-        try:
-            distortion = _distortion(info.distortion_model, tuple(info.d))
-            text = f"CameraInfo, {info.distortion_model} undone"
-        except CameraError:
-            warnings.append("unknown_distortion")
-    intrinsics = image_intrinsics(info, frame.width, frame.height, rectified)
-    across, down = image_scale(info, frame.width, frame.height)
-    if across != 1 or down != 1:
-        _, _, width, height = image_part(info)
-        text += f" of {width} x {height} px, scaled to the keypoints' {frame.width} x "
-        text += f"{frame.height} px"
-        if abs(across / down - 1) > 0.02:  # more than rounding of a resized image
-            warnings.append("camera_info_aspect")
-    if info.header.frame_id != frame.header.frame_id:
-        warnings.append("camera_info_frame")
-    return Camera(intrinsics, text, tuple(warnings), distortion=distortion)
-
-
-_distortion = lru_cache(maxsize=16)(read_distortion)
-"""Checked once for a camera, not for every frame."""
-
-
-def _from_parameters(parameters: Parameters, frame: Frame) -> Intrinsics:
-    if not (parameters.camera_cx and parameters.camera_cy):
-        _need_size(frame)
-    return Intrinsics(
-        parameters.camera_fx,
-        parameters.camera_fy or parameters.camera_fx,
-        parameters.camera_cx or frame.width / 2,
-        parameters.camera_cy or frame.height / 2,
-    )
-
-
-def _need_size(frame: Frame) -> None:
-    if frame.width <= 0 or frame.height <= 0:
-        raise MessageRefused(
-            "no_image_size",
-            f"the image's size is {frame.width} x {frame.height} and no CameraInfo has come; "
-            "fill image_width and image_height (in the message, or as parameters), or publish "
-            "CameraInfo, or set camera_fx, camera_cx and camera_cy",
-        )
+    return (0, 0) if info is None else camera_info.image_size(info)

@@ -104,8 +104,7 @@ class Parameters:
     )
     camera_fx: float = _parameter(
         0.0,
-        "Focal length [px] of the keypoints' image, used while no CameraInfo has come; "
-        "0: not known.",
+        "Focal length [px] of the keypoints' image, used instead of CameraInfo; 0: not stated.",
         limits=(0.0, 1e6),
     )
     camera_fy: float = _parameter(

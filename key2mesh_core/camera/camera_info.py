@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a sensor_msgs/CameraInfo, live or recorded, says of the image that keypoints lie in.
 
-K and P belong to the whole sensor; the image may be a part of it (roi), and smaller (binning, or a
-detector's own resizing). Looks at attributes alone, so it works on any object of that shape.
+By the message's definition K and P belong to the whole sensor at full resolution; the image may be
+a part of it (roi, in pixels of the whole sensor), and smaller (binning, or a detector's own
+resizing). Some drivers fill binning and give K of the binned image all the same: the principal
+point, which lies near the middle of the image that a matrix belongs to, tells the two apart.
+
+Looks at attributes alone, so it works on any object with those of the message.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from key2mesh_core.camera.lens import Distortion, read_distortion
@@ -14,38 +19,59 @@ from key2mesh_core.camera.pinhole import Intrinsics
 
 
 def image_part(info: Any) -> tuple[int, int, int, int]:
-    """Left, top, width and height [px of the sensor] of the part that its images show."""
+    """Left, top, width and height [px of the whole sensor] of the part that the images show.
+
+    A region that does not fit into `info.width` x `info.height` px belongs to a driver that gives
+    width, height, K and P of the region itself: there is nothing to cut off then.
+    """
     roi = info.roi
-    if roi.width > 0 and roi.height > 0:
+    right, bottom = roi.x_offset + roi.width, roi.y_offset + roi.height
+    fits = right <= info.width and bottom <= info.height
+    if roi.width > 0 and roi.height > 0 and (fits or not (info.width and info.height)):
         return roi.x_offset, roi.y_offset, roi.width, roi.height
     return 0, 0, info.width, info.height
 
 
-def image_scale(info: Any, width: int, height: int) -> tuple[float, float]:
-    """How much smaller, across and down, an image of `width` x `height` px (0: unknown, so 1) is
-    than the part of the sensor that it shows."""
-    _, _, wide, high = image_part(info)
-    return width / wide if width and wide else 1.0, height / high if height and high else 1.0
+def binning(info: Any) -> tuple[int, int]:
+    """Sensor pixels in a pixel of the image, across and down; 0 in the message stands for 1."""
+    return max(1, info.binning_x), max(1, info.binning_y)
+
+
+def image_size(info: Any) -> tuple[int, int]:
+    """Width and height [px] of the images that the message describes."""
+    _, _, width, height = image_part(info)
+    across, down = binning(info)
+    return width // across, height // down
 
 
 def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Intrinsics:
-    """Of an image of `width` x `height` px (0: as the camera's).
+    """Intrinsics of an image of `width` x `height` px (0: as `image_size` says).
 
     Args:
         rectified: whether the image is rectified. The topic is the same for raw and rectified
-            images: K and D are of the raw one, P of the other.
+            images: K and D belong to the raw one, P to the rectified one.
 
     Raises:
         CameraError: the camera is not calibrated.
     """
     if rectified:
         fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in info.p)
-        full = Intrinsics(fx, fy, cx, cy)
+        matrix = Intrinsics(fx, fy, cx, cy)
     else:
-        full = Intrinsics.from_matrix(info.k)
-    left, top, _, _ = image_part(info)
-    x, y = image_scale(info, width, height)
-    return Intrinsics(full.fx * x, full.fy * y, (full.cx - left) * x, (full.cy - top) * y)
+        matrix = Intrinsics.from_matrix(info.k)
+    left, top, wide, high = image_part(info)
+    across, down = binning(info)
+    binned = _is_binned(matrix, info)
+    # Pixels of the matrix in a pixel of the sensor, and pixels of the image in one of the matrix.
+    unit_x, unit_y = (1 / across, 1 / down) if binned else (1.0, 1.0)
+    x = width / (wide * unit_x) if width and wide else 1 / (across * unit_x)
+    y = height / (high * unit_y) if height and high else 1 / (down * unit_y)
+    return Intrinsics(
+        matrix.fx * x,
+        matrix.fy * y,
+        (matrix.cx - left * unit_x) * x,
+        (matrix.cy - top * unit_y) * y,
+    )
 
 
 def image_lens(info: Any, rectified: bool) -> Distortion | None:
@@ -55,3 +81,17 @@ def image_lens(info: Any, rectified: bool) -> Distortion | None:
         CameraError: the distortion is of an unknown model.
     """
     return None if rectified else read_distortion(info.distortion_model, info.d)
+
+
+def _is_binned(matrix: Intrinsics, info: Any) -> bool:
+    """Whether a matrix already belongs to the binned image: its principal point is nearer, as a
+    ratio, to the middle of that than to the middle of the whole sensor."""
+    misses = {True: 0.0, False: 0.0}
+    for centre, size, count in zip(
+        (matrix.cx, matrix.cy), (info.width, info.height), binning(info), strict=True
+    ):
+        if count > 1 and centre > 0 and size > 0:
+            ratio = math.log(2 * centre / size)
+            misses[False] += abs(ratio)
+            misses[True] += abs(ratio + math.log(count))
+    return misses[True] < misses[False]

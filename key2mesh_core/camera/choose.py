@@ -1,15 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which camera saw an image: what the user states, else CameraInfo, else a guess."""
+"""Which camera saw an image: what the user states, else CameraInfo, else a guess.
+
+The one policy of the node and of every command. In this order:
+
+1. the focal length or field of view that the user states (`CameraOptions`): a pinhole camera;
+2. CameraInfo: region of interest, binning and the image's size applied, P for rectified images,
+   the lens (`camera_info.py`);
+3. an assumed field of view: depth is then to scale only (`Camera.metric` is False).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
-from key2mesh_core.camera.lens import Distortion
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.camera.camera_info import image_intrinsics, image_size
+from key2mesh_core.camera.lens import Distortion, read_distortion
 from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.errors import CameraError
+from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
 
 ASSUMED_FOV_DEG = 60.0
 """Horizontal field of view of a camera that nobody describes [degrees]."""
+
+ASPECT_TOLERANCE = 0.02
+"""Images whose shapes differ by more were not just resized."""
+
+_BEYOND = 1.05
+"""Keypoints are outside an image beyond this multiple of its width or height."""
+
+_OUTSIDE_SHARE = 0.25
+"""A person is outside an image with more than this share of the seen keypoints outside."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +46,10 @@ class Camera:
         intrinsics: px of the image that the keypoints lie in.
         width, height: of that image [px]; 0 where unknown.
         description: where the intrinsics come from, in words.
-        warnings: causes to doubt them, by their names in the diagnostics.
+        warnings: causes to doubt them, by name: `no_camera_info`, `uncalibrated_camera_info`,
+            `unknown_distortion`, `camera_info_aspect`, `camera_info_frame`,
+            `keypoints_outside_image`.
+        reasons: a sentence for each of the warnings, which names the values and the way out.
         metric: False where the field of view is a guess: depth is then to scale only.
         lens: what the lens does to keypoints, if it does anything.
     """
@@ -30,8 +59,13 @@ class Camera:
     height: int = 0
     description: str = ""
     warnings: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     metric: bool = True
     lens: Distortion | None = None
+
+    def with_warning(self, name: str, reason: str) -> Camera:
+        """The same camera, doubted for one cause more."""
+        return replace(self, warnings=(*self.warnings, name), reasons=(*self.reasons, reason))
 
 
 @dataclass(frozen=True)
@@ -44,6 +78,9 @@ class CameraOptions:
         assumed_fov_deg: horizontal field of view where nobody describes the camera.
         image_size: width and height [px] of the image, where messages and files do not tell.
         rectified: the detector looked at rectified images: CameraInfo's P counts, and no lens.
+
+    Raises:
+        CameraError: a value is outside its range, or two contradict each other.
     """
 
     fx: float = 0.0
@@ -54,3 +91,244 @@ class CameraOptions:
     assumed_fov_deg: float = ASSUMED_FOV_DEG
     image_size: tuple[int, int] = (0, 0)
     rectified: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("fx", "fy", "cx", "cy", "fov_deg"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise CameraError(f"the camera's {name} must be 0 or more, got {value}")
+        for name in ("fov_deg", "assumed_fov_deg"):
+            value = getattr(self, name)
+            if not 0 <= value < 180:
+                raise CameraError(f"the camera's {name} must be less than 180, got {value}")
+        if self.fx and self.fov_deg:
+            raise CameraError(
+                "the camera's focal length and field of view are both given: give one"
+            )
+        if not self.fx and (self.fy or self.cx or self.cy):
+            raise CameraError("the camera's fy, cx and cy count only with fx: give fx, too")
+        size = self.image_size
+        if min(size) < 0 or (min(size) == 0 < max(size)):
+            raise CameraError(f"the image's size must be width and height, got {size}")
+
+    @property
+    def stated(self) -> bool:
+        """Whether they state the focal length or the field of view."""
+        return self.fx > 0 or self.fov_deg > 0
+
+
+def choose_camera(
+    info: Any | None,
+    options: CameraOptions,
+    *,
+    width: int,
+    height: int,
+    frame_id: str = "",
+    keypoints: NDArray[np.float32] | None = None,
+) -> Camera:
+    """The camera of an image.
+
+    Args:
+        info: the newest sensor_msgs/CameraInfo, or an object with its attributes, or None.
+        options: what the user states.
+        width, height: of the image that the keypoints lie in [px]; 0: as the options or
+            CameraInfo say.
+        frame_id: optical frame of the keypoints; empty where there is none.
+        keypoints: (N, K, 3) sanitised keypoints in that image, to compare its size with.
+
+    Raises:
+        CameraError: the image's size is needed and not known, or no camera has such a size.
+    """
+    width, height = known_size(info, options, width, height)
+    if options.stated:
+        camera = _stated(options, width, height)
+    else:
+        camera = _described(info, options, width, height, frame_id)
+    return camera if keypoints is None else doubt_outside(camera, keypoints)
+
+
+def known_size(
+    info: Any | None, options: CameraOptions, width: int = 0, height: int = 0
+) -> tuple[int, int]:
+    """Width and height [px] of the detector's image: its own, else as stated, else CameraInfo's;
+    (0, 0) where nobody tells."""
+    if width and height:
+        return width, height
+    if all(options.image_size):
+        return options.image_size
+    return (width, height) if info is None else image_size(info)
+
+
+class CameraMemory:
+    """`choose_camera` for every frame of a stream: chosen again only when something that it depends
+    on has changed. Costs about 1 us where nothing has."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Any, ...] = ()
+        self._camera: Camera | None = None
+
+    def choose(
+        self,
+        info: Any | None,
+        options: CameraOptions,
+        *,
+        width: int,
+        height: int,
+        frame_id: str = "",
+    ) -> Camera:
+        """See `choose_camera`; other objects `info` and `options` count as changed ones."""
+        seen = self._seen
+        image = width, height, frame_id
+        if (
+            self._camera is None
+            or seen[0] is not info
+            or seen[1] is not options
+            or seen[2] != image
+        ):
+            self._camera = choose_camera(
+                info, options, width=width, height=height, frame_id=frame_id
+            )
+            self._seen = info, options, image
+        return self._camera
+
+
+def newest_info(before: Any | None, info: Any) -> Any:
+    """The newer of two sensor_msgs/CameraInfo; the one before if both say the same.
+
+    Drivers send it anew with every image: what does not change need not be chosen again.
+    """
+    return before if before is not None and says_the_same(before, info) else info
+
+
+def says_the_same(first: Any, second: Any) -> bool:
+    """Whether two sensor_msgs/CameraInfo describe one camera; stamps do not count."""
+    return _content(first) == _content(second)
+
+
+def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
+    """The camera with the warning `keypoints_outside_image` where somebody's keypoints lie well to
+    the right of or below its image; the same object otherwise.
+
+    Args:
+        keypoints: (N, K, 3) sanitised, in pixels of the image, lens not undone.
+    """
+    if not (camera.width and camera.height and len(keypoints)):
+        return camera
+    size = np.array([camera.width, camera.height], np.float32)
+    far = keypoints[..., :2] > _BEYOND * size
+    if not far.any():  # nearly always
+        return camera
+    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
+    outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
+    if not outside.any():
+        return camera
+    x, y = np.where(seen[..., None], keypoints[..., :2], 0.0).max(axis=(0, 1))
+    return camera.with_warning(
+        "keypoints_outside_image",
+        f"keypoints reach ({x:.0f}, {y:.0f}) px, and the camera's image is "
+        f"{camera.width} x {camera.height} px ({camera.description}): state the size of the image "
+        "that the detector sees (image_size), or give the CameraInfo of that image",
+    )
+
+
+def _stated(options: CameraOptions, width: int, height: int) -> Camera:
+    if options.fov_deg:
+        text = f"stated, {options.fov_deg:g} degrees wide"
+        return Camera(_of_view(options.fov_deg, width, height), width, height, text)
+    if not (options.cx and options.cy):
+        _need_size(width, height)
+    intrinsics = Intrinsics(
+        options.fx,
+        options.fy or options.fx,
+        options.cx or width / 2,
+        options.cy or height / 2,
+    )
+    return Camera(intrinsics, width, height, "stated, fx, fy, cx, cy")
+
+
+def _described(
+    info: Any | None, options: CameraOptions, width: int, height: int, frame_id: str
+) -> Camera:
+    """The camera by CameraInfo, or assumed where there is none that can be used."""
+    doubt: CameraError | None = None
+    if info is not None:
+        try:
+            return _from_info(info, options, width, height, frame_id)
+        except CameraError as error:
+            doubt = error
+    degrees = options.assumed_fov_deg or ASSUMED_FOV_DEG
+    text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
+    camera = Camera(_of_view(degrees, width, height), width, height, text, metric=False)
+    if doubt is not None:
+        camera = camera.with_warning(
+            "uncalibrated_camera_info", f"CameraInfo cannot be used: {doubt}"
+        )
+    return camera.with_warning(
+        "no_camera_info",
+        f"nobody describes the camera: {degrees:g} degrees are assumed, and positions are to scale "
+        "only; publish or record CameraInfo, or state the focal length or the field of view",
+    )
+
+
+def _from_info(info: Any, options: CameraOptions, width: int, height: int, frame_id: str) -> Camera:
+    text, lens, doubts = "CameraInfo", None, []
+    if options.rectified:
+        text = "CameraInfo, rectified"
+    elif any(info.d):
+        try:
+            lens = _distortion(info.distortion_model, tuple(info.d))
+            text = f"CameraInfo, {info.distortion_model} undone"
+        except CameraError as error:
+            doubts.append(("unknown_distortion", f"CameraInfo's lens is not undone: {error}"))
+    intrinsics = image_intrinsics(info, width, height, options.rectified)
+    wide, high = image_size(info)
+    if wide and high and (width, height) != (wide, high):
+        text += f" of {wide} x {high} px, scaled to the keypoints' {width} x {height} px"
+        if abs(width / wide / (height / high) - 1) > ASPECT_TOLERANCE:
+            doubts.append(
+                (
+                    "camera_info_aspect",
+                    f"CameraInfo is of images of {wide} x {high} px, the keypoints of one of "
+                    f"{width} x {height} px, which is of another shape: give the CameraInfo of "
+                    "the detector's image",
+                )
+            )
+    if frame_id and info.header.frame_id != frame_id:
+        doubts.append(
+            (
+                "camera_info_frame",
+                f"CameraInfo is of the frame {info.header.frame_id!r}, the keypoints of "
+                f"{frame_id!r}: give the CameraInfo of the detector's image",
+            )
+        )
+    names, reasons = zip(*doubts, strict=True) if doubts else ((), ())
+    return Camera(intrinsics, width, height, text, names, reasons, lens=lens)
+
+
+_distortion = lru_cache(maxsize=16)(read_distortion)
+"""Checked once for a camera, not for every frame."""
+
+
+def _of_view(degrees: float, width: int, height: int) -> Intrinsics:
+    _need_size(width, height)
+    return Intrinsics.from_field_of_view(width, height, horizontal_degrees=degrees)
+
+
+def _need_size(width: int, height: int) -> None:
+    if width <= 0 or height <= 0:
+        raise CameraError(
+            f"the image's size is not known (it reads {width} x {height} px), and the camera needs "
+            "it: state it (image_width and image_height in the message or as parameters of the "
+            "node, --image-size WIDTH HEIGHT of a command, ?width=WIDTH&height=HEIGHT of a "
+            "target), give CameraInfo, or state camera_fx, camera_cx and camera_cy"
+        )
+
+
+def _content(info: Any) -> tuple[Any, ...]:
+    """All that is looked at."""
+    roi = info.roi
+    return (
+        (info.header.frame_id, info.width, info.height, info.binning_x, info.binning_y),
+        (roi.width, roi.height, roi.x_offset, roi.y_offset),
+        (info.distortion_model, tuple(info.d), tuple(info.k), tuple(info.p)),
+    )

@@ -11,7 +11,7 @@ from typing import Any
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
-from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image_part
+from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image_size
 from key2mesh_core.camera.lens import Distortion, undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, CameraError
@@ -89,7 +89,7 @@ class BagKeypoints:
         """Of the images, for messages that do not tell: as the options say, else as the camera."""
         if self._info is None or any(self._config.image_size):
             return self._config.image_size
-        return image_part(self._info)[2:]
+        return image_size(self._info)
 
     def _camera(self, width: int, height: int) -> tuple[Intrinsics, Distortion | None]:
         given = cameras.from_options(self._config, width, height)

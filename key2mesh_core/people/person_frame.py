@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from key2mesh_core.camera.choose import Camera, doubt_outside
+from key2mesh_core.camera.lens import undistort
 from key2mesh_core.keypoints.layouts import get_layout, sanitise, to_network
-
-if TYPE_CHECKING:
-    from key2mesh_core.camera.choose import Camera
 
 NETWORK_LAYOUT = "openpose_coco_18"
 """The layout of frames whose keypoints are in the network's order."""
@@ -67,3 +65,26 @@ class PersonFrame:
         """
         keypoints = sanitise(to_network(get_layout(self.layout), self.keypoints))
         return replace(self, keypoints=keypoints, layout=NETWORK_LAYOUT)
+
+    def seen_by(self, camera: Camera) -> PersonFrame:
+        """The persons as a pinhole camera of the camera's intrinsics would have seen them: in the
+        network's order, sanitised, the lens undone; `camera`, `width` and `height` are set.
+
+        The camera has the warning `keypoints_outside_image` where the keypoints say so.
+
+        Raises:
+            KeypointError: see `in_network_order`.
+        """
+        keypoints = sanitise(to_network(get_layout(self.layout), self.keypoints))
+        camera = doubt_outside(camera, keypoints)
+        if camera.lens is not None:
+            keypoints = undistort(keypoints, camera.intrinsics, camera.lens)
+        width, height = camera.width or self.width, camera.height or self.height
+        return replace(
+            self,
+            keypoints=keypoints,
+            layout=NETWORK_LAYOUT,
+            camera=camera,
+            width=width,
+            height=height,
+        )

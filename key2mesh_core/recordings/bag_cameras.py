@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image_part
+from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image_size
 from key2mesh_core.camera.lens import Distortion, undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
@@ -75,7 +75,7 @@ class BagCamera:
     @property
     def image_size(self) -> tuple[int, int]:
         """Width and height [px]; (0, 0) where unknown."""
-        return (0, 0) if self._info is None else image_part(self._info)[2:]
+        return (0, 0) if self._info is None else image_size(self._info)
 
     def straighten(
         self, keypoints: NDArray[np.float32], width: int, height: int
