@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.adaptation.config import REPORTED_ON, TUNED_ON, TablesConfig
 from key2mesh_core.evaluation.aistpp import evaluate_aistpp
+from key2mesh_core.io import atomic_write, write_text
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig
 from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.runs import settings_text
@@ -115,9 +116,7 @@ def _run_cell(config: TablesConfig, row: Row, seed: int) -> dict[str, Any]:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def _part_of_targets(config: TablesConfig, row: Row) -> Path:
@@ -132,22 +131,20 @@ def _part_of_targets(config: TablesConfig, row: Row) -> Path:
         if row.cameras:
             chosen &= np.isin(cameras_of_takes(targets), row.cameras)
         kept = np.flatnonzero(chosen)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(
-            partial,
-            keypoints=targets.keypoints[kept],
-            layout="openpose_coco_18",
-            # Every track becomes a camera of its own, where one name is enough.
-            sequence=np.zeros(len(kept), int),
-            camera=targets.sequence[kept],
-            take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],
-            frame=targets.frame[kept],
-            width=targets.image_size[kept, 0].astype(int),
-            height=targets.image_size[kept, 1].astype(int),
-            intrinsics=targets.intrinsics[kept],
-        )
-        partial.replace(path)
+        with atomic_write(path) as unfinished:
+            np.savez_compressed(
+                unfinished,
+                keypoints=targets.keypoints[kept],
+                layout="openpose_coco_18",
+                # Every track becomes a camera of its own, where one name is enough.
+                sequence=np.zeros(len(kept), int),
+                camera=targets.sequence[kept],
+                take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],
+                frame=targets.frame[kept],
+                width=targets.image_size[kept, 0].astype(int),
+                height=targets.image_size[kept, 1].astype(int),
+                intrinsics=targets.intrinsics[kept],
+            )
     return path
 
 

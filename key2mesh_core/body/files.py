@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from key2mesh_core.body.data import FACE_NAMES, JOINT_COUNT, BodyData
 from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.errors import BodyFileError
+from key2mesh_core.io import atomic_write
 
 DEFAULT_BODY = Path(__file__).parent.parent / "assets" / "body" / "default.npz"
 """The body that key2mesh ships: open licence, see docs/body.md."""
@@ -97,17 +97,8 @@ def save_body(path: str | os.PathLike[str], data: BodyData, *, compact: bool = F
     if data.pose_directions is not None:
         arrays["posedirs"] = data.pose_directions.astype(directions)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                np.savez_compressed(file, **arrays)
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with atomic_write(path) as unfinished:
+            np.savez_compressed(unfinished, **arrays)
     except OSError as error:
         raise BodyFileError(f"{path}: cannot be written ({error})") from error
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.files import load_body, save_body
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BodyFileError
+from key2mesh_core.io import atomic_write
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,11 +73,8 @@ def render(config: BodyRenderConfig) -> None:
         raise BodyFileError(f"{config.target}: pictures are written as .png; choose such a name")
     picture = draw_body(load_body(config.body), np.asarray(config.betas, dtype=np.float32))
     try:
-        config.target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=config.target.parent) as folder:
-            unfinished = Path(folder) / config.target.name
+        with atomic_write(config.target) as unfinished:
             picture.save(unfinished)
-            os.replace(unfinished, config.target)
     except OSError as error:
         raise BodyFileError(f"{config.target}: cannot be written ({error})") from error
     print(config.target)

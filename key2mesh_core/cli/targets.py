@@ -10,6 +10,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from key2mesh_core.errors import TargetError
+from key2mesh_core.io import atomic_write
 from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
 from key2mesh_core.recordings.targets import DEFAULT_TOPIC, TargetKeypoints, load_targets
 from key2mesh_core.recordings.together import cameras_at_once
@@ -101,5 +102,5 @@ def draw(targets: TargetKeypoints, path: Path) -> None:
         tile = Image.new("RGB", (_TILE, _TILE), (24, 26, 30))
         at = (_TILE * (place % _COLUMNS), _TILE * (place // _COLUMNS))
         sheet.paste(draw_keypoints(tile, person), at)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with atomic_write(path) as unfinished:
+        sheet.save(unfinished)

@@ -17,6 +17,7 @@ from key2mesh_core.evaluation.config import EvaluateConfig
 from key2mesh_core.evaluation.report import Report
 from key2mesh_core.evaluation.samples import aistpp_samples, clip_samples
 from key2mesh_core.evaluation.visibility import VisibilityErrors, evaluate_views
+from key2mesh_core.io import write_text
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.aistpp import read_truth
@@ -53,9 +54,8 @@ def evaluate(config: EvaluateConfig) -> Report:
 
 def write_report(report: Report, folder: Path) -> None:
     """report.json, report.md and, where Pillow is installed, report.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(report.to_json())
-    (folder / "report.md").write_text(report.to_markdown())
+    write_text(folder / "report.json", report.to_json())
+    write_text(folder / "report.md", report.to_markdown())
     try:
         from key2mesh_core.evaluation.figure import draw_report
     except ModuleNotFoundError as error:

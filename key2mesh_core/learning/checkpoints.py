@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.io import atomic_write
 
 FORMAT = 1
 
@@ -20,16 +20,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises TrainingError when the disk is full or not writable; the old file is then untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with atomic_write(path) as unfinished:
+            torch.save({"format": FORMAT, **state}, unfinished)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         raise TrainingError(
             f"{path}: cannot write the checkpoint ({error}); free some space, then give the same "
             "command again: the run continues from the last checkpoint"

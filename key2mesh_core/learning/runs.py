@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.interrupts import deferred_interrupts
+from key2mesh_core.io import write_text
 from key2mesh_core.learning.checkpoints import save_checkpoint
 
 LAST = "last.pt"
@@ -153,11 +154,8 @@ def claim_folder(folder: Path, config: Any, free: Collection[str] = FREE_SETTING
     path = folder / "settings.json"
     mine = json.loads(settings_text(config))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            partial.write_text(settings_text(config) + "\n")
-            partial.replace(path)
+            write_text(path, settings_text(config) + "\n")
             return
         theirs = json.loads(path.read_text())
     except (OSError, ValueError) as error:

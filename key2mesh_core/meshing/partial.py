@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from key2mesh_core import io
 from key2mesh_core.errors import Key2MeshError
 
 _STATE = "state.json"
@@ -75,7 +75,7 @@ class Partial:
             )
         if not file.exists():
             self._clear()
-            _write(file, settings)
+            io.write_text(file, settings)
         shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
 
     def _clear(self) -> None:
@@ -100,10 +100,10 @@ class Partial:
         folder, state = self.folder / "unfinished", {}
         folder.mkdir()
         yield folder, state
-        _write(folder / _STATE, json.dumps(state))
+        io.write_text(folder / _STATE, json.dumps(state))
         self._settle(folder)
         folder.rename(self.folder / f"{len(self.segments()):05d}")
-        _sync(self.folder)
+        io.sync(self.folder)
 
     def finish(self, build: Callable[[list[Path], Path], None]) -> None:
         """Puts the target in place.
@@ -116,13 +116,13 @@ class Partial:
         build(self.segments(), made)
         self._settle(made)
         made.rename(self.target)
-        _sync(self.target.parent)
+        io.sync(self.target.parent)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
     def _settle(self, made: Path) -> None:
         for path in (*made.rglob("*"), made) if self._durable else ():
-            _sync(path)
+            io.sync(path)
 
     def close(self) -> None:
         """Lets another process go on; a folder without anything worth keeping goes."""
@@ -171,18 +171,3 @@ def _lock(folder: Path) -> IO[str]:
 def _differing(old: Any, new: Any) -> str:
     names = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
     return ", ".join(f"{key}: then {old.get(key)!r:.80}, now {new.get(key)!r:.80}" for key in names)
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(text)
-    _sync(unfinished)
-    unfinished.rename(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.errors import BundleError
+from key2mesh_core.io import read_json, write_text
 from key2mesh_core.model.engines.protocol import Signature
 
 FORMAT = 2
@@ -166,17 +165,7 @@ def write_manifest(
     except (TypeError, ValueError) as error:
         raise BundleError(f"{folder / MANIFEST}: not plain JSON: {error}") from error
     _check_manifest(folder / MANIFEST, json.loads(text))
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=MANIFEST)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide a shared bundle from others
-        os.replace(temporary, folder / MANIFEST)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text(folder / MANIFEST, text)
     return load_bundle(folder)
 
 
@@ -202,20 +191,8 @@ def _check_sum(path: Path, expected: str) -> None:
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BundleError(f"{path}: missing, so this is no bundle; see `key2mesh export --help`")
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_MANIFEST_LIMIT + 1)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > _MANIFEST_LIMIT:
-        raise BundleError(f"{path}: larger than {_MANIFEST_LIMIT} bytes, so this is no manifest")
-    try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{path}: not readable as JSON ({type(error).__name__}: {error}); "
-            "copy or export the whole bundle again"
-        ) from error
+    way_out = "copy or export the whole bundle again"
+    manifest = read_json(path, _MANIFEST_LIMIT, BundleError, way_out)
     _check_manifest(path, manifest)
     return manifest
 

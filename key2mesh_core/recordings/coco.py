@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import TargetError
+from key2mesh_core.io import read_json
 from key2mesh_core.keypoints.layouts import Layout, get_layout, to_network
 from key2mesh_core.recordings.detections import Detections, Losses
-from key2mesh_core.recordings.jsons import keypoint_list, read_json
+from key2mesh_core.recordings.jsons import keypoint_list
 from key2mesh_core.recordings.numbering import number_names
 
 MAX_FILE_BYTES = 512 << 20
@@ -47,7 +48,7 @@ def read_detections(
         KeypointError: an unknown layout.
     """
     path = Path(path)
-    content = read_json(path, MAX_FILE_BYTES)
+    content = read_json(path, MAX_FILE_BYTES, TargetError)
     if isinstance(content, dict):
         entries, what = content.get("annotations"), "annotations"
         described = _images(path, content.get("images", []))

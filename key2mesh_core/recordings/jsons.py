@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON files of detections, read with suspicion: limited in size, every number checked."""
+"""Lists of keypoints from JSON files, every number checked."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import TargetError
-
-
-def read_json(path: Path, max_bytes: int) -> Any:
-    """What a JSON file says.
-
-    Raises:
-        TargetError: the file cannot be read, is larger than `max_bytes`, breaks off or is no JSON.
-    """
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise TargetError(
-                f"{path} has {size} bytes; JSON of this kind is read up to {max_bytes}: split it"
-            )
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise TargetError(f"{path} cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise TargetError(f"{path} is not JSON, or breaks off: {error}") from error
 
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:

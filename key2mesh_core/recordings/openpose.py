@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import TargetError
+from key2mesh_core.io import read_json
 from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE, Layout, get_layout, to_network
 from key2mesh_core.recordings.detections import Detections
-from key2mesh_core.recordings.jsons import keypoint_list, read_json
+from key2mesh_core.recordings.jsons import keypoint_list
 from key2mesh_core.recordings.numbering import number_names
 
 MAX_FILE_BYTES = 16 << 20
@@ -104,7 +105,7 @@ def _number_cameras(path: Path, names: list[str]) -> dict[str, tuple[str, int]]:
 
 def _people(file: Path) -> tuple[tuple[str, ...], list[NDArray[np.float32]]]:
     """Ids and (K, 3) keypoints of one file's people, those with nothing but a face left out."""
-    content = read_json(file, MAX_FILE_BYTES)
+    content = read_json(file, MAX_FILE_BYTES, TargetError)
     people = content.get("people") if isinstance(content, dict) else None
     if not isinstance(people, list):
         raise TargetError(f'{file} has no list "people", so it is not of OpenPose\'s --write_json')

@@ -182,7 +182,7 @@ def test_a_run_leaves_a_bundle_a_history_and_logs(model, tmp_path, monkeypatch):
     lines = (tmp_path / "mine.adaptation" / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
     assert list((tmp_path / "mine.adaptation" / "logs").iterdir())
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob(".*.*"))
     # Once more: nothing is left to compute, and the same comes out.
     monkeypatch.setattr(AdaptRun, "advance", None)
     monkeypatch.setattr(adapt_module, "write_bundle", lambda *_a, **_k: bundle)
@@ -335,7 +335,7 @@ def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
         with pytest.raises(TrainingError, match="No space left"):
             adapt(config(model, tmp_path / "mine", epochs=1))
     assert not (tmp_path / "mine").exists()
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob(".*.*"))
     monkeypatch.setattr(adapt_module, "_export", lambda *_: None)
     adapt(config(model, tmp_path / "mine", epochs=1))
 

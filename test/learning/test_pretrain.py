@@ -111,7 +111,7 @@ def test_a_run_leaves_checkpoints_settings_and_logs(data, tmp_path):
     pretrain(config(data, tmp_path))
     names = {path.name for path in tmp_path.iterdir()}
     assert {"best.pt", "last.pt", "settings.json", "logs"} <= names
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
     assert list((tmp_path / "logs").iterdir())
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 12
 

@@ -23,14 +23,16 @@ import tyro
 from helpers_bundle import make_bundle, standing_person
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
+from key2mesh_core import io as io_
 from key2mesh_core.camera.lens import Distortion, distort_pixels
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, CameraError, Key2MeshError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS, get_layout
-from key2mesh_core.meshing import bag_out, partial, people
+from key2mesh_core.meshing import bag_out, people
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
+from key2mesh_core.meshing.partial import Partial
 from key2mesh_core.meshing.people import MeshMaker
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import load_bundle
@@ -56,7 +58,7 @@ ODD = b"\x00\x01\x00\x00" + bytes(range(97))
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
     """Outliving a loss of power cannot be tested here, and takes seconds on a busy disk."""
-    monkeypatch.setattr(partial, "_sync", lambda path: None)
+    monkeypatch.setattr(io_, "sync", lambda path: None)
 
 
 def frames(count: int = COUNT) -> list[KeypointFrame]:
@@ -266,7 +268,7 @@ def test_stopped_while_it_is_put_together_it_is_put_together_again(
             if calls == at:
                 raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(partial, "_sync", fail)
+        monkeypatch.setattr(io_, "sync", fail)
         try:
             mesh(config)
             break
@@ -369,11 +371,11 @@ def begin(config: MeshConfig, monkeypatch) -> None:
 
 
 def test_two_processes_do_not_work_on_one_target(tmp_path):
-    held = partial.Partial(tmp_path / "out", {})
+    held = Partial(tmp_path / "out", {})
     with pytest.raises(Key2MeshError, match="another process is at work"):
-        partial.Partial(tmp_path / "out", {})
+        Partial(tmp_path / "out", {})
     held.close()
-    partial.Partial(tmp_path / "out", {}).close()
+    Partial(tmp_path / "out", {}).close()
     assert list(tmp_path.iterdir()) == []  # nothing worth keeping was left
 
 

@@ -66,7 +66,7 @@ def test_a_damaged_file_is_named_with_a_way_out(folder, name, how):
 @pytest.mark.parametrize("how", ["truncate", "empty", "remove"])
 def test_a_damaged_manifest_is_named(folder, how):
     damage(folder / "model.json", how)
-    with pytest.raises(BundleError, match=r"model\.json: (not readable as JSON|missing)"):
+    with pytest.raises(BundleError, match=r"model\.json"):
         load_bundle(folder)
 
 

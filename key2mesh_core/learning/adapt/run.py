@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.io import write_text
 from key2mesh_core.learning.adapt.config import AdaptConfig, synthesis_for
 from key2mesh_core.learning.adapt.initial_weights import Source
 from key2mesh_core.learning.adapt.losses import (
@@ -286,9 +287,7 @@ class AdaptRun:
 def write_history(folder: Path, history: list[dict[str, float]]) -> None:
     """One line of JSON an epoch; written whole, so that a resumed run repeats no line."""
     lines = [json.dumps({"epoch": epoch, **values}) for epoch, values in enumerate(history)]
-    partial = folder / f"{HISTORY}.partial"
     try:
-        partial.write_text("\n".join(lines) + "\n")
-        partial.replace(folder / HISTORY)
+        write_text(folder / HISTORY, "\n".join(lines) + "\n")
     except OSError as error:
         raise TrainingError(f"{folder / HISTORY}: cannot be written ({error})") from error

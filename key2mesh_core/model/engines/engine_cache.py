@@ -16,12 +16,12 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from key2mesh_core.errors import EngineError
+from key2mesh_core.io import atomic_write
 
 _MAGIC = b"key2mesh engine 1\n"
 _HEADER_LIMIT = 1 << 16
@@ -124,18 +124,10 @@ class EngineCache:
             with contextlib.suppress(FileExistsError):
                 self.folder.mkdir(mode=0o700)
             _check_private(self.folder, os.stat(self.folder))
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder)  # mode 0600
-            try:
-                with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(_MAGIC)
-                    stream.write(json.dumps(header).encode() + b"\n")
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with atomic_write(path, mode=0o600) as unfinished, unfinished.open("wb") as stream:
+                stream.write(_MAGIC)
+                stream.write(json.dumps(header).encode() + b"\n")
+                stream.write(content)
         except OSError as error:
             raise EngineError(
                 f"{error.filename or path}: cannot be written: {error.strerror}; engines are kept "
