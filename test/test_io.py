@@ -16,9 +16,14 @@ from key2mesh_core.io import atomic_write, read_json, write_text
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     path = tmp_path / "made" / "file.txt"
     write_text(path, "old")
-    with pytest.raises((KeyboardInterrupt, OSError)), atomic_write(path) as unfinished:
-        unfinished.write_text("half of the ne")
-        raise failure
+
+    def interrupted() -> None:
+        with atomic_write(path) as unfinished:
+            unfinished.write_text("half of the ne")
+            raise failure
+
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        interrupted()
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["file.txt"]
 

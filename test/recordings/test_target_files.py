@@ -354,7 +354,7 @@ def test_coco_files_cut_short_missing_or_too_large_are_refused(
         load_targets([f"coco:{tmp_path / 'absent.json'}"])
     file.write_bytes(whole)
     monkeypatch.setattr(coco, "MAX_FILE_BYTES", 1000)
-    with pytest.raises(TargetError, match="split it"):
+    with pytest.raises(TargetError, match="larger than 1000 bytes"):
         load_targets([f"coco:{file}"])
 
 
