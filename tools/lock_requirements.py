@@ -68,7 +68,9 @@ def resolve(group: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / "pylock.toml"
         overrides = Path(folder) / "overrides.txt"
-        overrides.write_text("torch; sys_platform == 'never'\n")
+        # tensorrt-stubs names the library it describes, which is not on PyPI (only a stub of it).
+        left_out = ("torch", "tensorrt", "tensorrt-cu12-bindings")
+        overrides.write_text("".join(f"{name}; sys_platform == 'never'\n" for name in left_out))
         command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
         command += ["--fork-strategy", "fewest", "--format", "pylock.toml"]
         command += ["--override", str(overrides), "--output-file", str(lock)]
