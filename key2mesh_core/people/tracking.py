@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is who from frame to frame, where the detector does not say: keypoints laid on keypoints.
+"""Tracking: names persons from frame to frame where the detector does not, by their keypoints.
 
-A track is one person's keypoints as last seen, moved on by how fast they moved. New persons are
-given to tracks so that the sum of their distances is least (`scipy.optimize.linear_sum_assignment`,
-needed only once a frame holds several persons without a name). A distance is the mean over the
-keypoints that both have, in sides of the person's box, so that it means the same near and far.
+A track is one person's keypoints as last seen, extrapolated at the person's last velocity. The
+persons of a frame are assigned to tracks so that the sum of their distances is least
+(`scipy.optimize.linear_sum_assignment`). A distance is the mean over the keypoints that both have,
+in sides of the person's box, so that it means the same near and far.
 
     birth      at first sight: nobody waits for a name
     occlusion  a track is kept, and its place predicted, for `timeout_s` after it was last seen
-    death      after that; a track seen in one frame alone (a detector's mistake) after `trial_s`
+    death      after that; a track seen in one frame only (a false detection) after `trial_s`
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,10 @@ from key2mesh_core.keypoints.layouts import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, bo
 FloatArray = NDArray[np.float32]
 
 PREFIX = "track_"
-"""Names given here are this and a number, which is never used twice."""
+"""Names given here are this and a number that a tracker never uses twice."""
 
 NOMINAL_PERIOD_S = 1 / 30
-"""Time between frames whose stamps do not move on [s]."""
+"""Time between frames whose stamps do not advance [s]."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,11 @@ class TrackingSettings:
     """When a person is still the same.
 
     Attributes:
-        timeout_s: how long somebody may be unseen.
-        trial_s: the same for who was seen in one frame only.
+        timeout_s: how long a person may be unseen [s].
+        trial_s: the same for a person seen in one frame only [s].
         gate: largest distance from where a track is expected, in sides of the person's box.
-        gate_growth: the gate's growth per second unseen; box sides per second.
-        velocity_memory_s: how long somebody unseen is taken to walk on.
+        gate_growth: growth of the gate while the person is unseen, in box sides per second.
+        velocity_memory_s: how long an unseen person is assumed to keep walking [s].
     """
 
     timeout_s: float = 1.0
@@ -60,50 +62,55 @@ _VELOCITY_SHARE = 0.4
 @dataclass
 class _Track:
     name: str
-    keypoints: FloatArray  # (18, 3)
+    keypoints: FloatArray  # (18, 3), as last seen
     velocity: FloatArray  # (2,) px/s
     first_ns: int
     last_ns: int
     frames: int
 
 
+def unshared(ids: Sequence[str]) -> tuple[str, ...]:
+    """The ids of one image, with "" in place of an id that several of its persons have.
+
+    Such ids (one id for everybody, a tracker's mistake) do not tell the persons apart.
+    """
+    counts = Counter(ids)
+    return tuple(each if counts[each] == 1 else "" for each in ids)
+
+
 class Tracker:
-    """Names the persons of one stream. Not for several threads at once."""
+    """Names the persons of one stream of images. Not thread-safe."""
 
     def __init__(self, settings: TrackingSettings | None = None) -> None:
         self.settings = settings or TrackingSettings()
         self._born = 0
-        self._solve: Callable[..., Any] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget everybody: the clock jumped back, or another stream begins."""
+        """Forget all persons, because the clock jumped back or another stream begins.
+
+        Persons who come later get names that were not used before.
+        """
         self._tracks: list[_Track] = []
         self._now_ns = 0
 
     def name(self, ids: Sequence[str], keypoints: FloatArray, stamp_ns: int) -> tuple[str, ...]:
-        """N different names.
+        """N names, none of them empty, no two equal.
 
         Args:
-            ids: the detector's names of N persons. They are kept where they are not empty; of
-                several persons with one name, the first keeps it.
+            ids: the detector's names of N persons. A name that one person alone has is kept;
+                who has none, or shares it (see `unshared`), is tracked by pose.
             keypoints: (N, 18, 3) sanitised: x px, y px, confidence.
-            stamp_ns: when the image was taken [ns]; one that does not move on counts as a
-                thirtieth of a second after the last.
+            stamp_ns: when the image was taken [ns]; a stamp that does not advance counts as a
+                thirtieth of a second after the last one.
         """
-        if all(ids) and len(set(ids)) == len(ids) and not self._tracks:
-            return tuple(ids)
+        names = unshared(ids)
+        unnamed = [person for person, each in enumerate(names) if not each]
+        if not unnamed and not self._tracks:
+            return names
         self._now_ns = max(stamp_ns, 0) if stamp_ns > self._now_ns else self._later()
         self._bury()
-        names, taken, unnamed = list(ids), set(), []
-        for person, each in enumerate(ids):
-            if each and each not in taken:
-                taken.add(each)
-            else:
-                unnamed.append(person)
-        if unnamed:
-            self._match(names, taken, unnamed, keypoints)
-        return tuple(names)
+        return self._match(names, unnamed, keypoints) if unnamed else names
 
     def _later(self) -> int:
         return self._now_ns + round(1e9 * NOMINAL_PERIOD_S)
@@ -117,22 +124,25 @@ class Tracker:
         self._tracks = [track for track in self._tracks if lives(track)]
 
     def _match(
-        self, names: list[str], taken: set[str], unnamed: list[int], keypoints: FloatArray
-    ) -> None:
-        """Names the persons `unnamed`, and moves their tracks to where they are."""
+        self, names: tuple[str, ...], unnamed: list[int], keypoints: FloatArray
+    ) -> tuple[str, ...]:
+        """The names with those of the persons `unnamed`, whose tracks move to where they are."""
+        result, taken = list(names), set(names)
+        # The detector itself may use a name that was given here.
+        self._tracks = [track for track in self._tracks if track.name not in taken]
         persons = keypoints[unnamed]
-        pairs = {} if not self._tracks else self._pairs(persons)
+        pairs = self._pairs(persons) if self._tracks else {}
         for row, person in enumerate(unnamed):
             if row in pairs:
                 track = self._tracks[pairs[row]]
                 self._move(track, persons[row])
             else:
                 track = self._bear(persons[row], taken)
-            names[person] = track.name
-            taken.add(track.name)
+            result[person] = track.name
+        return tuple(result)
 
     def _pairs(self, persons: FloatArray) -> dict[int, int]:
-        """Which person (row) is which track: the least sum of distances within the gates."""
+        """Row of a person: index of its track, by the least sum of distances within the gates."""
         gaps = np.array([(self._now_ns - track.last_ns) / 1e9 for track in self._tracks])
         walked = np.minimum(gaps, self.settings.velocity_memory_s)[:, None]
         velocities = np.stack([track.velocity for track in self._tracks])
@@ -144,20 +154,11 @@ class Tracker:
         if 1 in cost.shape:
             rows, columns = np.unravel_index([int(cost.argmin())], cost.shape)
         else:
-            rows, columns = self._solver()(cost)
+            rows, columns = _solver()(cost)
         chosen = zip(rows.tolist(), columns.tolist(), strict=True)
         return {row: column for row, column in chosen if cost[row, column] < 0}
 
-    def _solver(self) -> Callable[..., Any]:
-        if self._solve is None:
-            # Half a second of imports, and 30 MB, that a detector which names people saves.
-            from scipy.optimize import linear_sum_assignment
-
-            self._solve = linear_sum_assignment
-        return self._solve
-
     def _bear(self, keypoints: FloatArray, taken: set[str]) -> _Track:
-        self._solver()  # its imports at somebody's birth, not later in the midst of motion
         name = ""
         while not name or name in taken:
             self._born += 1
@@ -177,6 +178,23 @@ class Tracker:
             track.velocity = track.velocity + np.float32(share) * (moved / gap - track.velocity)
         track.keypoints, track.last_ns = keypoints.copy(), self._now_ns
         track.frames += 1
+
+
+@cache
+def _solver() -> Callable[..., Any]:
+    """`linear_sum_assignment`, whose import takes half a second and 30 MB: see `warm_up`."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment
+
+
+def warm_up() -> None:
+    """Import now what a tracker would otherwise import with the first two unnamed persons.
+
+    Raises:
+        ImportError: scipy is not installed.
+    """
+    _solver()
 
 
 def distances(persons: FloatArray, tracks: FloatArray) -> NDArray[np.float64]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Persons keep their names: through crossings, occlusions, in any order, for as long as said."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from key2mesh_core.people.tracking import Tracker, TrackingSettings, distances
+from key2mesh_core.people.tracking import Tracker, TrackingSettings, distances, unshared
 
 RATE = 30
 STEP_NS = 10**9 // RATE
@@ -32,19 +35,57 @@ def test_the_detectors_names_are_kept():
     assert tracker.name(("b", "a"), np.array([person(0), person(900)]), 1) == ("b", "a")
 
 
-def test_a_name_given_twice_is_one_persons_only():
+def test_persons_who_share_an_id_are_unnamed_and_tracked_by_pose():
+    """One id for everybody, and a tracker that gives one id twice, now and then."""
     tracker = Tracker()
-    names = tracker.name(("a", "a", ""), np.array([person(0), person(500), person(900)]), 1)
-    assert names[0] == "a"
-    assert len(set(names)) == 3
-    again = tracker.name(("a", "", "a"), np.array([person(0), person(900), person(500)]), STEP_NS)
-    assert set(again) == set(names)
-    assert again[1] == names[2]
+    left, right, third = person(0), person(500), person(900)
+    first = tracker.name(("a", "a", ""), np.array([left, right, third]), 1)
+    assert len(set(first)) == 3
+    assert "a" not in first
+    again = tracker.name(("a", "", "a"), np.array([right, third, left]), STEP_NS)
+    assert again == (first[1], first[2], first[0])
+    alone = tracker.name(("a",), np.array([left]), 2 * STEP_NS)
+    assert alone == ("a",)
+    assert unshared(("0", "0", "1", "")) == ("", "", "1", "")
 
 
-def test_names_made_here_keep_clear_of_the_detectors():
-    names = Tracker().name(("track_1", ""), np.array([person(0), person(900)]), 1)
+@pytest.mark.parametrize("ids", [("track_1", ""), ("", "track_1"), ("track_1", "track_1")])
+def test_no_name_is_given_twice_even_if_the_detector_uses_the_trackers(ids):
+    tracker, who = Tracker(), np.array([person(0), person(900)])
+    for step in range(5):
+        tracker.name(("", ""), who, 1 + step * STEP_NS)
+    names = tracker.name(ids, who, 1 + 5 * STEP_NS)
     assert len(set(names)) == 2
+    assert "" not in names
+    assert len(set(tracker.name(("", ""), who, 1 + 6 * STEP_NS))) == 2
+
+
+def test_names_are_different_whatever_the_detector_says():
+    rng, tracker = np.random.default_rng(5), Tracker()
+    for step in range(300):
+        count = int(rng.integers(0, 6))
+        ids = tuple(rng.choice(["", "1", "2", "track_1", "track_2", "track_9"], count))
+        frame = np.array([person(*rng.uniform(0, 600, 2), seed=p) for p in range(count)])
+        names = tracker.name(ids, frame.reshape(-1, 18, 3).astype(np.float32), step * STEP_NS)
+        assert len(set(names)) == count
+        assert "" not in names
+
+
+def test_what_a_frame_needs_is_imported_beforehand():
+    """Two unnamed persons must not wait for scipy, which takes a second on a robot."""
+    code = """
+import sys
+import numpy as np
+from key2mesh_core.people.tracking import Tracker, warm_up
+assert "scipy.optimize" not in sys.modules
+warm_up()
+before = set(sys.modules)
+tracker, rng = Tracker(), np.random.default_rng(0)
+for step in range(3):
+    tracker.name(("", ""), rng.uniform(0, 300, (2, 18, 3)).astype(np.float32), step + 1)
+assert set(sys.modules) == before, set(sys.modules) - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_any_order_of_the_persons_gives_each_the_same_name():
@@ -118,6 +159,14 @@ def test_with_too_little_in_common_the_boxes_are_compared():
     upper[8:], lower[:8] = 0, 0
     assert np.isfinite(distances(upper[None], lower[None])).all()
     assert distances(upper[None], lower[None])[0, 0] < 0.6
+
+
+def test_a_frame_with_the_stamp_of_the_one_before_changes_no_name():
+    tracker, who = Tracker(), [person(200), person(600, seed=1)]
+    first = name_all(tracker, [who] * 3)
+    assert set(first) == {("track_1", "track_2")}
+    again = [tracker.name(("", ""), np.array(who), 2 * STEP_NS + 1) for _ in range(3)]
+    assert set(again) == {("track_1", "track_2")}
 
 
 def test_stamps_that_stand_still_lose_nobody():
