@@ -1,54 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pickles of the official SMPL downloads, without chumpy and without running anything.
+"""Pickles of arrays, read without running anything: SMPL's downloads, AIST++, 3DPW.
 
-Those files were written by Python 2. They hold numpy arrays, scipy.sparse matrices and chumpy
-objects that wrap arrays; the three are rebuilt here from what the file says of them, each number
-of bytes checked against the shape before anything of that size is made.
+Python's unpickler calls what the file names. Here every name becomes an inert stand-in that
+remembers what it was called with; names of anything but arrays are refused. numpy arrays,
+scipy.sparse matrices and chumpy objects (which wrap arrays in SMPL's files, written by Python 2)
+are then built from what the file says of them, after their bytes were compared with their shape.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
+import pickletools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.body.pickle_machine import Name, Record, read_structure
 from key2mesh_core.errors import BodyFileError
 
 MAX_FILE_BYTES = 1 << 30
 """Official files have 40 to 250 MB."""
 
+MAX_STEPS = 50_000
+"""Pickle instructions; official files have hundreds. More could nest objects so deeply that
+Python's own functions, which recurse without a limit, crash."""
+
 _MAX_DENSE = 64_000_000
-"""Largest number of entries that a sparse matrix is spread out to."""
+"""Largest number of entries that a sparse matrix is expanded to."""
 
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
-_RECONSTRUCTORS = (Name("copy_reg", "_reconstructor"), Name("copyreg", "_reconstructor"))
-_ENCODE = Name("_codecs", "encode")
-_SPARSE_CLASSES = ("csc_matrix", "csr_matrix", "csc_array", "csr_array")
-
-_ALLOWED = {
-    *(Name(module, "_reconstruct") for module in _ARRAY_MODULES),
-    *(Name(module, "scalar") for module in _ARRAY_MODULES),
-    *(Name(module, "_frombuffer") for module in _NUMERIC_MODULES),
-    *(Name("numpy", name) for name in ("ndarray", "dtype")),
-    *(Name(module, "object") for module in ("__builtin__", "builtins")),
-    *(Name(module, "set") for module in ("__builtin__", "builtins")),
-    *(Name(module, "bytes") for module in ("__builtin__", "builtins")),
-    *_RECONSTRUCTORS,
-    _ENCODE,
+_MAX_DEPTH = 8
+_SPARSE = ("csc_matrix", "csr_matrix", "csc_array", "csr_array")
+_NUMBERS = {*(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8", "b1"}
+_NAMES = {
+    *(f"{m}.{n}" for m in ("__builtin__", "builtins") for n in ("object", "set", "bytes")),
+    *(f"numpy.{m}.multiarray.{n}" for m in ("core", "_core") for n in ("_reconstruct", "scalar")),
+    *(f"numpy.{m}.numeric._frombuffer" for m in ("core", "_core")),
+    *(
+        "copy_reg._reconstructor",
+        "copyreg._reconstructor",
+        "numpy.ndarray",
+        "numpy.dtype",
+        "_codecs.encode",
+    ),
 }
 
 
-def read_pickle(path: Path, keys: tuple[str, ...] = ()) -> dict[str, object]:
-    """Arrays and texts of the dictionary in an SMPL `.pkl` file.
+def read_pickle(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Arrays, numbers and texts in a pickled dictionary, and lists and dictionaries of those.
+
+    Python 2's strings become str, one character a byte (latin1).
 
     Args:
         path: the file.
-        keys: entries to read; () for all. Other entries, and those that are neither array,
-            sparse matrix, chumpy-wrapped array nor text, are left out.
+        keys: entries to read; () for all. Other entries, and what is none of the above, are left
+            out (None in a list).
 
     Raises:
         BodyFileError: damaged, or naming anything that is not an array; nothing is executed.
@@ -56,153 +64,186 @@ def read_pickle(path: Path, keys: tuple[str, ...] = ()) -> dict[str, object]:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise BodyFileError(f"{path}: {size} bytes is larger than any body file")
-        content = read_structure(path.read_bytes(), _is_allowed)
+            raise BodyFileError(f"{size} bytes is larger than any file of arrays that is known")
+        content = _load(path.read_bytes())
         if not isinstance(content, dict):
-            raise BodyFileError("holds no dictionary of arrays, so it is no SMPL body")
+            raise BodyFileError("holds no dictionary of arrays")
         return {
             key: value
             for key, entry in content.items()
-            if (not keys or key in keys) and (value := _value(key, entry)) is not None
+            if isinstance(key, str)
+            and (not keys or key in keys)
+            and (value := _plain(key, entry, {})) is not None
         }
     except OSError as error:
         raise BodyFileError(f"{path}: cannot be read ({error})") from error
     except BodyFileError as error:
-        if str(error).startswith(str(path)):
-            raise
         raise BodyFileError(f"{path}: {error}") from error
 
 
-def _is_allowed(name: Name) -> bool:
-    if name in _ALLOWED:
-        return True
-    # These are only names to us: their modules are never imported.
-    package = name.module.split(".")[0]
-    if package == "chumpy":
-        return name.name.isidentifier()
-    return name.module.startswith("scipy.sparse") and name.name in _SPARSE_CLASSES
+class _StandIn:
+    """An object as the file describes it: `kind` names what would build it."""
+
+    __slots__ = ("arguments", "state")
+    kind = ""
+
+    def __new__(cls, *arguments: Any) -> _StandIn:
+        made = object.__new__(cls)
+        made.arguments, made.state = arguments, None
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
-def _value(key: str, entry: object, depth: int = 0) -> object:
-    """The array or text that `entry` describes; None for what is neither."""
-    if depth > 8:
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[_StandIn]:
+        """A stand-in for `module.name`, which is never imported."""
+        kind = f"{module}.{name}"
+        chumpy = module.split(".")[0] == "chumpy" and name.isidentifier()
+        sparse = module.startswith("scipy.sparse") and name in _SPARSE
+        if not (chumpy or sparse or kind in _NAMES):
+            raise BodyFileError(
+                f"refused: loading it would run or build {kind[:100]!r}, which is not an array; "
+                "nothing was executed. Such a file may be malicious: get it from its publisher, or "
+                "save its arrays as .npz"
+            )
+        return type("StandIn", (_StandIn,), {"__slots__": (), "kind": kind})
+
+
+def _load(content: bytes) -> Any:
+    try:
+        _check_steps(content)
+        return _Unpickler(io.BytesIO(content), encoding="latin1").load()
+    except BodyFileError:
+        raise
+    except Exception as error:  # a damaged pickle makes Python raise nearly anything
+        raise BodyFileError(f"damaged or truncated ({error})") from error
+
+
+def _check_steps(content: bytes) -> None:
+    """Refuses what makes Python's unpickler crash or allocate: lengths beyond the end (which
+    `genops` refuses), far memo places, endless nesting, and its table of extensions."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name.startswith("EXT"):
+            raise BodyFileError(f"refused: no array needs the pickle instruction {opcode.name}")
+        if count > MAX_STEPS or (opcode.name.endswith("PUT") and int(argument) > count):
+            raise BodyFileError("refused: built like no file of arrays that is known")
+
+
+def _plain(key: str, entry: Any, known: dict[int, Any], depth: int = 0) -> Any:
+    """What `entry` describes; `known` keeps what was built, which the file may name many times."""
+    if depth > _MAX_DEPTH:
         raise BodyFileError(f"{key}: arrays wrapped in one another without end")
     if isinstance(entry, str | int | float):
         return entry
-    if not isinstance(entry, Record):
+    if id(entry) not in known:
+        below = depth + 1
+        match entry:
+            case list() | tuple():
+                known[id(entry)] = [_plain(key, each, known, below) for each in entry]
+            case dict():
+                known[id(entry)] = {
+                    name: _plain(key, each, known, below)
+                    for name, each in entry.items()
+                    if isinstance(name, str)
+                }
+            case _StandIn():
+                known[id(entry)] = _array_of(key, entry, known, below)
+            case _:
+                known[id(entry)] = None
+    return known[id(entry)]
+
+
+def _array_of(key: str, entry: _StandIn, known: dict[int, Any], depth: int) -> NDArray | None:
+    kind, state = entry.kind, entry.state
+    if kind.endswith(("._reconstructor", "._reconstruct")) and entry.arguments:
+        kind = getattr(entry.arguments[0], "kind", kind)
+    name = kind.rpartition(".")[2]
+    parts = state if isinstance(state, dict) else {}
+    if name in _SPARSE:
+        return _dense(key, name, {n: _plain(key, parts.get(n), known, depth) for n in parts})
+    if kind.startswith("chumpy."):
+        if "x" in parts:  # a stored array
+            return _plain(key, parts["x"], known, depth)
+        if name == "Select":
+            source, picks = (_plain(key, parts.get(n), known, depth) for n in ("a", "idxs"))
+            return _picked(key, source, picks, parts.get("preferred_shape"))
+        return None  # computed from others, such as SMPL's J, which is computed here as well
+    arguments = (*entry.arguments, None, None, None, None)
+    if name == "_frombuffer":
+        return _array(key, arguments[2], arguments[1], arguments[3] == "F", arguments[0])
+    if name == "scalar":
+        return _array(key, (), arguments[0], False, arguments[1])
+    if name != "ndarray":
         return None
-    kind = _class_of(entry)
-    if kind.name in _SPARSE_CLASSES:
-        return _dense(key, entry)
-    if kind.module.split(".")[0] == "chumpy":
-        return _unwrapped(key, kind, entry.state, depth)
-    if kind.name in ("ndarray", "_frombuffer", "scalar"):
-        return _array(key, entry)
-    return None
+    if not isinstance(state, tuple) or len(state) not in (4, 5):
+        raise BodyFileError(f"{key}: an array without content")
+    return _array(key, *state[-4:])
 
 
-def _class_of(record: Record) -> Name:
-    """What a record is an object of, also when a helper function would have built it."""
-    helper = record.maker in _RECONSTRUCTORS or record.maker.name == "_reconstruct"
-    if helper and record.arguments and isinstance(record.arguments[0], Name):
-        return record.arguments[0]
-    return record.maker
-
-
-def _unwrapped(key: str, kind: Name, state: object, depth: int) -> object:
-    """The array inside a chumpy object: stored (Ch), or picked from another (Select)."""
-    if not isinstance(state, dict):
-        return None
-    if "x" in state:
-        return _value(key, state["x"], depth + 1)
-    if kind.name == "Select":
-        source = _value(key, state.get("a"), depth + 1)
-        picks = _value(key, state.get("idxs"), depth + 1)
-        shape = state.get("preferred_shape")
-        if _can_pick(source, picks):
-            picked = source.ravel()[picks.ravel()]
-            if isinstance(shape, tuple) and _count(key, shape) == picked.size:
-                return picked.reshape(shape)
-            return picked
-        raise BodyFileError(f"{key}: a chumpy selection that picks outside its array")
-    return None  # computed by chumpy from others, e.g. SMPL's J: we compute it ourselves
-
-
-def _can_pick(source: object, picks: object) -> bool:
-    if not (isinstance(source, np.ndarray) and isinstance(picks, np.ndarray) and picks.size):
-        return False
-    return picks.dtype.kind in "iu" and picks.min() >= 0 and picks.max() < source.size
-
-
-def _array(key: str, record: Record) -> NDArray:
-    """A numpy array from its description in any of numpy's three ways."""
-    if record.maker.name == "_frombuffer":
-        content, dtype, shape, order = (*record.arguments, None, None, None, None)[:4]
-        fortran = order == "F"
-    elif record.maker.name == "scalar":
-        dtype, content = (*record.arguments, None, None)[:2]
-        shape, fortran = (), False
-    else:
-        if not isinstance(record.state, tuple) or len(record.state) not in (4, 5):
-            raise BodyFileError(f"{key}: an array without content")
-        shape, dtype, fortran, content = record.state[-4:]
-    content = _bytes(key, content)
-    kind = _dtype(key, dtype)
+def _array(key: str, shape: Any, dtype: Any, fortran: Any, content: Any) -> NDArray:
+    kind, content = _dtype(key, dtype), _bytes(key, content)
     if len(content) != _count(key, shape) * kind.itemsize:
         raise BodyFileError(
             f"{key}: an array of shape {shape} and {kind} does not fit its {len(content)} bytes"
         )
-    flat = np.frombuffer(content, dtype=kind)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
 
 
-def _count(key: str, shape: object) -> int:
+def _count(key: str, shape: Any) -> int:
     good = isinstance(shape, tuple) and len(shape) <= 4
     if not good or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
         raise BodyFileError(f"{key}: an array without a sensible shape")
     return math.prod(shape)
 
 
-def _bytes(key: str, content: object) -> bytes:
-    if isinstance(content, Record) and content.maker == _ENCODE:
-        # How Python 3 writes bytes for Python 2.
-        text, encoding = (*content.arguments, None, None)[:2]
-        content = text if encoding == "latin1" else None
-    elif isinstance(content, Record) and content.maker.name == "bytes" and not content.arguments:
-        content = b""
-    if isinstance(content, str):
-        try:
-            return content.encode("latin1")
-        except UnicodeEncodeError as error:
-            raise BodyFileError(f"{key}: an array whose content is not bytes") from error
+def _bytes(key: str, content: Any) -> bytes:
+    if isinstance(content, _StandIn):  # how Python 3 writes bytes for Python 2
+        encoded = content.kind == "_codecs.encode" and content.arguments[1:] == ("latin1",)
+        empty = content.kind.endswith(".bytes") and not content.arguments
+        content = content.arguments[0] if encoded else b"" if empty else None
+    if isinstance(content, str) and all(sign < "\u0100" for sign in set(content)):
+        return content.encode("latin1")
     if isinstance(content, bytes | bytearray):
         return bytes(content)
     raise BodyFileError(f"{key}: holds Python objects instead of numbers")
 
 
-def _dtype(key: str, record: object) -> np.dtype:
-    text = record.arguments[0] if isinstance(record, Record) and record.arguments else None
-    if not isinstance(text, str) or record.maker != Name("numpy", "dtype"):
-        raise BodyFileError(f"{key}: an array without a number type")
-    known = {*(f"{k}{n}" for k in "iu" for n in (1, 2, 4, 8)), "f2", "f4", "f8", "b1"}
-    if text.lstrip("<>|=") not in known:
+def _dtype(key: str, dtype: Any) -> np.dtype:
+    known = isinstance(dtype, _StandIn) and dtype.kind == "numpy.dtype" and dtype.arguments
+    text = dtype.arguments[0] if known else None
+    if not isinstance(text, str) or text.lstrip("<>|=") not in _NUMBERS:
         raise BodyFileError(f"{key}: an array of {text!r}, not of numbers")
-    state = record.state
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
-    return np.dtype(text.lstrip("<>|=")).newbyteorder(">" if order == ">" else "<")
+    big = isinstance(dtype.state, tuple) and dtype.state[1:2] == (">",)
+    return np.dtype(text.lstrip("<>|=")).newbyteorder(">" if big else "<")
 
 
-def _dense(key: str, record: Record) -> NDArray:
-    """A compressed sparse matrix spread out."""
-    state = record.state if isinstance(record.state, dict) else {}
-    shape = state.get("_shape", state.get("shape"))
-    if _count(key, shape) > _MAX_DENSE or len(shape) != 2:
+def _picked(key: str, source: Any, picks: Any, shape: Any) -> NDArray:
+    """A chumpy selection: some entries of another array."""
+    arrays = isinstance(source, np.ndarray) and isinstance(picks, np.ndarray) and picks.size
+    if (
+        not arrays
+        or picks.dtype.kind not in "iu"
+        or not 0 <= picks.min() <= picks.max() < source.size
+    ):
+        raise BodyFileError(f"{key}: a chumpy selection that picks outside its array")
+    picked = source.ravel()[picks.ravel()]
+    if isinstance(shape, tuple) and _count(key, shape) == picked.size:
+        return picked.reshape(shape)
+    return picked
+
+
+def _dense(key: str, name: str, parts: dict[str, Any]) -> NDArray:
+    """A compressed sparse matrix, expanded."""
+    shape = tuple(parts.get("_shape") or parts.get("shape") or ())
+    if len(shape) != 2 or _count(key, shape) > _MAX_DENSE:
         raise BodyFileError(f"{key}: a sparse matrix of shape {shape} belongs to no body")
-    parts = [_value(key, state.get(part)) for part in ("data", "indices", "indptr")]
-    if not all(isinstance(part, np.ndarray) and part.ndim == 1 for part in parts):
+    arrays = [parts.get(part) for part in ("data", "indices", "indptr")]
+    if not all(isinstance(each, np.ndarray) and each.ndim == 1 for each in arrays):
         raise BodyFileError(f"{key}: a sparse matrix without data, indices or indptr")
-    data, indices, starts = parts
-    by_column = _class_of(record).name.startswith("csc")
+    data, indices, starts = arrays
+    by_column = name.startswith("csc")
     lines, length = shape[::-1] if by_column else shape
     counts = np.diff(starts.astype(np.int64))
     fits = (
