@@ -25,7 +25,7 @@ from benchmarks.names import LEARNED_DESCENT, LEARNED_DESCENT_LEAN
 from benchmarks.people import Answer, Contestant
 from benchmarks.published import SMPLX_KEYPOINTS
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.network.crop import bounding_box, normalise
 from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS, KEYPOINTS, FeatureExtractor
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.floors import Stage
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.layouts import bounding_boxes, sanitise, to_network, usable
+from key2mesh_core.keypoints.arrays import bounding_boxes, sanitise, usable
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
 
 RECORDING = Path(__file__).parents[1] / "demo" / "data" / "street"

@@ -25,7 +25,7 @@ from benchmarks.people import Answer, Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.network.crop import bounding_box, normalise
 from key2mesh_core.network.graphs import MeshGraph, PoseGraph

@@ -21,7 +21,7 @@ from benchmarks.people import Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.network.graphs import fit_translation
 
 TORSO_STEPS, STEPS = 20, 40

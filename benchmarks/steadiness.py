@@ -31,7 +31,8 @@ from key2mesh_core.evaluation.steadiness import (
     watch,
 )
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints.layouts import sanitise, to_network, usable
+from key2mesh_core.keypoints.arrays import sanitise, usable
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.smoothing import Smoother

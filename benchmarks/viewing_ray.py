@@ -23,7 +23,7 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import Intrinsics, fit_translation, project
 from key2mesh_core.evaluation.metrics import mpjpe
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints.layouts import bounding_boxes
+from key2mesh_core.keypoints.arrays import bounding_boxes
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from processes import Child, DemoError
 
-from key2mesh_core.keypoints.layouts import to_network, usable
+from key2mesh_core.keypoints.arrays import usable
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.frames import KeypointFrame
 
 ENOUGH = 0.95

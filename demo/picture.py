@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.layouts import bounding_boxes, sanitise, to_network, usable
+from key2mesh_core.keypoints.arrays import bounding_boxes, sanitise, usable
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.frames import KeypointFrame
 from key2mesh_core.view.render import draw_keypoints, render_mesh
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.keypoints.layouts import MINIMUM_SIZE_PX, bounding_boxes, sanitise, to_network
+from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes, sanitise
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import People
 

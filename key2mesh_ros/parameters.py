@@ -17,7 +17,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS, NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import BACKENDS
 
 ANY_TIME = "any time"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from key2mesh_core.body.files import load_body
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.model.scale import rest_bodies

@@ -23,7 +23,7 @@ from key2mesh_core.camera.camera_info import image_intrinsics, image_size
 from key2mesh_core.camera.lens import Distortion, read_distortion
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 
 ASSUMED_FOV_DEG = 60.0
 """Horizontal field of view of a camera that nobody describes [degrees]."""

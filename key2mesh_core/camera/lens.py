@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 
 BROWN, EQUIDISTANT = "brown", "equidistant"
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 
 NEAREST_M = 0.1
 """Nobody is nearer to a camera than this: the smallest z of a fitted translation [m]."""

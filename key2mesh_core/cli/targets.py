@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from key2mesh_core.errors import TargetError
 from key2mesh_core.io import atomic_write
-from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
 from key2mesh_core.recordings.targets import DEFAULT_TOPIC, TargetKeypoints, load_targets
 from key2mesh_core.recordings.together import cameras_at_once
 

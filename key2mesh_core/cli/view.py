@@ -138,7 +138,8 @@ def play(viewer: Viewer, recording: BagView, *, loop: bool = False, rate: float 
 def _keypoint_view(
     model: str, camera: Camera | None, keypoints: Callable[[], Iterator[KeypointFrame]]
 ) -> BagView:
-    from key2mesh_core.keypoints.layouts import to_network, usable
+    from key2mesh_core.keypoints.arrays import usable
+    from key2mesh_core.keypoints.layouts import to_network
     from key2mesh_core.model.bundle import load_bundle
     from key2mesh_core.model.estimator import Estimator
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation import metrics
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE, sanitise, to_network, usable
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE, sanitise, usable
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.recordings.aistpp import (
     AistppTruth,
     find_keypoints,

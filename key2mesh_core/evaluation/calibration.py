@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.evaluation.samples import Samples
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.quality import UNSEEN, evidence
 from key2mesh_core.synthesis.config import SynthesisConfig, as_recorded

@@ -18,12 +18,9 @@ from key2mesh_core.evaluation.aistpp import (
     MINIMUM_VALID_JOINTS,
     SMPL_LIMB_JOINTS,
 )
-from key2mesh_core.keypoints.layouts import (
-    NETWORK_KEYPOINTS,
-    sanitise,
-    to_network,
-    usable_sanitised,
-)
+from key2mesh_core.keypoints.arrays import sanitise, usable_sanitised
+from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.recordings.aistpp import (
     AistppTruth,
     find_keypoints,

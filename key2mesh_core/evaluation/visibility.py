@@ -16,12 +16,8 @@ from numpy.typing import NDArray
 
 from key2mesh_core.evaluation.metrics import mean_of_measured, pa_mpjpe
 from key2mesh_core.evaluation.samples import Predict, Samples
-from key2mesh_core.keypoints.layouts import (
-    NETWORK_KEYPOINTS,
-    SEEN_CONFIDENCE,
-    bounding_boxes,
-    usable_sanitised,
-)
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE, bounding_boxes, usable_sanitised
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 
 FULL_VIEW = "everything seen"
 

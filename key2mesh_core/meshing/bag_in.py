@@ -15,7 +15,8 @@ from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image
 from key2mesh_core.camera.lens import Distortion, undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, CameraError
-from key2mesh_core.keypoints.layouts import sanitise, to_network
+from key2mesh_core.keypoints.arrays import sanitise
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.meshing import cameras
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.people import Image, usable_people

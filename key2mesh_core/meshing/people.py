@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.layouts import sanitise, usable_sanitised
+from key2mesh_core.keypoints.arrays import sanitise, usable_sanitised
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.smoothing import Smoother

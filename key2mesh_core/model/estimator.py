@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.keypoints.layouts import (
+from key2mesh_core.keypoints.arrays import (
     MINIMUM_KEYPOINTS,
     MINIMUM_SIZE_PX,
-    NETWORK_KEYPOINTS,
     SEEN_CONFIDENCE,
     sanitise,
     usable_sanitised,
 )
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import (
     MESH_GRAPH,
     POSE_GRAPH,

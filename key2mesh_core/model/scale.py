@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from key2mesh_core.camera.depth import Lookup
 from key2mesh_core.camera.pinhole import Intrinsics, project
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS, SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 

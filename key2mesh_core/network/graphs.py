@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import FARTHEST_M, NEAREST_M
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.network.crop import bounding_box, centre_view, normalise
 from key2mesh_core.network.key2mesh import Key2Mesh
 

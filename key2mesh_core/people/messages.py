@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import KeypointError
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE, get_layout
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.layouts import get_layout
 
 _NORMALISED_LIMIT = 3.0
 """Normalised coordinates beyond this are pixels: nobody is seen three images away."""

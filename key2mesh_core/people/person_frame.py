@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.camera.choose import Camera, doubt_outside
 from key2mesh_core.camera.lens import undistort
-from key2mesh_core.keypoints.layouts import get_layout, sanitise, to_network
+from key2mesh_core.keypoints.arrays import sanitise
+from key2mesh_core.keypoints.layouts import get_layout, to_network
 
 NETWORK_LAYOUT = "openpose_coco_18"
 """The layout of frames whose keypoints are in the network's order."""

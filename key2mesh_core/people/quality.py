@@ -16,12 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.keypoints.layouts import (
-    MINIMUM_SIZE_PX,
-    NETWORK_KEYPOINTS,
-    SEEN_CONFIDENCE,
-    bounding_boxes,
-)
+from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, bounding_boxes
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 
 FloatArray = NDArray[np.float32]
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.keypoints.layouts import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, bounding_boxes
+from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, bounding_boxes
 
 FloatArray = NDArray[np.float32]
 

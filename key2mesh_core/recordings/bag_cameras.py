@@ -14,7 +14,7 @@ from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image
 from key2mesh_core.camera.lens import Distortion, undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.layouts import sanitise
+from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.recordings.bags import Topic, read_messages
 from key2mesh_core.recordings.own_messages import CAMERA_TYPE
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from key2mesh_core.errors import TargetError
 from key2mesh_core.io import read_json
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE, Layout, get_layout, to_network
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.layouts import Layout, get_layout, to_network
 from key2mesh_core.recordings.detections import Detections
 from key2mesh_core.recordings.jsons import keypoint_list
 from key2mesh_core.recordings.numbering import number_names

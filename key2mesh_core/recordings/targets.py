@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import KeypointError, TargetError
-from key2mesh_core.keypoints.layouts import (
+from key2mesh_core.keypoints.arrays import (
     MINIMUM_KEYPOINTS,
     MINIMUM_SIZE_PX,
-    NETWORK_KEYPOINTS,
     SEEN_CONFIDENCE,
     bounding_boxes,
     sanitise,
 )
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.recordings.detections import Detections, Losses
 from key2mesh_core.recordings.together import Person, number_persons, persons_of_take
 from key2mesh_core.recordings.tracks import Tracker

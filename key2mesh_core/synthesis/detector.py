@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.network.crop import bounding_box
 from key2mesh_core.synthesis.config import SynthesisConfig
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import RenderError
-from key2mesh_core.keypoints.layouts import LIMBS, NETWORK_KEYPOINTS, SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.table import LIMBS, NETWORK_KEYPOINTS
 from key2mesh_core.view.rasterise import pixel_boxes, rasterise
 
 BODY_COLOUR = (150, 178, 222)

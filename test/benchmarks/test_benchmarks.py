@@ -34,7 +34,7 @@ from key2mesh_core.body.files import save_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import project
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.keypoints.layouts import bounding_boxes, usable
+from key2mesh_core.keypoints.arrays import bounding_boxes, usable
 from key2mesh_core.learning.export import write_bundle
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.network.key2mesh import Key2Mesh

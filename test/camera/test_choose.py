@@ -18,7 +18,7 @@ from key2mesh_core.camera.choose import (
 from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.camera.pinhole import project
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 
 POINT = np.array([0.3, -0.4, 2.5])

@@ -22,7 +22,7 @@ from key2mesh_core.evaluation.steadiness import (
 )
 from key2mesh_core.evaluation.visibility import FULL_VIEW, VIEWS, View, evaluate_views, hide
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.amass import Clip

@@ -6,7 +6,7 @@ import torch
 from helpers_training import small_body, write_clip
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import KEYPOINT_WEIGHTS, supervised_loss
 from key2mesh_core.network.key2mesh import Prediction

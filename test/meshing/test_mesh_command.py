@@ -28,7 +28,8 @@ from key2mesh_core.camera.lens import Distortion, distort_pixels
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, CameraError, Key2MeshError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS, get_layout
+from key2mesh_core.keypoints.layouts import get_layout
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.meshing import bag_out, people
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh

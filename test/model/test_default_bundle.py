@@ -17,7 +17,8 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.keypoints.layouts import MIRROR, NETWORK_KEYPOINTS, usable
+from key2mesh_core.keypoints.arrays import usable
+from key2mesh_core.keypoints.table import MIRROR, NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import Bundle, load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies

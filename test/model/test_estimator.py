@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.keypoints.layouts import sanitise, usable
+from key2mesh_core.keypoints.arrays import sanitise, usable
 from key2mesh_core.model import estimator as estimator_module
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.model.engines.onnx import OnnxEngine

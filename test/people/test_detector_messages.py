@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from key2mesh_core.keypoints.layouts import LAYOUTS, NETWORK_KEYPOINTS, sanitise, to_network
+from key2mesh_core.keypoints.arrays import sanitise
+from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.messages import (
     MessageRefused,
     read_hri,

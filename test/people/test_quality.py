@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from helpers_bundle import standing_person
 
-from key2mesh_core.keypoints.layouts import MIRROR, sanitise
+from key2mesh_core.keypoints.arrays import sanitise
+from key2mesh_core.keypoints.table import MIRROR
 from key2mesh_core.people.quality import expected_error_mm, quality_of
 
 

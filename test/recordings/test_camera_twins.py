@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from key2mesh_core.camera import pinhole as camera
-from key2mesh_core.keypoints.layouts import bounding_boxes
+from key2mesh_core.keypoints.arrays import bounding_boxes
 from key2mesh_core.network import crop, graphs
 
 CAMERA = camera.Intrinsics(600.0, 620.0, 310.0, 250.0)

@@ -23,7 +23,8 @@ from helpers_detectors import (
 from key2mesh_core.camera.lens import distort_pixels, read_distortion
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, TargetError
-from key2mesh_core.keypoints.layouts import LAYOUTS, NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.layouts import LAYOUTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.frames import Camera, KeypointFrame
 from key2mesh_core.recordings.bags import write_bag
 from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from key2mesh_core.errors import Key2MeshError, TargetError
-from key2mesh_core.keypoints.layouts import LAYOUTS, NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.layouts import LAYOUTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.recordings import coco, npz, openpose
 from key2mesh_core.recordings.numbering import number_names
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets

@@ -13,7 +13,8 @@ from PIL import Image
 
 from key2mesh_core.cli.main import main
 from key2mesh_core.errors import Key2MeshError, TargetError
-from key2mesh_core.keypoints.layouts import LAYOUTS, sanitise, to_network, usable
+from key2mesh_core.keypoints.arrays import sanitise, usable
+from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
 from key2mesh_core.recordings.own_messages import read_keypoints
 from key2mesh_core.recordings.targets import OPTIONS, Spec, load_targets
 

@@ -20,7 +20,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header, String
 
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.layouts import get_layout, sanitise, to_network
+from key2mesh_core.keypoints.arrays import sanitise
+from key2mesh_core.keypoints.layouts import get_layout, to_network
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_ros.detectors import KINDS, DetectorError, message_class

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.keypoints.layouts import LAYOUTS, usable
+from key2mesh_core.keypoints.arrays import usable
+from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.messages import read_person_keypoints as reader

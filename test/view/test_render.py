@@ -9,7 +9,7 @@ from PIL import Image
 
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import RenderError
-from key2mesh_core.keypoints.layouts import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.view.render import draw_keypoints, render_mesh, vertex_normals
 
 CAMERA = Intrinsics(200, 210, 80, 61)

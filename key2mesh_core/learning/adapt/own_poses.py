@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
-from key2mesh_core.keypoints.layouts import MIRROR
+from key2mesh_core.keypoints.table import MIRROR
 from key2mesh_core.learning.adapt.losses import reprojection_errors
 from key2mesh_core.learning.adapt.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.network.key2mesh import Prediction

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from key2mesh_core.keypoints.layouts import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.network.crop import bounding_box, centre_view, normalise
 from key2mesh_core.recordings.targets import TargetKeypoints
 

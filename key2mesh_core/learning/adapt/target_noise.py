@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.keypoints.layouts import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.learning.adapt.losses import reprojected
 from key2mesh_core.learning.adapt.target_domain import TargetBatch
 from key2mesh_core.network.crop import bounding_box, normalise

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays of keypoints: which are seen, which persons can be estimated, their boxes.
+
+The last axis is (x px, y px, confidence); a confidence below `SEEN_CONFIDENCE` means *not seen*.
+K is the number of the network's keypoints (`table.NETWORK_KEYPOINTS`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from key2mesh_core.errors import KeypointError
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS, REQUIRED
+
+SEEN_CONFIDENCE = 0.1
+"""A keypoint of a lower confidence counts as unseen (the paper's data preparation)."""
+
+MINIMUM_KEYPOINTS = 6
+"""A person needs at least this many seen keypoints (the paper's evaluation protocol)."""
+
+MINIMUM_SIZE_PX = 2.0
+"""A person's box needs a side of at least this length: a smaller one says nothing of the pose."""
+
+COORDINATE_LIMIT_PX = 1e5
+"""No image is this large: a coordinate beyond it is a detector's mistake."""
+
+# Limits of a usable keypoint's x, y and confidence.
+_LEAST = np.array([-COORDINATE_LIMIT_PX, -COORDINATE_LIMIT_PX, SEEN_CONFIDENCE], np.float32)
+_MOST = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, np.finfo(np.float32).max], np.float32)
+_CUT_TO = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, 1.0], np.float32)
+
+
+def as_keypoints(keypoints: ArrayLike, count: int, what: str) -> NDArray[np.float32]:
+    """`keypoints` as a C-contiguous (N, count, 3) float32 array.
+
+    Values too large for float32 become infinite (and are unseen once sanitised).
+
+    Raises:
+        KeypointError: another shape, or values that are not numbers.
+    """
+    if (
+        type(keypoints) is np.ndarray
+        and keypoints.dtype == np.float32
+        and keypoints.ndim == 3
+        and keypoints.shape[1:] == (count, 3)
+        and keypoints.flags.c_contiguous
+    ):
+        return keypoints  # the common case of a stream, without a copy
+    try:
+        array = np.asarray(keypoints)
+    except ValueError as error:  # rows of unequal length
+        raise KeypointError(f"{what}: persons of unequal numbers of keypoints") from error
+    if array.dtype.kind not in "fiu":
+        raise KeypointError(f"{what}: numbers expected, got values of type {array.dtype}")
+    if array.ndim != 3 or array.shape[1:] != (count, 3):
+        raise KeypointError(
+            f"{what}: expected shape (N, {count}, 3), got {tuple(array.shape)}; "
+            f"the axes are persons, {count} keypoints, (x, y, confidence)"
+        )
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
+    """Replace every unusable keypoint of (N, K, 3) by (0, 0, 0), *unseen*.
+
+    Unusable: NaN, infinite, |coordinate| > 1e5 px, confidence < 0.1, and (0, 0) exactly, by which
+    detectors mean unseen whatever its confidence. Confidences above 1 become 1. Returns a new
+    float32 array; sanitising twice changes nothing. Sanitise before a lens is undone or an image
+    cropped: both move (0, 0).
+
+    Raises:
+        KeypointError: another shape.
+    """
+    array = as_keypoints(keypoints, len(NETWORK_KEYPOINTS), "keypoints")
+    result = np.zeros(array.shape, dtype=np.float32)
+    return np.minimum(array, _CUT_TO, out=result, where=is_seen(array)[..., None])
+
+
+def is_seen(keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N, K) which of (N, K, 3) keypoints `sanitise` keeps."""
+    # What is not a number lies within no limits.
+    within = (keypoints >= _LEAST) & (keypoints <= _MOST)
+    placed = keypoints != 0
+    return within[..., 0] & within[..., 1] & within[..., 2] & (placed[..., 0] | placed[..., 1])
+
+
+def bounding_boxes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 4) x_min, y_min, x_max, y_max px over the seen ones of sanitised (N, K, 3) keypoints.
+
+    A person without a seen keypoint gets (0, 0, 0, 0).
+    """
+    points, seen = keypoints[..., :2], keypoints[..., 2:] >= SEEN_CONFIDENCE
+    boxes = np.empty((len(keypoints), 4), dtype=np.float32)
+    np.minimum.reduce(points, axis=1, where=seen, initial=np.inf, out=boxes[:, :2])
+    np.maximum.reduce(points, axis=1, where=seen, initial=-np.inf, out=boxes[:, 2:])
+    boxes[boxes[:, 0] > boxes[:, 2]] = 0.0  # nothing was seen
+    return boxes
+
+
+def person_sizes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) px longer sides of `bounding_boxes`."""
+    boxes = bounding_boxes(keypoints)
+    return (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+
+
+def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:
+    """(N,) whether each person of (N, K, 3) keypoints can be estimated.
+
+    True with at least 6 seen keypoints whose box has a side of at least 2 px. Optional keypoints
+    do not count: not every network takes them.
+    """
+    return usable_sanitised(sanitise(keypoints))
+
+
+def usable_sanitised(clean: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """`usable` of keypoints that `sanitise` returned: spares streams the second cleaning."""
+    clean = clean[:, :REQUIRED]
+    enough = (clean[..., 2] >= SEEN_CONFIDENCE).sum(axis=1) >= MINIMUM_KEYPOINTS
+    return enough & (person_sizes(clean) >= MINIMUM_SIZE_PX)

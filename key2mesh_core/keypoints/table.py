@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of keypoints: one row for each, and the constants that follow from the rows.
+
+Whatever depends on which keypoints there are derives from `KEYPOINTS`: layouts, the regressor
+from bodies to keypoints, synthetic detections, losses, quality, the network's input, drawing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keypoint:
+    """A point of the body that detectors report.
+
+    Attributes:
+        name: a kind of keypoint, with its side if there are two: "nose", "left_wrist".
+        joint: the SMPL joint that it lies on; "" for a landmark of the skin, which the body's
+            landmark regressor (`BodyData.face_regressor`) finds by the keypoint's name.
+        limb: the keypoint that a drawn skeleton joins it to; "" for none.
+        noise: how far detectors misplace it, relative to the average keypoint.
+        loss_weight: its weight in training losses. Limb ends err most and matter most.
+        part: what it is part of, with its side if there are two; a part that is hidden is hidden
+            as a whole.
+        standing: (x, y) where it appears of a person who stands upright and faces the camera,
+            from the middle of the person (x right, y down) in units of the person's height.
+        optional: whether layouts and networks may do without it.
+    """
+
+    name: str
+    joint: str
+    limb: str
+    noise: float
+    loss_weight: float
+    part: str
+    standing: tuple[float, float]
+    optional: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The name without the side."""
+        return self.name.removeprefix("left_").removeprefix("right_")
+
+
+# The order is OpenPose's COCO layout. Optional keypoints come last: a network that was trained
+# without them takes the first ones.
+KEYPOINTS: tuple[Keypoint, ...] = (
+    Keypoint("nose", "", "neck", 0.6, 1, "face", (0.00, -0.43)),
+    Keypoint("neck", "neck", "", 0.9, 1, "neck", (0.00, -0.33)),
+    Keypoint("right_shoulder", "right_shoulder", "neck", 0.9, 2, "right_shoulder", (-0.10, -0.33)),
+    Keypoint("right_elbow", "right_elbow", "right_shoulder", 1.1, 4, "right_arm", (-0.14, -0.16)),
+    Keypoint("right_wrist", "right_wrist", "right_elbow", 1.3, 8, "right_arm", (-0.15, -0.02)),
+    Keypoint("left_shoulder", "left_shoulder", "neck", 0.9, 2, "left_shoulder", (0.10, -0.33)),
+    Keypoint("left_elbow", "left_elbow", "left_shoulder", 1.1, 4, "left_arm", (0.14, -0.16)),
+    Keypoint("left_wrist", "left_wrist", "left_elbow", 1.3, 8, "left_arm", (0.15, -0.02)),
+    Keypoint("right_hip", "right_hip", "neck", 1.4, 2, "right_hip", (-0.06, 0.00)),
+    Keypoint("right_knee", "right_knee", "right_hip", 1.2, 4, "right_leg", (-0.06, 0.24)),
+    Keypoint("right_ankle", "right_ankle", "right_knee", 1.2, 8, "right_foot", (-0.06, 0.47)),
+    Keypoint("left_hip", "left_hip", "neck", 1.4, 2, "left_hip", (0.06, 0.00)),
+    Keypoint("left_knee", "left_knee", "left_hip", 1.2, 4, "left_leg", (0.06, 0.24)),
+    Keypoint("left_ankle", "left_ankle", "left_knee", 1.2, 8, "left_foot", (0.06, 0.47)),
+    Keypoint("right_eye", "", "nose", 0.5, 1, "face", (-0.02, -0.45)),
+    Keypoint("left_eye", "", "nose", 0.5, 1, "face", (0.02, -0.45)),
+    Keypoint("right_ear", "", "right_eye", 0.7, 1, "face", (-0.05, -0.44)),
+    Keypoint("left_ear", "", "left_eye", 0.7, 1, "face", (0.05, -0.44)),
+)
+
+NETWORK_KEYPOINTS: tuple[str, ...] = tuple(keypoint.name for keypoint in KEYPOINTS)
+"""The names, in the network's input order."""
+
+REQUIRED: int = sum(not keypoint.optional for keypoint in KEYPOINTS)
+"""How many keypoints every layout has; they are the first ones."""
+
+STANDING: tuple[tuple[float, float], ...] = tuple(keypoint.standing for keypoint in KEYPOINTS)
+"""A person who stands upright and faces the camera (`Keypoint.standing`)."""
+
+
+def number_of(name: str) -> int:
+    """The row of the keypoint called `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return NETWORK_KEYPOINTS.index(name)
+
+
+def numbers_of(*parts: str) -> tuple[int, ...]:
+    """The rows of the keypoints of `parts`; without a side ("arm") a part means both sides."""
+    return tuple(
+        number
+        for number, keypoint in enumerate(KEYPOINTS)
+        if keypoint.part in parts or keypoint.part.partition("_")[2] in parts
+    )
+
+
+def _mirrored(name: str) -> str:
+    if name.startswith("left_"):
+        return "right_" + name.removeprefix("left_")
+    if name.startswith("right_"):
+        return "left_" + name.removeprefix("right_")
+    return name
+
+
+MIRROR: tuple[int, ...] = tuple(number_of(_mirrored(name)) for name in NETWORK_KEYPOINTS)
+"""Permutation that exchanges left and right: `keypoints[:, MIRROR]` after x -> width - x."""
+
+LIMBS: tuple[tuple[int, int], ...] = tuple(
+    (number_of(keypoint.limb), number) for number, keypoint in enumerate(KEYPOINTS) if keypoint.limb
+)
+"""Pairs of keypoints to join by a line when a skeleton is drawn."""
