@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from key2mesh_core.camera import camera_info
 from key2mesh_core.camera.choose import CameraOptions, newest_info
 from key2mesh_core.camera.choose import choose_camera as choose
 from key2mesh_core.camera.lens import Distortion
@@ -17,7 +16,7 @@ from key2mesh_core.people.messages import MessageRefused
 from .inputs import Frame
 from .parameters import Parameters
 
-__all__ = ["Camera", "CameraMemory", "choose_camera", "image_size", "newest_info"]
+__all__ = ["Camera", "CameraMemory", "choose_camera", "newest_info"]
 
 ASSUMED_QUALITY = 0.5
 """Most that `quality` may say while the camera is guessed: positions are then to scale only."""
@@ -97,11 +96,3 @@ class CameraMemory:
             self._camera = choose_camera(info, parameters, frame)
             self._seen = info, parameters, image
         return self._camera
-
-
-def image_size(info: Any | None, parameters: Parameters) -> tuple[int, int]:
-    """Width and height [px] of the detector's image where its messages do not say; 0 if nobody
-    does."""
-    if parameters.image_width and parameters.image_height:
-        return parameters.image_width, parameters.image_height
-    return (0, 0) if info is None else camera_info.image_size(info)

@@ -45,6 +45,10 @@ CAUSES: dict[str, Cause] = {
     "not_normalised": Cause(
         REFUSED, "skeletons are in pixels: the detector must divide by the image's size"
     ),
+    "normalised": Cause(
+        REFUSED,
+        "keypoints are normalised to 0..1: the detector must multiply by the image's size",
+    ),
     "no_keypoints": Cause(
         REFUSED, "objects without skeletons: take the topic of body tracking, not of detection"
     ),
@@ -82,6 +86,11 @@ CAUSES: dict[str, Cause] = {
     ),
     "camera_info_frame": Cause(
         WARNING, "CameraInfo and keypoints name different frames: remap camera_info"
+    ),
+    "unknown_resolution": Cause(
+        WARNING,
+        "the ZED's keypoints may be of another resolution than CameraInfo: set image_width and "
+        "image_height to what the ZED grabs, or general.pub_resolution: NATIVE in its wrapper",
     ),
     "unanchored": Cause(
         WARNING,

@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.messages import People, read_person_keypoints, read_yolo, read_zed
+from key2mesh_core.people.messages import DETECTORS
 
 from .complaints import Complaints
 from .executor import Urgent
@@ -28,35 +27,14 @@ from .serialised import read_person_keypoints_array
 LOOKING_PERIOD_S = 0.3
 """How often `auto` looks for a publisher while there is none [s]."""
 
-HRI_TOPIC = "/humans/bodies/tracked"
-"""Where ROS4HRI lists the bodies (REP-155); taken unless `~/keypoints` is mapped to another."""
-
 
 class DetectorError(Key2MeshError):
     """A detector's messages cannot be received."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of input.
+OWN = DETECTORS["key2mesh"]
 
-    Attributes:
-        types: ROS types of its topic; the first is today's name.
-        reader: of its messages.
-    """
-
-    types: tuple[str, ...]
-    reader: Callable[[Any, int, int], People]
-
-
-KINDS: dict[str, Kind] = {
-    "key2mesh": Kind(("key2mesh_ros/msg/PersonKeypointsArray",), read_person_keypoints),
-    "yolo": Kind(("yolo_msgs/msg/DetectionArray", "yolov8_msgs/msg/DetectionArray"), read_yolo),
-    "hri": Kind(("hri_msgs/msg/IdsList",), read_skeletons),
-    "zed": Kind(("zed_msgs/msg/ObjectsStamped", "zed_interfaces/msg/ObjectsStamped"), read_zed),
-}
-
-_BY_TYPE = {name: kind for kind, each in KINDS.items() for name in each.types}
+_BY_TOPIC_TYPE = {name: each for each in DETECTORS.values() for name in each.topic_types}
 
 
 class Detector:
@@ -68,14 +46,14 @@ class Detector:
     Args:
         node: whose subscription it is.
         resources: undoes what is made.
-        input_type: a key of KINDS, or "auto".
+        input_type: a key of DETECTORS, or "auto".
         callback: gets what is received, of which `message` makes what `reader` reads, and the
             middleware's facts about it.
         complaints: where a type that cannot be read is logged.
 
     Attributes:
         reader: of the messages that come now.
-        kind: key of KINDS, likewise.
+        kind: its name in DETECTORS.
         trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
 
     Raises:
@@ -97,14 +75,14 @@ class Detector:
         self.trouble = ""
         resources.callback(self._unsubscribe)
         if input_type == "auto":
-            self._subscribe(KINDS["key2mesh"].types[0])
+            self._subscribe(OWN.types[0])
             self._look()
             timer = node.create_timer(
                 LOOKING_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
             )
             resources.callback(node.destroy_timer, timer)
         else:
-            self._subscribe(_installed(KINDS[input_type].types))
+            self._subscribe(_installed(DETECTORS[input_type].topic_types))
 
     @property
     def topic(self) -> str:
@@ -125,12 +103,12 @@ class Detector:
 
     def _subscribe(self, type_name: str) -> None:
         """Instead of what was subscribed."""
-        kind = _BY_TYPE[type_name]
+        detector = _BY_TOPIC_TYPE[type_name]
         message_type = message_class(type_name)
         self._unsubscribe()
-        if kind == "hri":
-            topic = self._topic if self._topic.endswith("/tracked") else HRI_TOPIC
-            skeleton = message_class("hri_msgs/msg/Skeleton2D")
+        if detector.list_type:
+            topic = self._topic if self._topic.endswith("/tracked") else detector.list_topic
+            skeleton = message_class(detector.types[0])
             self._gatherer = Gatherer(self._node, topic, message_type, skeleton, self._callback)
             self._subscription = self._gatherer.tracked
         else:
@@ -140,9 +118,10 @@ class Detector:
                 self._callback,
                 NEWEST,
                 callback_group=Urgent(),
-                raw=kind == "key2mesh",
+                raw=detector is OWN,
             )
-        self._type, self.kind, self.reader = type_name, kind, KINDS[kind].reader
+        self._type, self.kind = type_name, detector.name
+        self.reader = read_skeletons if detector.list_type else detector.read
 
     def _unsubscribe(self) -> None:
         if self._gatherer is not None:
@@ -157,16 +136,17 @@ class Detector:
             self.trouble = ""
             return
         published = self._types_on(self._topic)
-        known = [each for each in published if each in _BY_TYPE]
-        if not published and "hri_msgs/msg/IdsList" in self._types_on(HRI_TOPIC):
-            known = ["hri_msgs/msg/IdsList"]
+        known = [each for each in published if each in _BY_TOPIC_TYPE]
+        if not published:  # detectors that list bodies do so on a topic of a name of its own
+            listed = [each for each in DETECTORS.values() if each.list_type]
+            known = [d.list_type for d in listed if d.list_type in self._types_on(d.list_topic)]
         if not known:
             self.trouble = ""
             if published:
+                readable = ", ".join(each.topic_types[0] for each in DETECTORS.values())
                 self._complain(
                     f"{self._topic} carries {', '.join(published)}, which the node cannot read; "
-                    f"it reads {', '.join(kind.types[0] for kind in KINDS.values())}: remap "
-                    "~/keypoints to one of these"
+                    f"it reads {readable}: remap ~/keypoints to one of these"
                 )
             return
         if known[0] == self._type:
@@ -194,7 +174,7 @@ def message_class(type_name: str) -> Any:
         DetectorError: its package is not installed, or lacks it.
     """
     package, _, name = type_name.split("/")
-    if type_name == KINDS["key2mesh"].types[0]:
+    if type_name == OWN.types[0]:
         return PersonKeypointsArray
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name)

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.messages import People, read_hri
+from key2mesh_core.people.messages import DETECTORS
+from key2mesh_core.people.person_frame import PersonFrame
 
 from .qos import LATEST_IDS, NEWEST
-
-_NOBODY = SimpleNamespace(skeleton=())
 
 # What a topic's name may have between two slashes; the whole may be no longer than 247.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -35,14 +35,14 @@ class Skeletons:
     bodies: dict[str, Any] = field(default_factory=dict)
 
 
-def read_skeletons(message: Skeletons, width: int, height: int) -> People:
-    """All bodies as the persons of one frame; raises what `read_hri` does."""
-    people = {name: read_hri(each, width, height) for name, each in message.bodies.items()}
+def read_skeletons(message: Skeletons, info: Any | None, options: CameraOptions) -> PersonFrame:
+    """All bodies as the persons of one frame; raises what the reader of one does."""
+    read = DETECTORS["hri"].read
+    nobody = read(SimpleNamespace(header=message.header, skeleton=()), info, options)
+    people = {name: read(each, info, options) for name, each in message.bodies.items()}
     found = {name: each for name, each in people.items() if each.ids}
-    if not found:
-        return read_hri(_NOBODY, width, height)
-    keypoints = np.concatenate([each.keypoints for each in found.values()])
-    return next(iter(found.values()))._replace(ids=tuple(found), keypoints=keypoints)
+    keypoints = np.concatenate([nobody.keypoints, *(each.keypoints for each in found.values())])
+    return replace(nobody, ids=tuple(found), keypoints=keypoints)
 
 
 class Gatherer:

@@ -7,17 +7,19 @@ here look at attributes alone, so they work on any object of a message's shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes, sanitise
-from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
+from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes
 from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.messages import People
+from key2mesh_core.people.messages import Reader
+from key2mesh_core.people.person_frame import PersonFrame
+
+from .serialised import Header, Stamp
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Clocks of two machines differ by less than this [ns] where anybody cares for their time."""
@@ -28,11 +30,12 @@ class Frame:
     """The persons of one image, whichever detector found them.
 
     Attributes:
-        header: the message's std_msgs/Header as it came, or a `serialised.Header`.
+        header: the image's stamp and optical frame, by the detector's policy.
         width, height: size [px] of the image the keypoints lie in; 0 where unknown.
         ids: the detector's name for each person; may be empty strings.
         keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order; unusable
             ones are (0, 0, 0).
+        warnings: causes to doubt the frame, by their names in the diagnostics.
     """
 
     header: Any
@@ -40,27 +43,31 @@ class Frame:
     height: int
     ids: tuple[str, ...]
     keypoints: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
 
 
 def read_frame(
-    message: Any, reader: Callable[..., People], width: int = 0, height: int = 0
+    message: Any, reader: Reader, info: Any | None = None, options: CameraOptions = NOTHING_STATED
 ) -> Frame:
-    """A Frame of a detector's message that carries a header.
-
-    Args:
-        reader: one of `key2mesh_core.people.messages`.
-        width, height: of the image [px], where the message does not say.
+    """A Frame of a detector's message that carries a header; see `messages.Reader`.
 
     Raises:
         MessageRefused: see the reader.
     """
-    return frame_of(message.header, reader(message, width, height))
+    return frame_of(reader(message, info, options))
 
 
-def frame_of(header: Any, people: People) -> Frame:
+def frame_of(people: PersonFrame) -> Frame:
     """Persons as a detector gave them, in the network's order and cleaned."""
-    keypoints = sanitise(to_network(people.layout, people.keypoints))
-    return Frame(header, people.width, people.height, people.ids, keypoints)
+    stamp = Stamp(*divmod(people.stamp_ns, 1_000_000_000))
+    return Frame(
+        Header(stamp, people.frame_id),
+        people.width,
+        people.height,
+        people.ids,
+        people.in_network_order().keypoints,
+        people.warnings,
+    )
 
 
 def select_people(

@@ -24,6 +24,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
@@ -32,7 +33,7 @@ from key2mesh_core.people.messages import MessageRefused
 from . import parameters as node_parameters
 from . import process
 from .anchors import Anchors
-from .cameras import image_size, newest_info
+from .cameras import newest_info
 from .complaints import Complaints
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
@@ -235,10 +236,9 @@ class MeshNode(LifecycleNode):
 
     def _read(self, received: Any) -> Frame:
         message = self._detector.message(received)
-        if self._detector.kind == "key2mesh":  # which says itself how large its image is
-            return read_frame(message, self._detector.reader)
-        size = image_size(self._camera_info, self._settings)
-        return read_frame(message, self._detector.reader, *size)
+        size = self._settings.image_width, self._settings.image_height
+        options = CameraOptions(image_size=size if all(size) else (0, 0))
+        return read_frame(message, self._detector.reader, self._camera_info, options)
 
     def _publish_more(self, result: Result) -> None:
         """What may come after the meshes."""

@@ -20,13 +20,14 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import BACKENDS
+from key2mesh_core.people.messages import DETECTORS
 
 ANY_TIME = "any time"
 UNCONFIGURED = "only while the node is unconfigured"
 START = "only at start"
 
 DEPTHS = ("none", "image", "cloud")
-INPUT_TYPES = ("auto", "key2mesh", "yolo", "hri", "zed")
+INPUT_TYPES = ("auto", *DETECTORS)
 
 SHORTEST_BODY_M = 0.5
 """No person is shorter [m]; a smaller number was meant in another unit."""

@@ -108,7 +108,8 @@ class Stream:
         Args:
             now_ns: the node's time [ns].
         """
-        for cause in (*header_warnings(result.frame.header, now_ns), *result.camera.warnings):
+        frame, camera = result.frame, result.camera
+        for cause in (*header_warnings(frame.header, now_ns), *frame.warnings, *camera.warnings):
             self._statistics.count(cause)
 
     def _steady(self, frame: Frame, bodies: Bodies, settings: Parameters) -> tuple[Frame, Bodies]:

@@ -30,7 +30,7 @@ from benchmarks.reliability import messages
 from benchmarks.reliability.checks import Outcome
 from benchmarks.reliability.link import PATIENCE_S, Link, NoAnswer, link, numbers
 from key2mesh_core.keypoints.layouts import get_layout
-from key2mesh_ros.detectors import KINDS as TYPES
+from key2mesh_core.people.messages import DETECTORS
 from key2mesh_ros.detectors import message_class
 from key2mesh_ros.msg import BodyMeshArray, PersonKeypointsArray
 
@@ -104,13 +104,13 @@ def _native(kind: str, message: Any) -> Any:
 
 
 def _good_yolo(name: str, stamp: int) -> list[tuple[str, Any]]:
-    kind = TYPES["yolo"].types[0]
+    kind = DETECTORS["yolo"].types[0]
     message = yolo_message(stamp * 1_000_000_000, [(name, _in_layout("coco_17"))])
     return [(TOPIC, _native(kind, message))]
 
 
 def _good_zed(name: str, stamp: int) -> list[tuple[str, Any]]:
-    kind = TYPES["zed"].types[0]
+    kind = DETECTORS["zed"].types[0]
     number = 100 + stamp % 30_000
     points = _in_layout("zed_38")
     pixels = np.where(points[:, 2:] > 0, points[:, :2], -1.0)

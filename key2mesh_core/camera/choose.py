@@ -117,6 +117,10 @@ class CameraOptions:
         return self.fx > 0 or self.fov_deg > 0
 
 
+NOTHING_STATED = CameraOptions()
+"""The options of a user who states nothing."""
+
+
 def choose_camera(
     info: Any | None,
     options: CameraOptions,

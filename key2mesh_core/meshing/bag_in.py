@@ -11,7 +11,8 @@ from typing import Any
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
-from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image_size
+from key2mesh_core.camera.camera_info import image_intrinsics, image_lens
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.camera.lens import Distortion, undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, CameraError
@@ -21,7 +22,7 @@ from key2mesh_core.meshing import cameras
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.people import Image, usable_people
 from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.messages import READERS, MessageRefused
+from key2mesh_core.people.messages import BY_TYPE, MessageRefused
 from key2mesh_core.recordings.bag_cameras import first_frame, first_infos
 from key2mesh_core.recordings.bags import definitions, list_topics, opened, raw_messages
 from key2mesh_core.recordings.detections import Losses
@@ -46,7 +47,7 @@ class BagKeypoints:
         self._config = config
         self._path = config.source
         topics = [t for t in list_topics(config.source) if t.message_count]
-        self.topic = _choose(config.source, topics, READERS, config.topic, "--topic")
+        self.topic = _choose(config.source, topics, BY_TYPE, config.topic, "--topic")
         self.count = sum(t.message_count for t in topics if t.name == self.topic)
         self.losses = Losses()
         self.last: Any = None
@@ -74,7 +75,9 @@ class BagKeypoints:
         number, self._number = self._number, self._number + 1
         message = self._decoded(connection, data)
         try:
-            people = READERS[connection.msgtype](message, *self._size())
+            people = BY_TYPE[connection.msgtype].read(
+                message, self._info, CameraOptions(image_size=self._config.image_size)
+            )
         except MessageRefused as error:
             self.losses.add(error.cause, f"message {number}: {error}")
             return None
@@ -85,12 +88,6 @@ class BagKeypoints:
             keypoints = undistort(sanitise(keypoints), intrinsics, distortion)
         ids, keypoints = usable_people(people.ids, keypoints)
         return Image(number, number, stamp_ns_of(message.header), ids, keypoints, intrinsics)
-
-    def _size(self) -> tuple[int, int]:
-        """Of the images, for messages that do not tell: as the options say, else as the camera."""
-        if self._info is None or any(self._config.image_size):
-            return self._config.image_size
-        return image_size(self._info)
 
     def _camera(self, width: int, height: int) -> tuple[Intrinsics, Distortion | None]:
         given = cameras.from_options(self._config, width, height)

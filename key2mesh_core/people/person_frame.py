@@ -35,6 +35,8 @@ class PersonFrame:
         take: the recording by several cameras at once that the stream is one camera's view of;
             images of one take with equal stamps were taken at the same moment. Empty where
             nobody says so.
+        warnings: causes to doubt the frame, by their names in the diagnostics.
+        reasons: a sentence for each of the warnings, which names the way out.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +50,8 @@ class PersonFrame:
     stream: str = ""
     number: int = 0
     take: str = ""
+    warnings: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

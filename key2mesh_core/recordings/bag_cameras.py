@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera.camera_info import image_intrinsics, image_lens, image_size
+from key2mesh_core.camera.camera_info import image_intrinsics, image_lens
 from key2mesh_core.camera.lens import Distortion, undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError
@@ -54,6 +54,9 @@ class BagCamera:
         rectified: whether the image is rectified: P is its camera then, and no lens bends it.
         only_camera: whether no other camera's keypoints are read from the recording.
 
+    Attributes:
+        info: the sensor_msgs/CameraInfo; None where the camera is not known.
+
     Raises:
         BagError: see `bags.read_messages`.
     """
@@ -68,14 +71,9 @@ class BagCamera:
     ) -> None:
         names = [t.name for t in topics if t.message_type == CAMERA_TYPE and t.message_count]
         infos = first_infos(path, names, keypoints, only_camera)
-        self._info = next(iter(infos.values())) if len(infos) == 1 else None
+        self.info = next(iter(infos.values())) if len(infos) == 1 else None
         self._rectified = rectified
         self._known: dict[tuple[int, int], tuple[Intrinsics | None, Distortion | None]] = {}
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Width and height [px]; (0, 0) where unknown."""
-        return (0, 0) if self._info is None else image_size(self._info)
 
     def straighten(
         self, keypoints: NDArray[np.float32], width: int, height: int
@@ -95,13 +93,13 @@ class BagCamera:
         return keypoints, intrinsics
 
     def _of_image(self, width: int, height: int) -> tuple[Intrinsics | None, Distortion | None]:
-        if self._info is None:
+        if self.info is None:
             return None, None
         try:
-            intrinsics = image_intrinsics(self._info, width, height, self._rectified)
+            intrinsics = image_intrinsics(self.info, width, height, self._rectified)
         except CameraError:
             return None, None
         try:
-            return intrinsics, image_lens(self._info, self._rectified)
+            return intrinsics, image_lens(self.info, self._rectified)
         except CameraError:
             return intrinsics, None

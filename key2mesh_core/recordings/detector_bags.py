@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import BagError
 from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.messages import READERS, MessageRefused, People
+from key2mesh_core.people.messages import BY_TYPE, MessageRefused
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_cameras import BagCamera
 from key2mesh_core.recordings.bags import Topic, list_topics, read_topics
 from key2mesh_core.recordings.detections import Detections, Losses
@@ -27,7 +29,7 @@ class _Stream:
 
     Attributes:
         camera: that saw the topic's keypoints.
-        size: width and height [px] of images whose message does not tell.
+        size: width and height [px] of images whose message does not tell, as the user says.
         person: name of persons to whom the message gives none.
         stamps_ns: when each message's image was taken [ns].
         people: what each message holds; None for one that is refused.
@@ -38,7 +40,7 @@ class _Stream:
     size: tuple[int, int]
     person: str
     stamps_ns: list[int] = field(default_factory=list)
-    people: list[People | None] = field(default_factory=list)
+    people: list[PersonFrame | None] = field(default_factory=list)
 
 
 def read_bag(
@@ -79,7 +81,7 @@ def read_bag(
         _Stream(
             topic=one,
             camera=camera,
-            size=size if all(size) else camera.image_size,
+            size=size,
             person=_wildcard(topic, one.name),
         )
         for one, camera in zip(chosen, cameras, strict=True)
@@ -102,7 +104,9 @@ def _read(path: Path, streams: list[_Stream], losses: Losses) -> None:
         kind = stream.topic.message_type
         where = f"message {len(stream.stamps_ns)} on {name}"
         try:
-            found = READERS[kind](message.value, *stream.size)
+            found = BY_TYPE[kind].read(
+                message.value, stream.camera.info, CameraOptions(image_size=stream.size)
+            )
             stream.stamps_ns.append(stamp_ns_of(message.value.header) or message.recorded_ns)
         except MessageRefused as error:
             losses.add(error.cause, f"{where}: {error}")
@@ -176,19 +180,19 @@ def _listed(path: Path, names: str, topics: list[Topic]) -> list[Topic]:
 def _chosen(path: Path, topic: str, topics: list[Topic]) -> list[Topic]:
     named = [t for t in topics if t.name == topic]
     if not named and "*" in topic:
-        named = [t for t in topics if fnmatchcase(t.name, topic) and t.message_type in READERS]
+        named = [t for t in topics if fnmatchcase(t.name, topic) and t.message_type in BY_TYPE]
     if not named:
-        good = [t for t in topics if t.message_type in READERS]
+        good = [t for t in topics if t.message_type in BY_TYPE]
         listed = "\n".join(
             f"  {t.name} ({t.message_type}, {t.message_count} messages)" for t in good or topics
         )
         what = "It has keypoints on" if good else "No topic of it has keypoints; it has"
         raise BagError(f"{path} has no topic {topic!r}. {what}:\n{listed or '  no topic at all'}")
     for one in named:
-        if one.message_type not in READERS:
+        if one.message_type not in BY_TYPE:
             raise BagError(
                 f"{path}: topic {one.name!r} holds {one.message_type}; keypoints can be read from "
-                f"{', '.join(READERS)}"
+                f"{', '.join(BY_TYPE)}"
             )
     return named
 

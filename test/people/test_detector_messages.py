@@ -10,16 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.messages import (
+    DETECTORS,
     MessageRefused,
-    read_hri,
-    read_person_keypoints,
-    read_yolo,
-    read_zed,
 )
+
+read_hri, read_person_keypoints, read_yolo, read_zed = (
+    DETECTORS[name].read for name in ("hri", "key2mesh", "yolo", "zed")
+)
+HEADER = Message(stamp=Message(sec=1, nanosec=2), frame_id="eye")
+
+
+def sized(width, height):
+    return CameraOptions(image_size=(width, height))
 
 
 def named(people: Any) -> list[dict[str, tuple[float, float, float]]]:
@@ -34,6 +41,7 @@ def named(people: Any) -> list[dict[str, tuple[float, float, float]]]:
 def yolo(*detections: dict) -> Message:
     """A DetectionArray of {keypoint id: (x, y, score)}."""
     return Message(
+        header=HEADER,
         detections=[
             Message(
                 class_name=points.get("class", "person"),
@@ -48,7 +56,7 @@ def yolo(*detections: dict) -> Message:
                 ),
             )
             for points in detections
-        ]
+        ],
     )
 
 
@@ -65,7 +73,7 @@ def test_yolo_counts_keypoints_from_one_and_leaves_out_the_unsure() -> None:
 
 
 def test_yolo_things_are_no_persons_but_a_person_without_keypoints_is_one() -> None:
-    people = read_yolo(yolo({"class": "chair"}, {}, {3: (1, 2, 0.5)}), 640, 480)
+    people = read_yolo(yolo({"class": "chair"}, {}, {3: (1, 2, 0.5)}), options=sized(640, 480))
     assert people.keypoints.shape == (2, 17, 3)
     assert not people.keypoints[0].any()
     assert people.keypoints[1, 2].tolist() == [1, 2, 0.5]
@@ -73,7 +81,7 @@ def test_yolo_things_are_no_persons_but_a_person_without_keypoints_is_one() -> N
 
 
 def test_yolo_takes_the_image_size_of_a_mask() -> None:
-    people = read_yolo(yolo({1: (1, 2, 0.5), "width": 320, "height": 240}), 640, 480)
+    people = read_yolo(yolo({1: (1, 2, 0.5), "width": 320, "height": 240}), options=sized(640, 480))
     assert (people.width, people.height) == (320, 240)
 
 
@@ -85,7 +93,7 @@ def test_yolo_keypoints_of_another_model_are_refused(key: int) -> None:
 
 
 def hri(points: list[tuple[float, float, float]]) -> Message:
-    return Message(skeleton=[Message(x=x, y=y, c=c) for x, y, c in points])
+    return Message(header=HEADER, skeleton=[Message(x=x, y=y, c=c) for x, y, c in points])
 
 
 def test_hri_is_scaled_by_the_image_and_its_eyes_are_not_openposes() -> None:
@@ -93,7 +101,7 @@ def test_hri_is_scaled_by_the_image_and_its_eyes_are_not_openposes() -> None:
     points[0] = (0.5, 0.25, 0.9)
     points[14] = (0.75, 0.5, 0.8)
     points[17] = (0.25, 1.0, 0.7)
-    people = read_hri(hri(points), 640, 480)
+    people = read_hri(hri(points), options=sized(640, 480))
     assert people.ids == ("",)
     assert named(people) == [
         {
@@ -105,7 +113,7 @@ def test_hri_is_scaled_by_the_image_and_its_eyes_are_not_openposes() -> None:
 
 
 def test_hri_with_an_empty_skeleton_is_nobody() -> None:
-    people = read_hri(hri([]), 640, 480)
+    people = read_hri(hri([]), options=sized(640, 480))
     assert people.ids == ()
     assert people.keypoints.shape == (0, 18, 3)
 
@@ -120,7 +128,7 @@ def test_hri_with_an_empty_skeleton_is_nobody() -> None:
 )
 def test_hri_refusals(points: list, size: tuple[int, int], cause: str) -> None:
     with pytest.raises(MessageRefused) as refused:
-        read_hri(hri(points), *size)
+        read_hri(hri(points), options=sized(*size))
     assert refused.value.cause == cause
 
 
@@ -128,7 +136,7 @@ def test_hri_outliers_that_are_not_seen_do_not_refuse_the_rest() -> None:
     points = [(0.5, 0.5, 1.0)] * 18
     points[3] = (500.0, 0.5, 0.01)
     points[4] = (math.nan, 0.5, 1.0)
-    (person,) = named(read_hri(hri(points), 640, 480))
+    (person,) = named(read_hri(hri(points), options=sized(640, 480)))
     assert len(person) == 16
 
 
@@ -152,7 +160,7 @@ def zed(*bodies: dict) -> Message:
                 **body.get("more", {}),
             )
         )
-    return Message(objects=objects)
+    return Message(header=HEADER, objects=objects)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,7 @@ def zed(*bodies: dict) -> Message:
     ],
 )
 def test_zed_keypoints_of_every_format_arrive_under_their_names(count: int, places: dict) -> None:
-    people = read_zed(zed({"count": count}), 1280, 720)
+    people = read_zed(zed({"count": count}), options=sized(1280, 720))
     assert (people.ids, people.width, people.height) == (("3",), 1280, 720)
     assert len(LAYOUTS[people.layout]) == count
     (person,) = named(people)
@@ -178,15 +186,6 @@ def test_zed_keypoints_outside_its_sight_are_unseen() -> None:
     (person,) = named(read_zed(zed({"points": unseen})))
     hidden = {"nose", "left_eye", "right_eye", "left_shoulder", "neck"}  # the neck: of shoulders
     assert set(NETWORK_KEYPOINTS) - set(person) == hidden
-
-
-def test_zed_confidences_of_keypoints_are_used_where_they_exist() -> None:
-    each = np.full(70, 50.0, np.float32)
-    each[5], each[6] = 90.0, 5.0
-    (person,) = named(read_zed(zed({"more": {"skeleton_keypoint_confidence": each}})))
-    assert person["nose"][2] == pytest.approx(0.9)
-    assert "left_eye" not in person
-    assert person["right_eye"][2] == pytest.approx(0.5)
 
 
 def test_zed_bodies_without_tracking_have_no_names() -> None:
@@ -217,11 +216,13 @@ def test_zed_with_nobody_in_view_is_empty() -> None:
 
 
 def test_our_own_size_counts_before_the_callers() -> None:
-    person = Message(id="a", x=[1.0] * 17, y=[2.0] * 17, confidence=[0.5] * 17)
-    message = Message(layout="coco_17", image_width=320, image_height=0, people=[person])
-    people = read_person_keypoints(message, 640, 480)
-    assert (people.width, people.height) == (320, 480)
-    person.y = [2.0] * 16
+    person = Message(id="a", x=[10.0] * 17, y=[20.0] * 17, confidence=[0.5] * 17)
+    message = Message(
+        header=HEADER, layout="coco_17", image_width=320, image_height=240, people=[person]
+    )
+    people = read_person_keypoints(message, options=sized(640, 480))
+    assert (people.width, people.height) == (320, 240)
+    person.y = [20.0] * 16
     with pytest.raises(MessageRefused) as refused:
         read_person_keypoints(message)
     assert refused.value.cause == "unequal_lengths"

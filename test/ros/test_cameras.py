@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from key2mesh_core.camera.pinhole import project
 from key2mesh_core.people.messages import MessageRefused
-from key2mesh_ros.cameras import CameraMemory, choose_camera, image_size, newest_info
+from key2mesh_ros.cameras import CameraMemory, choose_camera, newest_info
 from key2mesh_ros.inputs import Frame
 from key2mesh_ros.parameters import Parameters
 
@@ -190,12 +190,3 @@ def test_of_rectified_images_p_is_the_camera_and_nothing_is_undone():
     camera = choose_camera(info, Parameters(image_rectified=True), frame())
     assert camera.intrinsics.as_array().tolist() == [650.0, 655.0, 310.0, 245.0]
     assert camera.distortion is None
-
-
-def test_the_size_of_the_image_is_the_parameters_or_the_cameras():
-    info = camera_info()
-    assert image_size(None, Parameters()) == (0, 0)
-    assert image_size(info, Parameters()) == (640, 480)
-    assert image_size(info, Parameters(image_width=320, image_height=200)) == (320, 200)
-    info.roi.width, info.roi.height = 400, 300
-    assert image_size(info, Parameters()) == (400, 300)

@@ -19,12 +19,14 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header, String
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import get_layout, to_network
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_ros.detectors import KINDS, DetectorError, message_class
+from key2mesh_core.people.messages import DETECTORS
+from key2mesh_ros.detectors import DetectorError, message_class
 from key2mesh_ros.hri import Gatherer, Skeletons, read_skeletons
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -256,7 +258,7 @@ def test_a_package_without_the_message_is_another_version(monkeypatch):
 def test_every_kind_can_be_asked_for():
     from key2mesh_ros.parameters import INPUT_TYPES
 
-    assert set(INPUT_TYPES) == {"auto", *KINDS}
+    assert set(INPUT_TYPES) == {"auto", *DETECTORS}
 
 
 # The gatherer by itself, on plain objects.
@@ -347,5 +349,5 @@ def test_an_id_that_is_no_name_makes_no_topic():
 
 
 def test_nobody_is_read_as_nobody():
-    people_found = read_skeletons(Skeletons(Header()), 640, 480)
+    people_found = read_skeletons(Skeletons(Header()), None, CameraOptions(image_size=(640, 480)))
     assert people_found.keypoints.shape == (0, 18, 3)

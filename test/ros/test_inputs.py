@@ -14,8 +14,7 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import usable
 from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.messages import MessageRefused
-from key2mesh_core.people.messages import read_person_keypoints as reader
+from key2mesh_core.people.messages import DETECTORS, MessageRefused
 from key2mesh_ros.inputs import (
     FUTURE_TOLERANCE_NS,
     Frame,
@@ -31,7 +30,7 @@ def header(stamp=1_000_000_000, frame_id="camera"):
 
 
 def read_person_keypoints(given):
-    return read_frame(given, reader)
+    return read_frame(given, DETECTORS["key2mesh"].read)
 
 
 def person(x, y, confidence, name="a"):
@@ -60,7 +59,7 @@ def test_everything_of_a_message_arrives():
     keypoints = standing()
     given_message = message(person(*keypoints.T, name="x"), person(*(keypoints.T + 1), name=""))
     result = read_person_keypoints(given_message)
-    assert result.header is given_message.header
+    assert (result.header.stamp, result.header.frame_id) == ((1, 0), "camera")
     assert (result.width, result.height, result.ids) == (640, 480, ("x", ""))
     assert result.keypoints.dtype == np.float32
     np.testing.assert_array_equal(result.keypoints[0], np.where(keypoints[:, 2:], keypoints, 0))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detectors whose messages are understood: one row each, in one table.
+
+The node's subscription and `input_type`, the launch file's choices, the reader of recordings and
+the check of the documentation follow from `DETECTORS`. A further detector is a file with its reader
+beside this one and a row here. Readers look at attributes alone, so rclpy's messages and those
+decoded from a recording are read by the same lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from key2mesh_core.camera.choose import CameraOptions
+from key2mesh_core.people.messages.hri import read_hri
+from key2mesh_core.people.messages.key2mesh import read_person_keypoints
+from key2mesh_core.people.messages.reading import MessageRefused
+from key2mesh_core.people.messages.yolo import read_yolo
+from key2mesh_core.people.messages.zed import read_zed
+from key2mesh_core.people.person_frame import PersonFrame
+
+__all__ = ["BY_TYPE", "DETECTORS", "Detector", "MessageRefused", "Reader"]
+
+Reader = Callable[[Any, Any, CameraOptions], PersonFrame]
+"""`read(message, info=None, options=NOTHING_STATED)`: the persons of one message.
+
+`info` is the newest sensor_msgs/CameraInfo of the camera, or None; `options` what the user states
+about it. Keypoints are in the detector's layout, as it gave them: not sanitised,
+zeros for those that it left out; confidence 0 is unseen. Raises `MessageRefused`.
+"""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One kind of detector.
+
+    Attributes:
+        name: value of the node's parameter `input_type`.
+        types: ROS types of the messages with keypoints: today's name, then earlier ones.
+        read: reads them.
+        title: who publishes them, for descriptions.
+        list_type: ROS type of the message that lists the bodies where each has a topic of its own;
+            empty where one message holds everybody.
+        list_topic: where that message is published.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    read: Reader
+    title: str
+    list_type: str = ""
+    list_topic: str = ""
+
+    @property
+    def topic_types(self) -> tuple[str, ...]:
+        """ROS types of the topic that the node is pointed at."""
+        return (self.list_type,) if self.list_type else self.types
+
+
+DETECTORS: dict[str, Detector] = {
+    detector.name: detector
+    for detector in (
+        Detector(
+            "key2mesh",
+            ("key2mesh_ros/msg/PersonKeypointsArray",),
+            read_person_keypoints,
+            "any detector, by our own message",
+        ),
+        Detector(
+            "yolo",
+            ("yolo_msgs/msg/DetectionArray", "yolov8_msgs/msg/DetectionArray"),
+            read_yolo,
+            "yolo_ros with a pose model",
+        ),
+        Detector(
+            "hri",
+            ("hri_msgs/msg/Skeleton2D",),
+            read_hri,
+            "ROS4HRI (REP-155)",
+            list_type="hri_msgs/msg/IdsList",
+            list_topic="/humans/bodies/tracked",
+        ),
+        Detector(
+            "zed",
+            ("zed_msgs/msg/ObjectsStamped", "zed_interfaces/msg/ObjectsStamped"),
+            read_zed,
+            "ZED body tracking",
+        ),
+    )
+}
+"""Every detector, by its name."""
+
+BY_TYPE: dict[str, Detector] = {
+    each: detector for detector in DETECTORS.values() for each in detector.types
+}
+"""The detector of each ROS message type that holds keypoints."""

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the readers of all detectors share: the refusal, the image's size, the frame made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.errors import KeypointError
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE
+from key2mesh_core.keypoints.layouts import Layout
+from key2mesh_core.people.frames import stamp_ns_of
+from key2mesh_core.people.person_frame import PersonFrame
+
+LARGEST_NORMALISED = 3.0
+"""A larger coordinate is in pixels: detectors do not see people three images away."""
+
+
+class MessageRefused(KeypointError):
+    """A message that cannot be understood.
+
+    Attributes:
+        cause: its short name, by which it is counted and its advice is looked up.
+    """
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+def person_frame(
+    header: Any,
+    ids: Sequence[str],
+    persons: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    layout: Layout,
+    size: tuple[int, int],
+) -> PersonFrame:
+    """The frame of N persons of (K, 3) keypoints each, K those of the layout.
+
+    Args:
+        size: width and height [px] of the image; (0, 0) where unknown.
+    """
+    keypoints = np.asarray(persons, dtype=np.float32).reshape(len(ids), len(layout), 3)
+    return PersonFrame(
+        ids=tuple(ids),
+        keypoints=keypoints,
+        layout=layout.name,
+        stamp_ns=stamp_ns_of(header),
+        frame_id=header.frame_id,
+        width=int(size[0]),
+        height=int(size[1]),
+    )
+
+
+def refuse_normalised(frame: PersonFrame) -> PersonFrame:
+    """The frame, if its keypoints are pixels.
+
+    Raises:
+        MessageRefused: `normalised`, a person is seen, and no coordinate of anybody is larger than
+            those of an image whose sides are 1.
+    """
+    seen = (frame.keypoints[..., 2] >= SEEN_CONFIDENCE) & frame.keypoints[..., :2].any(axis=-1)
+    if seen.sum(axis=1).max(initial=0) < MINIMUM_KEYPOINTS:
+        return frame
+    largest = np.fmax.reduce(np.abs(frame.keypoints[seen, :2]), axis=None)
+    if largest <= LARGEST_NORMALISED:
+        raise MessageRefused(
+            "normalised",
+            f"no keypoint has a coordinate above {largest:g}: these are normalised, and the "
+            "message holds pixels: multiply them by the image's width and height",
+        )
+    return frame

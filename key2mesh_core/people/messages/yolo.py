@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""yolo_msgs/DetectionArray of yolo_ros (https://github.com/mgonzs13/yolo_ros), with a pose model.
+
+Frame: the header's, which yolo_ros copies from the image that it looked at.
+Resolution: pixels of that image (Ultralytics scales back what it resizes). The message has no size,
+except that of a segmentation mask: else what the user states, else CameraInfo's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
+from key2mesh_core.keypoints.layouts import get_layout
+from key2mesh_core.people.messages.reading import (
+    MessageRefused,
+    person_frame,
+    refuse_normalised,
+)
+from key2mesh_core.people.person_frame import PersonFrame
+
+
+def read_yolo(
+    message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
+) -> PersonFrame:
+    """The persons of a yolo_msgs/DetectionArray: the detections that have keypoints.
+
+    A detection of the class "person" without keypoints is a person without any, so that a model
+    that finds only boxes shows up in the counts. Ids are those of yolo_ros' tracker, empty without
+    it. Arguments are those of `messages.Reader`.
+
+    Raises:
+        MessageRefused: `keypoint_count`, a keypoint id that COCO-17 does not have (1 to 17);
+            `normalised`, coordinates that are no pixels.
+    """
+    layout = get_layout("coco_17")
+    ids, persons, size = [], [], known_size(info, options)
+    for index, detection in enumerate(message.detections):
+        points = detection.keypoints.data
+        if not points and detection.class_name != "person":
+            continue
+        person = np.zeros((len(layout), 3), dtype=np.float32)
+        for point in points:
+            # yolo_ros counts from 1 and leaves out keypoints below its threshold.
+            if not 1 <= point.id <= len(layout):
+                raise MessageRefused(
+                    "keypoint_count",
+                    f"detection {index} has a keypoint of id {point.id}; a pose model for COCO's "
+                    f"{len(layout)} keypoints gives 1 to {len(layout)}",
+                )
+            person[point.id - 1] = point.point.x, point.point.y, point.score
+        ids.append(detection.id)
+        persons.append(person)
+        if detection.mask.width and detection.mask.height:
+            size = detection.mask.width, detection.mask.height
+    return refuse_normalised(person_frame(message.header, ids, persons, layout, size))

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""zed_msgs/ObjectsStamped of the ZED wrapper's body tracking.
+
+Read from zed-ros2-wrapper 4.0.8 to 5.4.1 (`processBodies`, `fillCamInfo`, `pub_resolution`) and
+zed-ros2-interfaces 3.8 to 5.3.0, https://github.com/stereolabs:
+
+Frame: the header names `<camera>_left_camera_frame` (x forward, z up), the frame of `skeleton_3d`.
+The pixels of `skeleton_2d` belong to the optical frame of the left eye, which is what we say:
+CameraInfo names it; without CameraInfo it is `<camera>_left_camera_frame_optical` as of 5.1 (until
+5.0: `<camera>_left_camera_optical_frame`).
+Resolution: pixels of the rectified left image in the resolution that the ZED grabs. The message
+does not name it, and CameraInfo describes the published images, by default of half that size
+(`pub_resolution: CUSTOM` with `pub_downscale_factor: 2.0`; `NATIVE` as of April 2026). How much
+smaller they are is found from the message: `skeleton_3d` seen by CameraInfo's camera, against
+`skeleton_2d`. Where it has no depths, CameraInfo's size is taken, with a warning. What the user
+states is the resolution that the ZED grabs, and comes before all that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.camera.camera_info import image_intrinsics, image_size
+from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
+from key2mesh_core.errors import CameraError
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.layouts import get_layout
+from key2mesh_core.people.messages.reading import (
+    MessageRefused,
+    person_frame,
+)
+from key2mesh_core.people.person_frame import PersonFrame
+
+UNKNOWN_RESOLUTION = "unknown_resolution"
+"""The warning of a frame whose resolution may be another than CameraInfo's."""
+
+# zed_msgs/Object.body_format, in the order of the ZED SDK's BODY_FORMAT.
+_LAYOUTS = {0: "openpose_coco_18", 1: "zed_34", 2: "zed_38"}
+
+# What the cameras grab (sl::RESOLUTION), width and height of one eye [px].
+_GRABBED = (
+    *((3840, 2160), (3200, 1800), (2208, 1242), (1920, 1536), (1920, 1200), (1920, 1080)),
+    *((1280, 720), (1024, 768), (960, 600), (672, 376), (512, 384)),
+)
+
+_LEAST_POINTS = 4
+"""Fewer joints seen in space and in the image tell no resolution."""
+
+_MOST_MISFIT = 0.1
+"""Joints that lie further beside their keypoints, as a share of the keypoints' distance from the
+image's corner, are of another camera."""
+
+_SAME = 0.08
+"""Resolutions whose sizes differ by a smaller share are one: the SDK's joints are not exact."""
+
+
+def read_zed(
+    message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
+) -> PersonFrame:
+    """The persons of a zed_msgs/ObjectsStamped of body tracking.
+
+    A keypoint counts as seen if it is finite, not negative (the SDK's way to say unseen) and not
+    (0, 0), what the wrapper leaves empty. The message has no confidence per keypoint: the body's
+    stands for all. Arguments are those of `messages.Reader`.
+
+    Raises:
+        MessageRefused: `unknown_layout`, a skeleton of 70 keypoints or of two kinds at once;
+            `no_keypoints`, objects of which none has a skeleton.
+    """
+    bodies = [body for body in message.objects if body.skeleton_available]
+    if len(message.objects) and not bodies:
+        raise MessageRefused(
+            "no_keypoints",
+            f"none of {len(message.objects)} objects has a skeleton: subscribe to the topic of "
+            "body tracking, not of object detection",
+        )
+    formats = {int(body.body_format) for body in bodies}
+    if len(formats) > 1 or not formats <= set(_LAYOUTS):
+        raise MessageRefused(
+            "unknown_layout",
+            f"skeletons of body_format {sorted(formats)}; known: 0 (18 keypoints), 1 (34), 2 (38): "
+            "set body_tracking.body_format of the ZED's node",
+        )
+    layout = get_layout(_LAYOUTS[formats.pop() if formats else 0])
+    persons = [_person(body, len(layout)) for body in bodies]
+    stated = options.image_size
+    size = stated if all(stated) else _grabbed(bodies, persons, info)
+    # Without tracking every body is -1, or has another number in every image.
+    ids = [
+        str(body.label_id) if body.tracking_available and body.label_id >= 0 else ""
+        for body in bodies
+    ]
+    size_or_guess = known_size(info, options) if size is None else size
+    frame = person_frame(message.header, ids, persons, layout, size_or_guess)
+    frame = replace(frame, frame_id=_optical(frame.frame_id, info))
+    if size is None and bodies and info is not None:
+        frame = replace(frame, warnings=(UNKNOWN_RESOLUTION,), reasons=(_reason(frame),))
+    return frame
+
+
+def _reason(frame: PersonFrame) -> str:
+    return (
+        "the ZED's keypoints are in the resolution that it grabs, which its skeleton_3d does not "
+        f"give away here, and CameraInfo's {frame.width} x {frame.height} px may be smaller: state "
+        "the width and height that it grabs as the image's size, or publish with "
+        "general.pub_resolution: NATIVE"
+    )
+
+
+def _optical(frame_id: str, info: Any | None) -> str:
+    """The optical frame of the left eye."""
+    camera = frame_id.removesuffix("_left_camera_frame")
+    if camera == frame_id:  # not the wrapper's: somebody has mended it
+        return frame_id
+    names = f"{frame_id}_optical", f"{camera}_left_camera_optical_frame"
+    named = "" if info is None else info.header.frame_id
+    return named if named in names else names[0]
+
+
+def _person(body: Any, count: int) -> NDArray[np.float32]:
+    person = np.zeros((count, 3), dtype=np.float32)
+    person[:, :2] = [point.kp for point in body.skeleton_2d.keypoints[:count]]
+    points = person[:, :2]
+    with np.errstate(invalid="ignore"):
+        seen = np.isfinite(points).all(axis=1) & (points >= 0).all(axis=1) & points.any(axis=1)
+    confidence = max(body.confidence / 100, SEEN_CONFIDENCE)  # SDK: 1 to 99
+    person[:, 2] = np.where(seen, confidence, 0.0)
+    return person
+
+
+def _grabbed(
+    bodies: list, persons: list[NDArray[np.float32]], info: Any | None
+) -> tuple[int, int] | None:
+    """Width and height [px] of what the ZED grabs, from joints in space and in the image.
+
+    None where CameraInfo is missing or uncalibrated, or joints and keypoints do not go together.
+    """
+    if info is None or not bodies:
+        return None
+    try:
+        camera = image_intrinsics(info, 0, 0, rectified=True)
+    except CameraError:
+        return None
+    pixels = np.concatenate(persons)
+    count = len(persons[0])
+    points = np.array(
+        [[joint.kp for joint in body.skeleton_3d.keypoints[:count]] for body in bodies], float
+    ).reshape(-1, 3)
+    known = (pixels[:, 2] > 0) & np.isfinite(points).all(axis=1) & points.any(axis=1)
+    # As the wrapper has them, x forward and z up; and in the optical frame.
+    for optical in (points @ np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]]), points):
+        used = known & (optical[:, 2] > 0)
+        if used.sum() < _LEAST_POINTS:
+            continue
+        x, y, z = optical[used].T
+        seen = np.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy], axis=1)
+        keypoints = pixels[used, :2]
+        scale = np.median((keypoints * seen).sum(axis=1) / (seen * seen).sum(axis=1))
+        beside = np.linalg.norm(keypoints - scale * seen, axis=1)
+        if np.median(beside / np.linalg.norm(keypoints, axis=1)) <= _MOST_MISFIT:
+            return _nearest(image_size(info), float(scale))
+    return None
+
+
+def _nearest(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """The resolution nearest to some size times a scale: this size, one that ZEDs grab, or none of
+    them."""
+    found = np.array(size) * scale
+    for known in (size, *sorted(_GRABBED, key=lambda each: abs(each[0] - found[0]))):
+        if np.abs(np.array(known) / found - 1).max() <= _SAME:
+            return known
+    return round(found[0]), round(found[1])
