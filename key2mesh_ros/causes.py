@@ -52,6 +52,11 @@ CAUSES: dict[str, Cause] = {
     "no_keypoints": Cause(
         REFUSED, "objects without skeletons: take the topic of body tracking, not of detection"
     ),
+    "late": Cause(
+        REFUSED,
+        "frames came later than newer ones and were dropped: let the detector publish in order of "
+        "stamps, from one thread",
+    ),
     "engine_failed": Cause(REFUSED, "the engine failed: see the log; check the model bundle"),
     "failed": Cause(REFUSED, "an unforeseen error: see the log, and report it please"),
     "too_few_keypoints": Cause(

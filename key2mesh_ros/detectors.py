@@ -19,7 +19,7 @@ from key2mesh_core.people.messages import DETECTORS
 
 from .complaints import Complaints
 from .executor import Urgent
-from .hri import Gatherer, read_skeletons
+from .hri import Gatherer, skeletons_reader
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
 from .serialised import read_person_keypoints_array
@@ -50,6 +50,7 @@ class Detector:
         callback: gets what is received, of which `message` makes what `reader` reads, and the
             middleware's facts about it.
         complaints: where a type that cannot be read is logged.
+        refuse: called with the cause and a sentence for messages that are not handed over.
 
     Attributes:
         reader: of the messages that come now.
@@ -67,8 +68,10 @@ class Detector:
         input_type: str,
         callback: Callable[[Any, dict[str, Any]], None],
         complaints: Complaints,
+        refuse: Callable[[str, str], None] = lambda cause, text: None,
     ) -> None:
         self._node, self._callback, self._complaints = node, callback, complaints
+        self._refuse = refuse
         self._topic = node.resolve_topic_name("~/keypoints")
         self._subscription: Any = None
         self._gatherer: Gatherer | None = None
@@ -109,7 +112,14 @@ class Detector:
         if detector.list_type:
             topic = self._topic if self._topic.endswith("/tracked") else detector.list_topic
             skeleton = message_class(detector.types[0])
-            self._gatherer = Gatherer(self._node, topic, message_type, skeleton, self._callback)
+            self._gatherer = Gatherer(
+                self._node,
+                topic,
+                message_type,
+                skeleton,
+                self._callback,
+                late=lambda text: self._refuse("late", text),
+            )
             self._subscription = self._gatherer.tracked
         else:
             self._subscription = self._node.create_subscription(
@@ -121,7 +131,7 @@ class Detector:
                 raw=detector is OWN,
             )
         self._type, self.kind = type_name, detector.name
-        self.reader = read_skeletons if detector.list_type else detector.read
+        self.reader = skeletons_reader(detector.read) if detector.list_type else detector.read
 
     def _unsubscribe(self) -> None:
         if self._gatherer is not None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS4HRI bodies (REP-155), each on a topic of its own, put together again into frames.
+"""Bodies that each have a topic of their own (ROS4HRI, REP-155), put together into frames.
 
-`.../bodies/tracked` lists the ids; `.../bodies/<id>/skeleton2d` carries one body. A frame is
-complete when every tracked body has come with the same stamp, or when a newer stamp begins.
+`.../bodies/tracked` lists the ids; `.../bodies/<id>/skeleton2d` carries one body. The bodies of one
+image have one stamp.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from rclpy.node import Node
 
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.messages import DETECTORS
+from key2mesh_core.people.messages import Reader
 from key2mesh_core.people.person_frame import PersonFrame
 
 from .qos import LATEST_IDS, NEWEST
+
+MOST_OPEN = 2
+"""Images that wait for bodies at the same time: the bodies of one may come after the first of the
+next, from a detector with several threads."""
+
+CLOCK_JUMP_NS = 1_000_000_000
+"""A stamp older than the newest frame's by less [ns] is late; by more, the clock began again."""
 
 # What a topic's name may have between two slashes; the whole may be no longer than 247.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -29,32 +36,101 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 @dataclass
 class Skeletons:
-    """The bodies of one image: hri_msgs/Skeleton2D by id, and a header that holds for all."""
+    """The bodies of one image: messages by id, and a header that holds for all."""
 
     header: Any
     bodies: dict[str, Any] = field(default_factory=dict)
 
 
-def read_skeletons(message: Skeletons, info: Any | None, options: CameraOptions) -> PersonFrame:
-    """All bodies as the persons of one frame; raises what the reader of one does."""
-    read = DETECTORS["hri"].read
-    nobody = read(SimpleNamespace(header=message.header, skeleton=()), info, options)
-    people = {name: read(each, info, options) for name, each in message.bodies.items()}
-    found = {name: each for name, each in people.items() if each.ids}
-    keypoints = np.concatenate([nobody.keypoints, *(each.keypoints for each in found.values())])
-    return replace(nobody, ids=tuple(found), keypoints=keypoints)
+def skeletons_reader(read: Reader) -> Reader:
+    """The reader of `Skeletons`, from that of one body's messages."""
+
+    def read_skeletons(message: Skeletons, info: Any | None, options: CameraOptions) -> PersonFrame:
+        nobody = read(SimpleNamespace(header=message.header, skeleton=()), info, options)
+        people = {name: read(each, info, options) for name, each in message.bodies.items()}
+        found = {name: each for name, each in people.items() if each.ids}
+        keypoints = [nobody.keypoints, *(each.keypoints for each in found.values())]
+        return replace(nobody, ids=tuple(found), keypoints=np.concatenate(keypoints))
+
+    return read_skeletons
+
+
+class FrameAssembler:
+    """Collects bodies by their stamps, and says which frames are complete, in the order of time.
+
+    A frame is complete when every tracked body has come. A body that is tracked and not seen is
+    waited for until the image after the next begins, and then no longer, until it is seen again. A
+    body that comes after its frame, or after a newer one, is late: it is dropped. Bodies without
+    stamps make a frame each time that one of them comes again.
+
+    Args:
+        late: called for every body that is late, with a sentence about it.
+    """
+
+    def __init__(self, late: Callable[[str], None]) -> None:
+        self._late = late
+        self._tracked: frozenset[str] = frozenset()
+        self._unseen: set[str] = set()  # tracked, and not waited for
+        self._open: dict[int, Skeletons] = {}  # by stamp [ns]
+        self._newest = 0  # stamp of the newest frame that was complete [ns]
+
+    def track(self, ids: list[str], header: Any) -> list[Skeletons]:
+        """The frames that are complete because other bodies are tracked now; nobody is one."""
+        self._tracked = frozenset(ids)
+        self._unseen &= self._tracked
+        stamp = stamp_ns_of(header)
+        if not ids and not self._is_late(stamp):
+            self._open.setdefault(stamp, Skeletons(header))
+        return self._complete()
+
+    def add(self, name: str, message: Any) -> list[Skeletons]:
+        """The frames that a body completes."""
+        stamp = stamp_ns_of(message.header)
+        self._unseen.discard(name)
+        if self._is_late(stamp, name):
+            return []
+        complete = []
+        if stamp == 0 and name in self._open.get(0, Skeletons(None)).bodies:
+            complete = self._up_to(0)
+        self._open.setdefault(stamp, Skeletons(message.header)).bodies[name] = message
+        return complete + self._complete()
+
+    def _is_late(self, stamp: int, name: str = "") -> bool:
+        if stamp == 0 or stamp > self._newest:
+            return False
+        if stamp < self._newest - CLOCK_JUMP_NS:  # a bag that loops
+            self._open, self._newest = {}, 0
+            return False
+        if name:
+            self._late(f"body '{name}' of {stamp} ns came after the frame of {self._newest} ns")
+        return True
+
+    def _complete(self) -> list[Skeletons]:
+        complete = []
+        while len(self._open) > MOST_OPEN:
+            complete += self._up_to(min(self._open))
+        awaited = self._tracked - self._unseen
+        whole = [stamp for stamp, frame in self._open.items() if awaited <= set(frame.bodies)]
+        return complete + (self._up_to(max(whole)) if whole else [])
+
+    def _up_to(self, stamp: int) -> list[Skeletons]:
+        """The open frames up to a stamp, taken out."""
+        frames = [self._open.pop(each) for each in sorted(self._open) if each <= stamp]
+        self._unseen |= self._tracked - set(frames[-1].bodies)
+        self._newest = max(self._newest, stamp)
+        return frames
 
 
 class Gatherer:
-    """Subscribes the tracked ids and each body, and hands over whole frames.
+    """Subscribes to the tracked ids and to each body, and hands over whole frames.
 
     Args:
         node: whose subscriptions they are.
         topic: of the tracked ids; the bodies' topics lie beside it.
         ids_type, skeleton_type: hri_msgs/IdsList and hri_msgs/Skeleton2D.
-        callback: gets `Skeletons`, and the middleware's facts about the message that made the
-            frame complete. Numbers of several publishers say nothing about drops: they are left
-            out.
+        callback: gets `Skeletons`, and the middleware's facts about the message that completed the
+            frame. Numbers of several publishers say nothing about drops: they are left out.
+        late: see `FrameAssembler`.
     """
 
     def __init__(
@@ -64,66 +140,40 @@ class Gatherer:
         ids_type: Any,
         skeleton_type: Any,
         callback: Callable[[Skeletons, dict[str, Any]], None],
+        late: Callable[[str], None],
     ) -> None:
         self._node = node
         self._base = topic.removesuffix("/tracked")
         self._skeleton_type = skeleton_type
         self._callback = callback
-        self._bodies: dict[str, Any] = {}  # subscriptions by id
-        self._frame: Skeletons | None = None
-        self._handed_over = 0  # stamp of the newest frame that is out [ns]
+        self._subscriptions: dict[str, Any] = {}  # by id
+        self._frames = FrameAssembler(late)
         self.tracked = node.create_subscription(ids_type, topic, self._on_ids, LATEST_IDS)
 
     def close(self) -> None:
-        for each in (self.tracked, *self._bodies.values()):
+        for each in (self.tracked, *self._subscriptions.values()):
             self._node.destroy_subscription(each)
-        self._bodies = {}
+        self._subscriptions = {}
 
     def _on_ids(self, message: Any, info: dict[str, Any]) -> None:
         # An id becomes part of a topic's name: what is no name is no body.
         ids = [each for each in message.ids if _NAME.fullmatch(each)]
-        for gone in set(self._bodies) - set(ids):
-            self._node.destroy_subscription(self._bodies.pop(gone))
+        for gone in set(self._subscriptions) - set(ids):
+            self._node.destroy_subscription(self._subscriptions.pop(gone))
         for name in ids:
-            if name not in self._bodies:
+            if name not in self._subscriptions:
                 topic = f"{self._base}/{name}/skeleton2d"
-                self._bodies[name] = self._node.create_subscription(
+                self._subscriptions[name] = self._node.create_subscription(
                     self._skeleton_type, topic, self._of(name), NEWEST
                 )
-        if not ids:
-            self._complete(info)
-            self._hand_over(Skeletons(message.header), info)
-        elif self._frame is not None and set(ids) <= set(self._frame.bodies):
-            self._complete(info)  # who was waited for is gone
+        self._hand_over(self._frames.track(ids, message.header), info)
 
     def _of(self, name: str) -> Callable[[Any, dict[str, Any]], None]:
         def callback(message: Any, info: dict[str, Any]) -> None:
-            self._on_skeleton(name, message, info)
+            self._hand_over(self._frames.add(name, message), info)
 
         return callback
 
-    def _on_skeleton(self, name: str, message: Any, info: dict[str, Any]) -> None:
-        stamp = stamp_ns_of(message.header)
-        frame = self._frame
-        if frame is not None:
-            begun = stamp_ns_of(frame.header)
-            # Another stamp, or the same body again where nobody sets stamps: a new image.
-            if stamp != begun or name in frame.bodies:
-                self._complete(info)
-                frame = None
-        elif stamp == self._handed_over and stamp != 0:
-            return  # too late: its frame is out
-        if frame is None:
-            self._frame = frame = Skeletons(message.header)
-        frame.bodies[name] = message
-        if set(self._bodies) <= set(frame.bodies):
-            self._complete(info)
-
-    def _complete(self, info: dict[str, Any]) -> None:
-        frame, self._frame = self._frame, None
-        if frame is not None:
-            self._hand_over(frame, info)
-
-    def _hand_over(self, frame: Skeletons, info: dict[str, Any]) -> None:
-        self._handed_over = stamp_ns_of(frame.header)
-        self._callback(frame, {"received_timestamp": info["received_timestamp"]})
+    def _hand_over(self, frames: list[Skeletons], info: dict[str, Any]) -> None:
+        for frame in frames:
+            self._callback(frame, {"received_timestamp": info["received_timestamp"]})

@@ -142,7 +142,12 @@ class MeshNode(LifecycleNode):
                 self._frames = BodyFrames(self, resources, settings.tf_prefix)
             self._anchors = Anchors(self, resources, settings)
             self._detector = Detector(
-                self, resources, settings.input_type, self._on_keypoints, self._complaints
+                self,
+                resources,
+                settings.input_type,
+                self._on_keypoints,
+                self._complaints,
+                self._refuse,
             )
             self._resources = resources.pop_all()
         self._facts = self._facts_of_model()
