@@ -16,7 +16,14 @@ YOLO = "yolo_msgs/msg/DetectionArray"
 HRI = "hri_msgs/msg/Skeleton2D"
 ZED = "zed_msgs/msg/ObjectsStamped"
 
-# Fields in the order in which they travel.
+# Field names and types, in the order in which they travel, of the .msg files of these projects:
+#   yolo_msgs   https://github.com/mgonzs13/yolo_ros, tags 4.0.0 to 4.6.1 (yolo_msgs/msg);
+#               tags 2.0.0 to 3.4.0 have the same under the name yolov8_msgs
+#   hri_msgs    https://github.com/ros4hri/hri_msgs, tag 0.9.0 (msg); tag 2.0.0, which is for ROS 2,
+#               has exactly 18 points in a Skeleton2D
+#   zed_msgs    https://github.com/stereolabs/zed-ros2-interfaces, tags 4.2.5 to 5.3.0 (msg); tags
+#               humble-v4.0.8 and humble-v4.1.4 have the same under the name zed_interfaces, tag
+#               foxy-humble-v3.8 has 34 keypoints instead of 70
 DEFINITIONS = {
     "yolo_msgs/msg/Vector2": "float64 x\nfloat64 y",
     "yolo_msgs/msg/Point2D": "float64 x\nfloat64 y",
@@ -37,10 +44,7 @@ DEFINITIONS = {
     ),
     YOLO: "std_msgs/Header header\nyolo_msgs/Detection[] detections",
     "hri_msgs/msg/NormalizedPointOfInterest2D": "float32 x\nfloat32 y\nfloat32 c",
-    HRI: (
-        "uint8 NOSE = 0\nuint8 LEFT_EYE = 14\n"
-        "std_msgs/Header header\nhri_msgs/NormalizedPointOfInterest2D[] skeleton"
-    ),
+    HRI: "std_msgs/Header header\nhri_msgs/NormalizedPointOfInterest2D[] skeleton",
     "zed_msgs/msg/Keypoint2Df": "float32[2] kp",
     "zed_msgs/msg/Keypoint2Di": "uint32[2] kp",
     "zed_msgs/msg/Keypoint3D": "float32[3] kp",
@@ -62,6 +66,9 @@ DEFINITIONS = {
     ZED: "std_msgs/Header header\nzed_msgs/Object[] objects",
 }
 
+EARLIER_NAMES = {"yolo_msgs": "yolov8_msgs", "zed_msgs": "zed_interfaces"}
+"""The packages that some of these were called before."""
+
 
 @cache
 def store() -> Any:
@@ -70,6 +77,10 @@ def store() -> Any:
     found = {}
     for name, text in DEFINITIONS.items():
         found.update(get_types_from_msg(text, name))
+        package = name.split("/")[0]
+        if before := EARLIER_NAMES.get(package):
+            text, name = (each.replace(f"{package}/", f"{before}/") for each in (text, name))
+            found.update(get_types_from_msg(text, name))
     types.register(found)
     return types
 
@@ -96,10 +107,16 @@ def _blank(node: Any, details: Any) -> Any:
     return [_blank(inner, what) for _ in range(length)] if node.name == "ARRAY" else []
 
 
-def header(stamp_ns: int) -> Any:
+def carried(message: Any) -> Any:
+    """The message as a subscriber or the reader of a recording has it, after its bytes."""
+    types, kind = store(), message.__msgtype__
+    return types.deserialize_cdr(types.serialize_cdr(message, kind), kind)
+
+
+def header(stamp_ns: int, frame_id: str = "eye") -> Any:
     seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
     stamp = make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
-    return make("std_msgs/msg/Header", stamp=stamp, frame_id="eye")
+    return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
 
 def yolo_message(stamp_ns: int, people: Iterable[tuple[str, np.ndarray]]) -> Any:
@@ -136,13 +153,18 @@ def hri_message(stamp_ns: int, points: np.ndarray) -> Any:
     return make(HRI, header=header(stamp_ns), skeleton=skeleton)
 
 
-def zed_message(stamp_ns: int, people: Iterable[tuple[int, np.ndarray]], body_format: int) -> Any:
-    """Bodies as (id, (K, 2) pixels)."""
+def zed_message(
+    stamp_ns: int, people: Iterable[tuple], body_format: int, frame_id: str = "eye"
+) -> Any:
+    """Bodies as (id, (K, 2) pixels), or (id, pixels, (K, 3) joints in space)."""
     objects = []
-    for number, points in people:
-        places = np.zeros((70, 2), np.float32)
+    for number, points, *joints in people:
+        places, space = np.zeros((70, 2), np.float32), np.zeros((70, 3), np.float32)
         places[: len(points)] = points
-        keypoints = [make("zed_msgs/msg/Keypoint2Df", kp=place) for place in places]
+        if joints:
+            space[: len(joints[0])] = joints[0]
+        flat = [make("zed_msgs/msg/Keypoint2Df", kp=place) for place in places]
+        solid = [make("zed_msgs/msg/Keypoint3D", kp=place) for place in space]
         objects.append(
             make(
                 "zed_msgs/msg/Object",
@@ -152,10 +174,20 @@ def zed_message(stamp_ns: int, people: Iterable[tuple[int, np.ndarray]], body_fo
                 tracking_available=True,
                 skeleton_available=True,
                 body_format=body_format,
-                skeleton_2d=make("zed_msgs/msg/Skeleton2D", keypoints=keypoints),
+                skeleton_2d=make("zed_msgs/msg/Skeleton2D", keypoints=flat),
+                skeleton_3d=make("zed_msgs/msg/Skeleton3D", keypoints=solid),
             )
         )
-    return make(ZED, header=header(stamp_ns), objects=objects)
+    return make(ZED, header=header(stamp_ns, frame_id), objects=objects)
+
+
+def camera_info_of(width: int, height: int, focal: float, frame_id: str) -> Any:
+    """A calibrated sensor_msgs/CameraInfo of a rectified image."""
+    k = np.array([focal, 0, width / 2, 0, focal, height / 2, 0, 0, 1])
+    p = np.array([focal, 0, width / 2, 0, 0, focal, height / 2, 0, 0, 0, 1, 0])
+    size = {"width": width, "height": height}
+    kind = "sensor_msgs/msg/CameraInfo"
+    return make(kind, header=header(1, frame_id), distortion_model="plumb_bob", k=k, p=p, **size)
 
 
 def write_foreign_bag(

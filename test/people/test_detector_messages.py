@@ -1,31 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other detectors' messages: every keypoint under its name, in pixels; refusals with a cause."""
+"""Detectors' messages, of the definitions that their projects publish and out of their bytes: every
+keypoint under its name, in pixels of a known image and frame; refusals with a cause."""
 
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace as Message
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers_detectors import (
+    EARLIER_NAMES,
+    YOLO,
+    ZED,
+    camera_info_of,
+    carried,
+    header,
+    hri_message,
+    make,
+    store,
+    yolo_message,
+    zed_message,
+)
 
-from key2mesh_core.camera.choose import CameraOptions
+from key2mesh_core.camera.choose import CameraOptions, choose_camera
+from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
-from key2mesh_core.people.messages import (
-    DETECTORS,
-    MessageRefused,
-)
+from key2mesh_core.people.messages import BY_TYPE, DETECTORS, MessageRefused
 
 read_hri, read_person_keypoints, read_yolo, read_zed = (
     DETECTORS[name].read for name in ("hri", "key2mesh", "yolo", "zed")
 )
-HEADER = Message(stamp=Message(sec=1, nanosec=2), frame_id="eye")
+STAMP = 1_000_000_002
 
 
-def sized(width, height):
+def sized(width: int, height: int) -> CameraOptions:
     return CameraOptions(image_size=(width, height))
 
 
@@ -38,26 +50,31 @@ def named(people: Any) -> list[dict[str, tuple[float, float, float]]]:
     ]
 
 
-def yolo(*detections: dict) -> Message:
+def yolo(*detections: dict) -> Any:
     """A DetectionArray of {keypoint id: (x, y, score)}."""
-    return Message(
-        header=HEADER,
-        detections=[
-            Message(
+    found = []
+    for points in detections:
+        keypoints = [
+            make(
+                "yolo_msgs/msg/KeyPoint2D",
+                id=key,
+                point=make("yolo_msgs/msg/Point2D", x=float(p[0]), y=float(p[1])),
+                score=float(p[2]),
+            )
+            for key, p in points.items()
+            if isinstance(key, int)
+        ]
+        size = {"width": points.get("width", 0), "height": points.get("height", 0)}
+        found.append(
+            make(
+                "yolo_msgs/msg/Detection",
                 class_name=points.get("class", "person"),
                 id=points.get("id", ""),
-                mask=Message(width=points.get("width", 0), height=points.get("height", 0)),
-                keypoints=Message(
-                    data=[
-                        Message(id=key, point=Message(x=p[0], y=p[1]), score=p[2])
-                        for key, p in points.items()
-                        if isinstance(key, int)
-                    ]
-                ),
+                mask=make("yolo_msgs/msg/Mask", **size),
+                keypoints=make("yolo_msgs/msg/KeyPoint2DArray", data=keypoints),
             )
-            for points in detections
-        ],
-    )
+        )
+    return carried(make(YOLO, header=header(STAMP), detections=found))
 
 
 def test_yolo_counts_keypoints_from_one_and_leaves_out_the_unsure() -> None:
@@ -92,8 +109,8 @@ def test_yolo_keypoints_of_another_model_are_refused(key: int) -> None:
     assert refused.value.cause == "keypoint_count"
 
 
-def hri(points: list[tuple[float, float, float]]) -> Message:
-    return Message(header=HEADER, skeleton=[Message(x=x, y=y, c=c) for x, y, c in points])
+def hri(points: list[tuple[float, float, float]]) -> Any:
+    return carried(hri_message(STAMP, np.array(points).reshape(-1, 3)))
 
 
 def test_hri_is_scaled_by_the_image_and_its_eyes_are_not_openposes() -> None:
@@ -140,27 +157,23 @@ def test_hri_outliers_that_are_not_seen_do_not_refuse_the_rest() -> None:
     assert len(person) == 16
 
 
-def zed(*bodies: dict) -> Message:
+def zed(*bodies: dict) -> Any:
     """An ObjectsStamped of bodies whose keypoint i lies at (100 + i, 200 + i)."""
-    objects = []
+    people, formats = [], []
     for body in bodies:
         count = body.get("count", 38)
-        places = [np.array([100 + i, 200 + i], np.float32) for i in range(count)]
-        places += [np.zeros(2, np.float32)] * (70 - count)
+        places = np.array([(100 + i, 200 + i) for i in range(count)], np.float32)
         for place, value in body.get("points", {}).items():
-            places[place] = np.array(value, np.float32)
-        objects.append(
-            Message(
-                label_id=body.get("id", 3),
-                confidence=body.get("confidence", 80.0),
-                tracking_available=body.get("tracking", True),
-                skeleton_available=body.get("skeleton", True),
-                body_format=body.get("format", {18: 0, 34: 1, 38: 2}[count]),
-                skeleton_2d=Message(keypoints=[Message(kp=p) for p in places]),
-                **body.get("more", {}),
-            )
-        )
-    return Message(header=HEADER, objects=objects)
+            places[place] = value
+        people.append((body.get("id", 3), places))
+        formats.append(body.get("format", {18: 0, 34: 1, 38: 2}[count]))
+    message = zed_message(STAMP, people, 0)
+    for each, body, kind in zip(message.objects, bodies, formats, strict=True):
+        each.body_format = kind
+        each.confidence = body.get("confidence", 80.0)
+        each.tracking_available = body.get("tracking", True)
+        each.skeleton_available = body.get("skeleton", True)
+    return carried(message)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +216,7 @@ def test_zed_bodies_without_tracking_have_no_names() -> None:
         (zed({"count": 18}, {"count": 38}), "unknown_layout"),
     ],
 )
-def test_zed_refusals(message: Message, cause: str) -> None:
+def test_zed_refusals(message: Any, cause: str) -> None:
     with pytest.raises(MessageRefused) as refused:
         read_zed(message)
     assert refused.value.cause == cause
@@ -215,13 +228,127 @@ def test_zed_with_nobody_in_view_is_empty() -> None:
     assert sanitise(to_network(people.layout, people.keypoints)).shape == (0, 18, 3)
 
 
-def test_our_own_size_counts_before_the_callers() -> None:
-    person = Message(id="a", x=[10.0] * 17, y=[20.0] * 17, confidence=[0.5] * 17)
-    message = Message(
-        header=HEADER, layout="coco_17", image_width=320, image_height=240, people=[person]
+JOINTS = np.random.default_rng(3).uniform([2.5, -0.9, -0.9], [3.5, 0.3, 0.8], (38, 3))
+"""A body in `zed_left_camera_frame` [m]: x forward, y left, z up."""
+OPTICAL = np.stack([-JOINTS[:, 1], -JOINTS[:, 2], JOINTS[:, 0]], axis=1)
+
+
+def grabbed(
+    width: int, height: int, focal: float, joints: np.ndarray = JOINTS, noise: float = 0.0
+) -> Any:
+    """What the wrapper publishes of the body, seen in the resolution that the ZED grabs."""
+    camera = Intrinsics(focal, focal, width / 2, height / 2)
+    pixels = project(OPTICAL, camera)
+    joints = joints + np.random.default_rng(4).normal(0, noise, joints.shape)
+    message = zed_message(STAMP, [(3, pixels, joints)], 2, "zed_left_camera_frame")
+    return carried(message)
+
+
+@pytest.mark.parametrize(
+    "optical", ["zed_left_camera_optical_frame", "zed_left_camera_frame_optical"]
+)
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("grab", "published"),
+    [
+        ((1280, 720), (640, 360)),  # pub_downscale_factor: 2.0
+        ((1280, 720), (1280, 720)),  # pub_resolution: NATIVE
+        ((2208, 1242), (1104, 621)),
+        ((1920, 1200), (640, 400)),
+        ((672, 376), (336, 188)),
+        ((1500, 1000), (1000, 667)),  # of no camera that we know
+    ],
+)
+def test_zed_pixels_find_the_camera_that_saw_them(grab, published, noise, optical) -> None:
+    message = grabbed(*grab, 530.0, noise=noise)
+    info = camera_info_of(*published, 530.0 * published[0] / grab[0], optical)
+    frame = read_zed(message, info)
+    assert frame.frame_id == optical
+    assert frame.warnings == ()
+    np.testing.assert_allclose(
+        (frame.width, frame.height), grab, rtol=0.02 if grab[0] == 1500 else 0
     )
+    camera = choose_camera(
+        info,
+        CameraOptions(rectified=True),
+        width=frame.width,
+        height=frame.height,
+        frame_id=frame.frame_id,
+    )
+    assert camera.warnings == ()
+    off = project(OPTICAL, camera.intrinsics) - frame.keypoints[0, :, :2]
+    assert np.abs(off).max() < (20.0 if grab[0] == 1500 else 1.0)
+
+
+def test_zed_joints_that_are_optical_already_are_understood() -> None:
+    info = camera_info_of(640, 360, 265.0, "zed_left_camera_frame_optical")
+    frame = read_zed(grabbed(1280, 720, 530.0, OPTICAL), info)
+    assert (frame.width, frame.height) == (1280, 720)
+
+
+@pytest.mark.parametrize(
+    "joints",
+    [np.zeros((38, 3)), np.full((38, 3), np.nan), -JOINTS, JOINTS[::-1]],
+    ids=["zeros", "nan", "behind", "of others"],
+)
+def test_zed_without_depths_takes_camera_info_and_says_so(joints: np.ndarray) -> None:
+    message, info = grabbed(1280, 720, 530.0, joints), camera_info_of(640, 360, 265.0, "eye")
+    frame = read_zed(message, info)
+    assert (frame.width, frame.height) == (640, 360)
+    assert frame.warnings == ("unknown_resolution",)
+    assert "640 x 360" in frame.reasons[0]
+    stated = read_zed(message, info, sized(1280, 720))  # the way out
+    assert (stated.width, stated.height, stated.warnings) == (1280, 720, ())
+
+
+def test_zed_without_camera_info_has_its_own_optical_frame_and_no_size() -> None:
+    frame = read_zed(grabbed(1280, 720, 530.0))
+    assert frame.frame_id == "zed_left_camera_frame_optical"
+    assert (frame.width, frame.height, frame.warnings) == (0, 0, ())
+    assert (frame.stamp_ns, frame.ids) == (STAMP, ("3",))
+
+
+def test_a_frame_that_is_not_the_wrapper_s_is_left_as_it_is() -> None:
+    info = camera_info_of(640, 360, 265.0, "zed_left_camera_frame_optical")
+    assert read_zed(zed({}), info).frame_id == "eye"
+
+
+@pytest.mark.parametrize("kind", [YOLO, ZED])
+def test_messages_under_their_earlier_names_are_read_alike(kind: str) -> None:
+    package = kind.split("/")[0]
+    earlier = kind.replace(package, EARLIER_NAMES[package])
+    assert BY_TYPE[earlier] is BY_TYPE[kind]
+    point = np.array([[10.0, 20.0, 0.5]] * 17)
+    message = {YOLO: yolo_message(STAMP, [("1", point)]), ZED: zed({})}[kind]
+    data = store().serialize_cdr(message, kind)
+    frame = BY_TYPE[earlier].read(store().deserialize_cdr(data, earlier))
+    np.testing.assert_array_equal(frame.keypoints, BY_TYPE[kind].read(message).keypoints)
+
+
+@pytest.mark.parametrize("detector", DETECTORS.values(), ids=lambda detector: detector.name)
+def test_the_table_names_every_type_once(detector: Any) -> None:
+    assert all(BY_TYPE[each] is detector for each in detector.types)
+    assert detector.topic_types
+    assert bool(detector.list_type) == bool(detector.list_topic)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])  # OpenPose's keypoint_scale 3 and 4
+def test_normalised_coordinates_are_refused_where_pixels_are_expected(scale: float) -> None:
+    points = np.random.default_rng(0).uniform(0, 1, (17, 2)) * scale - (scale - 1)
+    person = np.concatenate([points, np.ones((17, 1))], axis=1)
+    with pytest.raises(MessageRefused) as refused:
+        read_yolo(carried(yolo_message(STAMP, [("", np.full((17, 3), 0.0)), ("1", person)])))
+    assert refused.value.cause == "normalised"
+    person[:, :2] *= 100
+    assert len(read_yolo(carried(yolo_message(STAMP, [("1", person)])))) == 1
+
+
+def test_our_own_size_counts_before_the_callers() -> None:
+    person = SimpleNamespace(id="a", x=[10.0] * 17, y=[20.0] * 17, confidence=[0.5] * 17)
+    size = {"image_width": 320, "image_height": 240}
+    message = SimpleNamespace(header=header(STAMP), layout="coco_17", people=[person], **size)
     people = read_person_keypoints(message, options=sized(640, 480))
-    assert (people.width, people.height) == (320, 240)
+    assert (people.width, people.height, people.frame_id) == (320, 240, "eye")
     person.y = [20.0] * 16
     with pytest.raises(MessageRefused) as refused:
         read_person_keypoints(message)
