@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C that waits, for commands: half an optimiser step is no state to continue from, nor is a
-library that is half loaded. Not for libraries: it takes the process's handler for a while, and a
-handler that C code set, as rclpy does, would not come back."""
+"""What Ctrl-C does to a command: it waits while half a step would be no state to continue from, and
+a second one ends a command that is cleaning up. For commands only: both replace the process's
+handler, and a handler that C code has set, as rclpy does, would not come back."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+def end_at_next_interrupt(status: int) -> None:
+    """Makes the next Ctrl-C end the process at once and without a word; for a command that was
+    interrupted and is cleaning up."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(status))
 
 
 @contextmanager

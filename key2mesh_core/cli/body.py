@@ -37,9 +37,9 @@ class BodyInfoConfig:
 class BodyConvertConfig:
     """Turns an SMPL download into an .npz of plain arrays, which any program can read."""
 
-    source: Positional[str]
+    source: str
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
-    target: Positional[Path]
+    target: Path
     """The .npz file to write; a file of that name is replaced once the new one is complete."""
 
 
@@ -47,9 +47,9 @@ class BodyConvertConfig:
 class BodyRenderConfig:
     """Draws a body in its T-pose from the front and from the side."""
 
-    body: Positional[str]
+    body: str
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
-    target: Positional[Path]
+    target: Path
     """The .png file to write."""
     betas: tuple[float, ...] = ()
     """Shape, one number a component in standard deviations; missing ones are zero."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.interrupts import end_at_next_interrupt
 from key2mesh_core.people.frames import Camera, KeypointFrame, MeshFrame, bodies_frame
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def view(config: ViewConfig) -> int:
             watch(viewer, config.topic, config.camera_topic)
         else:
             play(viewer, recording, loop=config.loop, rate=config.rate)
-    except KeyboardInterrupt:
-        pass  # the usual way to end it
+    except KeyboardInterrupt:  # the usual way to end it
+        end_at_next_interrupt(0)
     finally:
         viewer.close()
     return 0

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
 from key2mesh_core.errors import Key2MeshError
 
 Form = Literal["auto", "bag", "npz", "obj", "amass"]
@@ -25,9 +23,9 @@ class MeshConfig:
     Interrupted, it goes on where it was when the same command is given again.
     """
 
-    source: Positional[Path]
+    source: Path
     """A rosbag2 folder, a .mcap or .db3 file, or a folder of OpenPose's *_keypoints.json."""
-    target: Positional[Path]
+    target: Path
     """What to make: a folder, or an .npz file. It must not exist yet."""
     form: Form = "auto"
     """What to make of it: auto is npz for a name that ends so, else a bag (of a bag) or obj."""

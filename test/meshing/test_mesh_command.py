@@ -488,7 +488,10 @@ def test_messages_that_contradict_themselves_get_no_meshes_and_are_told(tmp_path
 def test_the_lines_of_the_page_are_understood():
     page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
     lines = re.findall(r"^key2mesh mesh ([^#\n]*)", page, re.MULTILINE)
-    configs = [tyro.cli(MeshConfig, args=shlex.split(line)) for line in lines]
+    configs = [
+        tyro.cli(MeshConfig, args=shlex.split(line), config=(tyro.conf.PositionalRequiredArgs,))
+        for line in lines
+    ]
     assert len(configs) >= 4
     assert {c.image_size for c in configs} == {(0, 0), (1280, 720)}
     options = set(re.findall(r"`--([a-z-]+)`", page)) - {"no-vertices", "restart"}

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of the commands: where each command's options and function are, and an example.
+
+A command is one row here and one dataclass of options. Addresses are text, so that a command's
+modules are imported only when it runs: `key2mesh view` needs no torch, `key2mesh --help` nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        config: address of its options: a dataclass, or a dictionary of recipes (name: summary and
+            options filled in).
+        run: address of the function that gets the options; its result, if a number, is the
+            process's exit status.
+        summary: what it does, for the list of commands.
+        example: a line that works, for its help.
+        required: options of recipes that have no default.
+        recipe_option: recipes are chosen by `--recipe NAME` and not by a word of their own.
+        positional: options without a default are given without their names, in order.
+    """
+
+    config: str
+    run: str
+    summary: str
+    example: str
+    required: tuple[str, ...] = ()
+    recipe_option: bool = False
+    positional: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "mesh": Command(
+        "key2mesh_core.meshing.config:MeshConfig",
+        "key2mesh_core.meshing.job:mesh",
+        "make body meshes of a recording: bag to bag, .npz, .obj or AMASS's layout",
+        "key2mesh mesh my_bag people.npz",
+        positional=True,
+    ),
+    "view": Command(
+        "key2mesh_core.cli.view:ViewConfig",
+        "key2mesh_core.cli.view:view",
+        "watch body meshes in a browser: the node's, or those of a recording",
+        "key2mesh view --bag my_bag",
+    ),
+    "targets": Command(
+        "key2mesh_core.cli.targets:TargetsConfig",
+        "key2mesh_core.cli.targets:inspect",
+        "look at recorded keypoints before adapting to them",
+        "key2mesh targets bag:my_bag --picture people.png",
+    ),
+    "adapt": Command(
+        "key2mesh_core.learning.adapt.config:ADAPT_RECIPES",
+        "key2mesh_core.learning.adapt.job:adapt",
+        "adapt a model to a robot's own detections, without labels",
+        "key2mesh adapt --target bag:my_bag --output my_model",
+        required=("target",),
+        recipe_option=True,
+    ),
+    "evaluate": Command(
+        "key2mesh_core.evaluation.config:EvaluateConfig",
+        "key2mesh_core.evaluation.evaluate:evaluate",
+        "measure a model bundle in millimetres",
+        "key2mesh evaluate --model my_model --clips path/to/amass/test",
+    ),
+    "pretrain": Command(
+        "key2mesh_core.learning.pretrain.config:PRETRAIN_RECIPES",
+        "key2mesh_core.learning.pretrain.job:pretrain",
+        "train the network on motion capture",
+        "key2mesh pretrain robot --motions path/to/amass --output runs/mine",
+        required=("motions",),
+    ),
+    "export": Command(
+        "key2mesh_core.learning.pretrain.config:ExportConfig",
+        "key2mesh_core.learning.export:export",
+        "turn a training checkpoint into a model bundle",
+        "key2mesh export --checkpoint runs/mine/best.pt --output my_model",
+    ),
+    "build-engine": Command(
+        "key2mesh_core.cli.build_engine:BuildEngineConfig",
+        "key2mesh_core.cli.build_engine:build_engine",
+        "build a model bundle's TensorRT engines for this GPU",
+        "key2mesh build-engine --model my_model",
+    ),
+    "body info": Command(
+        "key2mesh_core.cli.body:BodyInfoConfig",
+        "key2mesh_core.cli.body:info",
+        "print what a body file contains",
+        "key2mesh body info SMPL_NEUTRAL.pkl",
+    ),
+    "body convert": Command(
+        "key2mesh_core.cli.body:BodyConvertConfig",
+        "key2mesh_core.cli.body:convert",
+        "turn an SMPL download into an .npz that loads fast and safely",
+        "key2mesh body convert SMPL_NEUTRAL.pkl smpl.npz",
+        positional=True,
+    ),
+    "body render": Command(
+        "key2mesh_core.cli.body:BodyRenderConfig",
+        "key2mesh_core.cli.body:render",
+        "draw a body file",
+        "key2mesh body render smpl.npz smpl.png --betas 2 0 -1",
+        positional=True,
+    ),
+}
