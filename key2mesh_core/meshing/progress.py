@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a long job is, for people: one line that is rewritten, or one now and then in a log."""
+"""The progress of a long command: one line that is rewritten on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from typing import TextIO
 
 
+PERIOD_S = 0.2
+"""How often the line is rewritten."""
+
+
 class Progress:
     """Frames done of `total`; `earlier` of them by an earlier process.
 
     Args:
-        stream: where to write; nothing is rewritten where it is no terminal.
+        stream: the terminal; nothing is written to anything else.
     """
 
     def __init__(self, total: int, earlier: int = 0, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
-        self._period = 0.2 if self._terminal else 10.0
         self._total, self._earlier = total, earlier
         self._begin = self._said = time.monotonic()
         self.frames = earlier
@@ -33,7 +36,7 @@ class Progress:
             self._last_ns = stamps_ns[-1]
         self.frames += frames
         self.bodies += bodies
-        if time.monotonic() - self._said >= self._period:
+        if self._terminal and time.monotonic() - self._said >= PERIOD_S:
             self._say(time.monotonic())
 
     @property
@@ -63,11 +66,8 @@ class Progress:
         left = (self._total - self.frames) / rate if rate > 0 else 0.0
         share = self.frames / self._total if self._total else 1.0
         text = f"{self.frames} of {self._total} frames, {rate:.0f} a second, {_time(left)} left"
-        if self._terminal:
-            bar = "#" * round(20 * share)
-            self._stream.write(f"\r\033[K[{bar:<20}] {text}")
-        else:
-            self._stream.write(f"{share:4.0%}  {text}\n")
+        bar = "#" * round(20 * share)
+        self._stream.write(f"\r\033[K[{bar:<20}] {text}")
         self._stream.flush()
 
 

@@ -30,7 +30,7 @@ from key2mesh_core.errors import BagError, CameraError, Key2MeshError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
-from key2mesh_core.meshing import bag_out, people
+from key2mesh_core.meshing import bag_out, people, progress
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
 from key2mesh_core.meshing.partial import Partial
@@ -506,16 +506,16 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_one_line_on_a_terminal_and_few_in_a_log():
+def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(monkeypatch):
+    monkeypatch.setattr(progress, "PERIOD_S", 0.0)
     terminal, log = Terminal(), io.StringIO()
     for stream in (terminal, log):
-        progress = Progress(100, earlier=50, stream=stream)
-        progress._period = 0.0
-        progress.add(25, 3)
-        progress.end()
+        line = Progress(100, earlier=50, stream=stream)
+        line.add(25, 3)
+        line.end()
     assert "[###############     ] 75 of 100 frames" in terminal.getvalue()
     assert "\n" not in terminal.getvalue()
-    assert log.getvalue().startswith(" 75%  75 of 100 frames")
+    assert log.getvalue() == ""
 
 
 # OpenPose folders, and what is made of persons.
