@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-
 PERIOD_S = 0.2
 """How often the line is rewritten."""
 
