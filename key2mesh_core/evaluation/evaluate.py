@@ -17,7 +17,7 @@ from key2mesh_core.evaluation.config import EvaluateConfig
 from key2mesh_core.evaluation.report import Report
 from key2mesh_core.evaluation.samples import aistpp_samples, clip_samples
 from key2mesh_core.evaluation.visibility import VisibilityErrors, evaluate_views
-from key2mesh_core.io import write_text
+from key2mesh_core.io import atomic_write, write_text
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.aistpp import read_truth
@@ -53,17 +53,18 @@ def evaluate(config: EvaluateConfig) -> Report:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """report.json, report.md and, where Pillow is installed, report.png."""
+    """report.json, report.md and, where matplotlib is installed, report.png."""
     write_text(folder / "report.json", report.to_json())
     write_text(folder / "report.md", report.to_markdown())
     try:
         from key2mesh_core.evaluation.figure import draw_report
     except ModuleNotFoundError as error:
-        if error.name != "PIL":
+        if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        print("no report.png: it needs Pillow (pip install pillow)")
+        print("no report.png: it needs matplotlib (pip install matplotlib)")
     else:
-        draw_report(report).save(folder / "report.png")
+        with atomic_write(folder / "report.png") as unfinished:
+            draw_report(report).savefig(unfinished, dpi=120)
 
 
 def _view_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator[VisibilityErrors]:
