@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the middleware that large messages need, unless the user has made their own."""
+"""Settings of the middleware for large messages, unless users have settings of their own."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from pathlib import Path
 
 PROFILE = Path(__file__).with_name("fastdds.xml")
 
-# Whoever sets one of these has decided; so has who keeps Fast DDS's own file in the folder.
-_DECISIONS = (
-    "FASTRTPS_DEFAULT_PROFILES_FILE",
-    "FASTDDS_DEFAULT_PROFILES_FILE",
-    "FASTDDS_BUILTIN_TRANSPORTS",
-)
-_FILE_IN_FOLDER = "DEFAULT_FASTRTPS_PROFILES.xml"
+OLD_NAME, NAME = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+"""The variable that names the profile: Jazzy's Fast DDS 2.14 knows only the first; as of Fast DDS 3
+(Kilted, Lyrical) it is the second, and Kilted warns of the first."""
+
+_OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
+
+# A user who sets one of these has decided, or who keeps a file of Fast DDS in the folder.
+_DECISIONS = (OLD_NAME, NAME, "FASTDDS_BUILTIN_TRANSPORTS")
+_FILES_IN_FOLDER = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
 
 
 def make_room_for_meshes(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Have Fast DDS, if that is what is used, send messages of ten people through shared memory.
+    """Have Fast DDS, if it is the middleware, send messages of ten people through shared memory.
 
-    To be called before rclpy.init(); for the process that publishes meshes alone. Other
-    middlewares do not look at the variable.
+    Call it before rclpy.init(), only in the process that publishes meshes. Other middlewares do
+    not read the variables.
 
     Returns:
         Whether the setting was made.
     """
-    if any(name in environment for name in _DECISIONS) or Path(_FILE_IN_FOLDER).exists():
+    decided = any(name in environment for name in _DECISIONS)
+    if decided or any(Path(name).exists() for name in _FILES_IN_FOLDER):
         return False
-    environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+    distribution = environment.get("ROS_DISTRO", "")
+    if distribution in _OLD_DISTRIBUTIONS or not distribution:
+        environment[OLD_NAME] = str(PROFILE)
+    if distribution not in _OLD_DISTRIBUTIONS:
+        environment[NAME] = str(PROFILE)
     return True

@@ -8,7 +8,7 @@ from helpers_ros import client, node_process, people, standing
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 
-from key2mesh_ros.middleware import PROFILE, make_room_for_meshes
+from key2mesh_ros.middleware import NAME, OLD_NAME, PROFILE, make_room_for_meshes
 from key2mesh_ros.msg import BodyMeshArray
 
 
@@ -70,16 +70,34 @@ def test_meshes_of_many_people_reach_best_effort_subscribers(tmp_path, bundle):
 
 def test_the_users_own_middleware_settings_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    environment = {}
-    assert make_room_for_meshes(environment)
-    assert list(environment.values()) == [str(PROFILE)]
     assert PROFILE.is_file()
-    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+    for name in (OLD_NAME, NAME, "FASTDDS_BUILTIN_TRANSPORTS"):
         environment = {name: "mine"}
         assert not make_room_for_meshes(environment)
         assert environment == {name: "mine"}
-    (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
-    assert not make_room_for_meshes({})
+    for name in ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml"):
+        (tmp_path / name).touch()
+        assert not make_room_for_meshes({})
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "names"),
+    [
+        ("jazzy", {OLD_NAME}),
+        ("kilted", {NAME}),
+        ("lyrical", {NAME}),
+        ("", {OLD_NAME, NAME}),  # nobody says which
+    ],
+)
+def test_the_profile_has_the_name_that_the_distribution_reads(
+    tmp_path, monkeypatch, distribution, names
+):
+    monkeypatch.chdir(tmp_path)
+    given = {"ROS_DISTRO": distribution}
+    environment = dict(given)
+    assert make_room_for_meshes(environment)
+    assert environment == {**given, **dict.fromkeys(names, str(PROFILE))}
 
 
 @pytest.mark.parametrize(
