@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts mesh_node, which configures and activates itself; a viewer and RViz if asked for.
+"""Starts mesh_node, which configures and activates itself, and on request a viewer and RViz.
 
     ros2 launch key2mesh_ros mesh.launch.py keypoints:=/detector/keypoints \\
         camera_info:=/camera/camera_info
@@ -8,59 +8,48 @@
 line for each detector.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
+from key2mesh_ros.launching import refuse_unknown, truth, value_of
 from launch import LaunchContext, LaunchDescription
 
-# Topics of the node, by the argument that says where they are, and what they are.
+# Topics of the node, by the argument that names them.
 TOPICS = {
-    "keypoints": "Topic of the detector, of any of the types that input_type names.",
+    "keypoints": "Topic of the detector.",
     "camera_info": "Topic of the camera's sensor_msgs/CameraInfo.",
     "depth_topic": "Topic of the depth image, where depth is 'image'.",
     "points_topic": "Topic of the point cloud, where depth is 'cloud'.",
 }
 NAMES = {"depth_topic": "depth", "points_topic": "points"}
 
-
-def truth(text: str) -> bool:
-    """Of 'true' or 'false'; raises KeyError for anything else."""
-    return {"true": True, "false": False}[text.lower()]
-
-
-# Given arguments of these names override the parameter file; empty ones leave it as it is.
+# Arguments of these names override the parameter file; empty ones leave it as it is.
 PARAMETERS = {
-    "input_type": ("The detector's messages: 'auto', 'key2mesh', 'yolo', 'hri' or 'zed'.", str),
+    "input_type": ("The detector: 'auto', or its name in the table of docs/robot.md.", str),
     "model": ("Model bundle: 'default' or a folder's path.", str),
     "backend": ("Engine that runs the model: 'auto', 'onnx', ...", str),
-    "publish_vertices": ("Whether to publish the mesh's points: 'true' or 'false'.", truth),
-    "image_width": ("Width [px] of the detector's image, where nothing says it.", int),
-    "image_height": ("Height [px] of the detector's image, where nothing says it.", int),
-    "image_rectified": ("Whether the detector sees rectified images: 'true' or 'false'.", truth),
+    "publish_vertices": ("Publish the mesh's points: 'true' or 'false'.", truth),
+    "image_width": ("Width [px] of the detector's image, where nothing else tells it.", int),
+    "image_height": ("Height [px] of the detector's image, where nothing else tells it.", int),
+    "image_rectified": ("The detector sees rectified images: 'true' or 'false'.", truth),
     "body_height": ("Height [m] of everybody in view, where it is known.", float),
-    "smoothing": ("Whether to steady bodies over time: 'true' or 'false'.", truth),
+    "smoothing": ("Smooth bodies over time: 'true' or 'false'.", truth),
     "depth": ("Measured distances that set the scale: 'none', 'image' or 'cloud'.", str),
+    "tf_prefix": ("Prefix of the bodies' TF frames; '/body_' ignores the namespace.", str),
+    "use_sim_time": ("Take the time from /clock: 'true' or 'false'.", truth),
 }
 
 
 def start_nodes(context: LaunchContext) -> list:
-    """The node with what the arguments say, which are text only now, and what shows its meshes."""
-
-    def said(name: str, kind: Callable = str) -> Any:
-        text = LaunchConfiguration(name).perform(context)
-        try:
-            return kind(text)
-        except (KeyError, ValueError):
-            kinds = {truth: "'true' or 'false'", int: "a whole number", float: "a number"}
-            raise RuntimeError(f"{name}:={text} must be {kinds[kind]}") from None
-
-    given = {name: kind for name, (_, kind) in PARAMETERS.items() if said(name)}
-    overrides = {name: said(name, kind) for name, kind in given.items()}
+    """The node with the given arguments, which are text until now, the viewer and RViz."""
+    refuse_unknown(context, __file__, (*TOPICS, *PARAMETERS, *OTHERS))
+    overrides = {
+        name: value_of(context, name, kind)
+        for name, (_, kind) in PARAMETERS.items()
+        if value_of(context, name)
+    }
     node = Node(
         package="key2mesh_ros",
         executable="mesh_node",
@@ -70,11 +59,11 @@ def start_nodes(context: LaunchContext) -> list:
         parameters=[LaunchConfiguration("params_file"), *([overrides] if overrides else [])],
         remappings=[(f"~/{NAMES.get(name, name)}", LaunchConfiguration(name)) for name in TOPICS],
     )
-    namespace = said("namespace").strip("/")
+    namespace = value_of(context, "namespace").strip("/")
     base = f"/{namespace}/mesh_node" if namespace else "/mesh_node"
     actions = [node]
-    if said("viewer", truth):
-        camera = said("camera_info").replace("~", base, 1)
+    if value_of(context, "viewer", truth):
+        camera = value_of(context, "camera_info").replace("~", base, 1)
         actions.append(
             ExecuteProcess(
                 cmd=[
@@ -84,32 +73,37 @@ def start_nodes(context: LaunchContext) -> list:
                 output="screen",
             )
         )
-    if said("rviz", truth):
+    if value_of(context, "rviz", truth):
+        frame, simulated = value_of(context, "frame"), overrides.get("use_sim_time", False)
         actions.append(
             Node(
                 package="rviz2",
                 executable="rviz2",
-                arguments=["-d", LaunchConfiguration("rviz_config"), "-f", said("frame")],
+                arguments=["-d", LaunchConfiguration("rviz_config"), "-f", frame],
+                parameters=[{"use_sim_time": simulated}],
                 remappings=[("/mesh_node/markers", f"{base}/markers")],
             )
         )
     return actions
 
 
+def config(name: str) -> PathJoinSubstitution:
+    """The path of an installed configuration file."""
+    return PathJoinSubstitution([FindPackageShare("key2mesh_ros"), "config", name])
+
+
+OTHERS = {
+    "namespace": ("", "Namespace of the node; part of its topics and of the bodies' TF frames."),
+    "params_file": (config("mesh.yaml"), "Parameter file (YAML)."),
+    "viewer": ("false", "Show the meshes in a browser: 'true' or 'false'."),
+    "rviz": ("false", "Start RViz: 'true' or 'false'."),
+    "rviz_config": (config("mesh.rviz"), "Configuration of RViz."),
+    "frame": ("camera", "Fixed frame of RViz: the optical frame of the camera."),
+}
+
+
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` asks for."""
-
-    def config(name: str) -> PathJoinSubstitution:
-        return PathJoinSubstitution([FindPackageShare("key2mesh_ros"), "config", name])
-
-    others = {
-        "namespace": ("", "Namespace of the node."),
-        "params_file": (config("mesh.yaml"), "Parameter file (YAML)."),
-        "viewer": ("false", "Whether to show the meshes in a browser: 'true' or 'false'."),
-        "rviz": ("false", "Whether to start RViz: 'true' or 'false'."),
-        "rviz_config": (config("mesh.rviz"), "RViz's configuration."),
-        "frame": ("camera", "RViz's fixed frame: the optical frame of the camera."),
-    }
     arguments = [
         *(
             DeclareLaunchArgument(
@@ -119,7 +113,7 @@ def generate_launch_description() -> LaunchDescription:
         ),
         *(
             DeclareLaunchArgument(name, default_value=default, description=text)
-            for name, (default, text) in others.items()
+            for name, (default, text) in OTHERS.items()
         ),
         *(
             DeclareLaunchArgument(name, default_value="", description=text)

@@ -36,6 +36,12 @@ class Recorded(SimpleNamespace):
         super().__init__(positional=positional, **options)
 
 
+class Context(dict):
+    """What the arguments are, by name, and the words of the command line."""
+
+    argv: tuple[str, ...] = ()
+
+
 class StandInConfiguration(Recorded):
     def perform(self, context):
         return context[self.positional[0]]
@@ -58,11 +64,13 @@ def describe(monkeypatch):
             setattr(module, each, type(each, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, name, module)
     sys.modules["launch.substitutions"].LaunchConfiguration = StandInConfiguration
+    sys.modules.pop("key2mesh_ros.launching", None)  # so that it sees the stand-ins
 
     def description(name: str):
         return runpy.run_path(str(LAUNCH / name))["generate_launch_description"]()
 
-    return description
+    yield description
+    sys.modules.pop("key2mesh_ros.launching", None)
 
 
 def declared(description) -> dict[str, Recorded]:
@@ -75,7 +83,9 @@ def started(description, **given) -> list[Recorded]:
     (entities,) = description.positional
     defaults = {name: each.default_value for name, each in declared(description).items()}
     (opaque,) = (each for each in entities if hasattr(each, "function"))
-    return opaque.function({**defaults, **given})
+    context = Context({**defaults, **given})
+    context.argv = tuple(f"{name}:={value}" for name, value in given.items())
+    return opaque.function(context)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
@@ -106,8 +116,8 @@ def test_its_parameters_are_the_node_s(describe):
     arguments = declared(describe("mesh.launch.py"))
     known = {each.name for each in fields(Parameters)}
     empty = {name for name, each in arguments.items() if each.default_value == ""}
-    assert empty - {"namespace"} <= known
-    assert {"model", "backend", "input_type", "smoothing"} <= empty
+    assert empty - {"namespace", "use_sim_time"} <= known
+    assert {"model", "backend", "input_type", "smoothing", "tf_prefix"} <= empty
 
 
 def test_only_given_arguments_override_the_parameter_file(describe):
@@ -121,6 +131,35 @@ def test_only_given_arguments_override_the_parameter_file(describe):
         "image_width": 640,
         "body_height": 1.7,
     }
+
+
+def test_simulated_time_reaches_the_node_and_rviz(describe):
+    node, rviz = started(describe("mesh.launch.py"), use_sim_time="true", rviz="true")
+    assert node.parameters[1] == {"use_sim_time": True}
+    assert rviz.parameters == [{"use_sim_time": True}]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "said"),
+    [
+        ("mesh.launch.py", "keypoint", "'keypoints'"),
+        ("mesh.launch.py", "image_with", "'image_width'"),
+        ("mesh.launch.py", "colour", "camera_info"),
+        ("adapt.launch.py", "topics", "'topic'"),
+    ],
+)
+def test_an_unknown_argument_is_named_with_the_one_that_was_meant(
+    describe, monkeypatch, file, name, said
+):
+    description = describe(file)
+    given = {"target": "bag:/a", "output": "/o", name: "x"}
+    if file.startswith("mesh"):
+        given = {name: "x"}
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "key2mesh_ros", file])
+    with pytest.raises(RuntimeError, match=rf"{file} has no argument '{name}'.*{said}"):
+        started(description, **given)
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "robot", "robot.launch.py"])
+    assert started(description, **given)  # the argument may be of the file that includes this one
 
 
 @pytest.mark.parametrize(
@@ -197,13 +236,15 @@ def test_the_lines_of_the_pages_use_what_there_is(describe):
     assert programs <= PROGRAMS | {"safety_stop"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "file", [*FILES, TREE / "key2mesh_ros" / "launching.py"], ids=lambda path: path.name
+)
 def test_nothing_heavy_is_imported(file):
     allowed = {"launch", "launch_ros"} | set(sys.stdlib_module_names)
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             assert {each.name.split(".")[0] for each in node.names} <= allowed
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.module != "key2mesh_ros.launching":
             assert node.module.split(".")[0] in allowed
 
 
