@@ -47,8 +47,7 @@ def run(
     rounds: int = 5,
     settle_s: float = SETTLE_S,
 ) -> dict[str, Any]:
-    """Times [ms] of a step's parts, their ratio to the networks alone, detections a second, and, on
-    a GPU, the share of the step in which it is busy."""
+    """Times [ms] of a step's parts and, on a GPU, the share of the step in which it is busy."""
     torch.set_num_threads(threads)
     config = replace(
         ADAPT_RECIPES[recipe][1],
@@ -71,18 +70,13 @@ def run(
     }
     waiting = {name: repeated(call, 1, device) for name, call in calls.items()}
     timings = interleave(waiting, budget_s=budget_s, rounds=rounds, settle_s=settle_s)
-    bare = timings[BARE].median_ms
     return {
         "what": f"adaptation ({recipe})",
         "batch_size": batch_size,
         "precision": precision,
         "device": device,
         "bare": BARE,
-        "step": STEP,
         "timings": {name: asdict(timing) for name, timing in timings.items()},
-        "samples_per_s": {n: 1e3 * batch_size / t.median_ms for n, t in timings.items()},
-        "times_the_bare_network": {n: timing.median_ms / bare for n, timing in timings.items()},
-        "step_over_network_and_adam": timings[STEP].median_ms / bare,
         "bare_floor_ms": None,
         "busy": busy_share(waiting[STEP]) if device != "cpu" else None,
     }

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node adds to the engine: keypoints published to mesh received, over DDS.
+"""What the node adds to the engine: from keypoints published to meshes received, over DDS.
 
-The node runs in a process of its own, started by its entry point; this one publishes at a fixed
-rate and receives the meshes, as a robot's program would, in Python. In turns with it, in the same
-run: a node that does nothing (`noop_node`), and the engine alone, called in this process at the
-same rate. Then all three without a pause, when caches still know of the last frame.
+The node runs in a process of its own, started by its entry point. This process publishes at a
+fixed rate and receives the meshes, as a robot's program does in Python; in turns with it, the
+engine alone is called here at the same rate. Then both run back to back, while caches still hold
+the last frame.
 
-    tools/with-ros python -m benchmarks.node_latency [BUNDLE]
+    tools/with-ros python -m benchmarks.node_latency --people 1 10 --seconds 600
 """
 
 from __future__ import annotations
@@ -16,35 +16,108 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from struct import pack_into
 from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo
 
-from benchmarks import noop_node
-from benchmarks.latency_probe import CAMERA, Probe, keypoint_message, standing_people
+from benchmarks.people import camera, people
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_ros.parameters import Parameters
-from key2mesh_ros.stages import STAGES
+from key2mesh_ros.msg import BodyMeshArray, PersonKeypoints, PersonKeypointsArray
 
-NODE = "mesh_node"
+NODE = "/mesh_node"
 TURNS, SHORT_TURNS = 2, 10
-"""How often node, no-op and engine take turns, at a camera's rate and without pauses: what the
-machine does meanwhile meets them all."""
+"""Turns of node and engine, at a camera's rate and back to back."""
+PATIENCE_S = 60.0
+
+
+def run(
+    model: str = "default",
+    people: tuple[int, ...] = (1, 10),
+    rate_hz: float = 30.0,
+    seconds: float = 20.0,
+) -> list[dict[str, Any]]:
+    """Measure the node for each number of persons.
+
+    Latency [ms] is from just before keypoints are published until the meshes have reached the
+    subscriber's process; `overhead` is latency less the engine's time at the same rate: middleware,
+    rclpy's executor, what the node does around the engine.
+
+    Args:
+        model: the bundle.
+        people: numbers of persons in a frame.
+        rate_hz: of the frames.
+        seconds: of streaming, for each number of persons.
+    """
+    return [measure(model, count, rate_hz, seconds) for count in people]
+
+
+def measure(model: str, count: int, rate_hz: float, seconds: float) -> dict[str, Any]:
+    """Latencies of the node and times of the engine for `count` persons."""
+    domain, context = 60 + os.getpid() % 40, rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    keypoints = people(count)
+    estimator = Estimator(load_bundle(model), threads=2)
+    probe = Probe(context, keypoints)
+    streamed, back_to_back, engine, fast_engine = [], [], [], []
+    frames = 0
+    try:
+        with running_node(model, domain):
+            probe.wait_for_meshes()
+            for _ in range(TURNS):
+                frames += round(rate_hz * seconds / TURNS)
+                streamed.append(probe.stream(rate_hz, seconds / TURNS))
+                engine += engine_times(estimator, keypoints, 1 / rate_hz, seconds / 2 / TURNS)
+            said = probe.fresh_diagnostics()
+            for _ in range(SHORT_TURNS):
+                back_to_back.append(probe.converse(seconds / 4 / SHORT_TURNS))
+                fast_engine += engine_times(estimator, keypoints, 0.0, seconds / 4 / SHORT_TURNS)
+    finally:
+        probe.close()
+        context.try_shutdown()
+        estimator.close()
+    latency, quick = np.concatenate(streamed), np.concatenate(back_to_back)
+    found = {
+        "latency_ms_p50": np.median(latency),
+        "latency_ms_p99": np.percentile(latency, 99),
+        "latency_ms_max": latency.max(),
+        "engine_ms_p50": np.median(engine),
+        "overhead_ms_p50": np.median(latency) - np.median(engine),
+        "back_to_back_ms_p50": np.median(quick),
+        "back_to_back_engine_ms_p50": np.median(fast_engine),
+    }
+    return {
+        "people": count,
+        "rate_hz": rate_hz,
+        "frames": frames,
+        "meshes": len(latency),
+        **{name: round(float(value), 3) for name, value in found.items()},
+        "node_says": {k: v for k, v in said.items() if k.endswith("_ms_p50") or k == "dropped"},
+    }
 
 
 @contextmanager
-def running(module: str, domain: int, *arguments: str) -> Iterator[None]:
-    """A node in a process of its own, ended cleanly."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
-    )
+def running_node(model: str, domain: int) -> Iterator[None]:
+    """The node in a process of its own, ended cleanly."""
+    command = [sys.executable, "-m", "key2mesh_ros.mesh_node", "--ros-args", "--log-level", "warn"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+    environment.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "key2mesh_bench_logs"))
+    process = subprocess.Popen([*command, "-p", f"model:={model}"], env=environment)
     try:
         yield
     finally:
@@ -57,171 +130,137 @@ def running(module: str, domain: int, *arguments: str) -> Iterator[None]:
 
 
 def engine_times(
-    estimator: Estimator, keypoints: NDArray[np.float32], pause: float, seconds: float
+    estimator: Estimator, keypoints: NDArray[np.float32], pause_s: float, seconds: float
 ) -> list[float]:
-    """Seconds that each estimation takes, one every `pause` s or, for 0, without a pause
-    (processors are slower to wake than to go on)."""
+    """Times [ms] of estimations, one every `pause_s`, or without a pause for 0."""
     times: list[float] = []
-    for number in range(5 + round(seconds / max(pause, 0.02))):
+    for number in range(5 + round(seconds / max(pause_s, 0.02))):
         begin = time.perf_counter()
-        estimator.estimate(keypoints, CAMERA)
-        times.append(time.perf_counter() - begin)
-        if number < 5:  # settling
-            times.clear()
-        time.sleep(max(0.0, pause - (time.perf_counter() - begin)))
+        estimator.estimate(keypoints, camera())
+        if number >= 5:  # the first ones warm up
+            times.append(1e3 * (time.perf_counter() - begin))
+        time.sleep(max(0.0, pause_s - (time.perf_counter() - begin)))
     return times
 
 
-def measure(bundle: str, count: int, rate_hz: float, seconds: float) -> dict[str, Any]:
-    """Everything about `count` persons at `rate_hz`: `seconds` of the node, half of it of the
-    no-op node and half of the engine."""
-    domain, context = 60 + os.getpid() % 40, rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    keypoints, loaded = standing_people(count), load_bundle(bundle)
-    message = keypoint_message(keypoints)
-    estimator = Estimator(loaded, threads=Parameters().threads)  # as the node does
-    probe = Probe(context, [NODE, noop_node.NAME])
-    node_arguments = ("--ros-args", "-p", f"model:={bundle}", "--log-level", "warn")
-    frames, node, floor, engine = 0, [], [], []
-    try:
-        with (
-            running("key2mesh_ros.mesh_node", domain, *node_arguments),
-            running("benchmarks.noop_node", domain, str(loaded.vertex_count)),
-        ):
-            probe.wait_for(NODE, message)
-            probe.wait_for(noop_node.NAME, message)
-            for _ in range(TURNS):
-                sent, times = probe.stream(NODE, message, rate_hz, seconds / TURNS)
-                frames += sent
-                node.append(times)
-                probe.diagnostics.clear()
-                probe.spin_until(time.monotonic() + 1.2)  # those that know of every frame
-                said = dict(probe.diagnostics)
-                _, times = probe.stream(noop_node.NAME, message, rate_hz, seconds / 2 / TURNS)
-                floor.append(times)
-                engine += engine_times(estimator, keypoints, 1 / rate_hz, seconds / 2 / TURNS)
-            together = _without_pauses(probe, message, estimator, keypoints, seconds / 2)
-    finally:
-        probe.close()
-        context.try_shutdown()
-        estimator.close()
-    return {
-        "people": count,
-        "rate_hz": rate_hz,
-        "frames": frames,
-        "meshes": sum(map(len, node)),
-        **_node_figures(node),
-        "noop_node_ms_p50": _p50_ms(_latency(np.concatenate(floor))),
-        "engine_ms_p50": _p50_ms(1e3 * np.array(engine)),
-        "back_to_back": together,
-        "engine_in_node_ms_p50": float(said.get("engine_ms_p50", "nan")),
-        "latency_in_node_ms_p50": float(said.get("latency_ms_p50", "nan")),
-        "stages_ms_p50": {name: float(said.get(f"{name}_ms_p50", "nan")) for name in STAGES},
-        "dropped": int(said.get("dropped", "-1")),
-    }
+class Probe:
+    """Publishes keypoints and receives meshes, in one thread.
 
-
-def _without_pauses(
-    probe: Probe,
-    message: bytes,
-    estimator: Estimator,
-    keypoints: NDArray[np.float32],
-    seconds: float,
-) -> dict[str, float]:
-    """Medians [ms] of each when nobody waits for a camera; short turns, as neighbours who use the
-    same memory come and go within a second."""
-    node, floor, engine = [], [], []
-    for _ in range(SHORT_TURNS):
-        share = seconds / SHORT_TURNS / 3
-        node.append(_latency(probe.converse(NODE, message, share)))
-        engine += engine_times(estimator, keypoints, 0.0, share)
-        floor.append(_latency(probe.converse(noop_node.NAME, message, share)))
-    found = {
-        "node_ms_p50": _p50_ms(np.concatenate(node)),
-        "noop_node_ms_p50": _p50_ms(np.concatenate(floor)),
-        "engine_ms_p50": _p50_ms(1e3 * np.array(engine)),
-    }
-    return found | {"overhead_ms_p50": round(found["node_ms_p50"] - found["engine_ms_p50"], 3)}
-
-
-def _latency(times: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(M,) [ms], from keypoints published to mesh received."""
-    return (times[:, 1] - times[:, 0]) / 1e6
-
-
-def _p50_ms(values: NDArray[np.float64]) -> float:
-    return round(float(np.median(values)), 3)
-
-
-def _node_figures(turns: list[NDArray[np.int64]]) -> dict[str, float]:
-    times = np.concatenate(turns)
-    latency = _latency(times)
-    quarters = [np.array_split(_latency(each), 4) for each in turns]
-    slopes = [np.polyfit((x[:, 0] - x[0, 0]) / 1e9, _latency(x), 1)[0] for x in turns]
-    return {
-        "latency_ms_p50": _p50_ms(latency),
-        "latency_ms_p99": round(float(np.percentile(latency, 99)), 3),
-        "seen_in_python_ms_p50": _p50_ms((times[:, 2] - times[:, 0]) / 1e6),
-        "latency_ms_p50_first_quarter": _p50_ms(np.concatenate([each[0] for each in quarters])),
-        "latency_ms_p50_last_quarter": _p50_ms(np.concatenate([each[-1] for each in quarters])),
-        "growth_ms_per_s": round(float(np.mean(slopes)), 4),
-    }
-
-
-def run(
-    bundle: str = "default",
-    people: Sequence[int] = (1, 10),
-    rate_hz: float = 30.0,
-    seconds: float = 20.0,
-) -> dict[str, Any]:
-    """Latency for each number of people, beside the engine's time for the same frames and the
-    latency of a node that does nothing.
-
-    Latency is from just before keypoints are published until the meshes have reached the
-    subscriber's process; `seen_in_python_ms_p50` until its callback runs, which depends on what
-    else the subscriber does. `overhead_ms_p50` is latency less the engine's time at the same rate:
-    middleware, the node's executor, what the node does around the engine, smoothing included.
-    `stages_ms_p50` are the node's own; `middleware_ms_p50` is what is left of the latency.
+    Args:
+        context: an initialised one.
+        keypoints: (N, 18, 3), what every message holds.
     """
-    rows = []
-    for count in people:
-        row = measure(bundle, count, rate_hz, seconds)
-        row["overhead_ms_p50"] = round(row["latency_ms_p50"] - row["engine_ms_p50"], 3)
-        row["middleware_ms_p50"] = round(row["latency_ms_p50"] - row["latency_in_node_ms_p50"], 3)
-        rows.append(row)
-    return {"node_latency": rows}
+
+    def __init__(self, context: rclpy.Context, keypoints: NDArray[np.float32]) -> None:
+        # Without services of its own: what the executor waits for costs time on every wake-up.
+        self._node = Node(
+            "latency_probe", context=context, start_parameter_services=False, enable_rosout=False
+        )
+        self._message = _serialised(keypoints)
+        self._latencies: list[float] = []
+        self._diagnostics: dict[str, str] = {}
+        newest = qos_profile_sensor_data
+        self._keypoints = self._node.create_publisher(
+            PersonKeypointsArray, f"{NODE}/keypoints", newest
+        )
+        self._camera = self._node.create_publisher(CameraInfo, f"{NODE}/camera_info", newest)
+        # Reliable: the middleware sends again what it loses of ten meshes, which are 830 kB.
+        self._node.create_subscription(BodyMeshArray, f"{NODE}/meshes", self._on_meshes, 5)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+
+    def _on_meshes(self, message: BodyMeshArray, info: dict[str, int]) -> None:
+        stamp = message.header.stamp
+        sent = stamp.sec * 1_000_000_000 + stamp.nanosec
+        self._latencies.append((info["received_timestamp"] - sent) / 1e6)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._diagnostics = {v.key: v.value for status in message.status for v in status.values}
+
+    def _spin_until(self, moment: float) -> None:
+        while (left := moment - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def wait_for_meshes(self) -> None:
+        """Until the node answers, with the camera known to it.
+
+        Raises:
+            TimeoutError: it does not within a minute.
+        """
+        limit = time.monotonic() + PATIENCE_S
+        while not self._latencies:
+            if time.monotonic() > limit:
+                raise TimeoutError(f"{NODE} published no mesh within {PATIENCE_S:g} s: see its log")
+            self._camera.publish(_camera_info())
+            self._send()
+            self._spin_until(time.monotonic() + 0.1)
+        self._spin_until(time.monotonic() + 0.5)
+
+    def fresh_diagnostics(self) -> dict[str, str]:
+        """Diagnostics that know of every frame so far."""
+        self._spin_until(time.monotonic() + 2.2)
+        return dict(self._diagnostics)
+
+    def stream(self, rate_hz: float, seconds: float) -> NDArray[np.float64]:
+        """Publish at a fixed rate; latencies (M,) [ms] of the answers."""
+        self._latencies.clear()
+        tick = time.monotonic()
+        for _ in range(round(rate_hz * seconds)):
+            self._send()
+            tick += 1 / rate_hz
+            self._spin_until(tick)
+        self._spin_until(time.monotonic() + 0.3)  # the last one
+        return np.array(self._latencies)
+
+    def converse(self, seconds: float) -> NDArray[np.float64]:
+        """Publish as soon as the last answer is here; latencies (M,) [ms] of the answers."""
+        self._latencies.clear()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            answered = len(self._latencies)
+            self._send()
+            limit = time.monotonic() + 1.0  # sensor data may be lost on the way
+            while len(self._latencies) == answered and time.monotonic() < limit:
+                self._executor.spin_once(timeout_sec=0.1)
+        return np.array(self._latencies)
+
+    def _send(self) -> None:
+        # The stamp is the first field of a serialised message, behind four bytes of encoding.
+        stamped = bytearray(self._message)
+        pack_into("<iI", stamped, 4, *divmod(time.time_ns(), 1_000_000_000))
+        self._keypoints.publish(bytes(stamped))
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._node.destroy_node()
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Where the time goes, as Markdown: medians in ms."""
-    lines = ["| ms, median | " + " | ".join(f"{row['people']} persons" for row in rows) + " |"]
-    lines.append("|---|" + "---:|" * len(rows))
+def _serialised(keypoints: NDArray[np.float32]) -> bytes:
+    """A PersonKeypointsArray without a stamp: making its bytes is the detector's time."""
+    intrinsics = camera()
+    message = PersonKeypointsArray(
+        layout="openpose_coco_18",
+        image_width=round(2 * intrinsics.cx),
+        image_height=round(2 * intrinsics.cy),
+    )
+    message.header.frame_id = "camera"
+    for number, person in enumerate(keypoints):
+        x, y, confidence = (array("f", person[:, axis].tolist()) for axis in range(3))
+        message.people.append(PersonKeypoints(id=str(number), x=x, y=y, confidence=confidence))
+    return serialize_message(message)
 
-    def line(name: str, values: list[float]) -> None:
-        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
 
-    line("middleware, to the node and from it", [row["middleware_ms_p50"] for row in rows])
-    for name, text in STAGES.items():
-        line(f"{name}: {text}", [row["stages_ms_p50"][name] for row in rows])
-    for name, key in (
-        ("keypoints published to mesh received", "latency_ms_p50"),
-        ("the same, 99th percentile", "latency_ms_p99"),
-        ("the engine alone at this rate", "engine_ms_p50"),
-        ("what the node adds to it", "overhead_ms_p50"),
-        ("a node that does nothing, in rclpy's usual way", "noop_node_ms_p50"),
-    ):
-        line(name, [row[key] for row in rows])
-    for name, key in (
-        ("without pauses: published to received", "node_ms_p50"),
-        ("without pauses: the engine alone", "engine_ms_p50"),
-        ("without pauses: what the node adds to it", "overhead_ms_p50"),
-        ("without pauses: a node that does nothing", "noop_node_ms_p50"),
-    ):
-        line(name, [row["back_to_back"][key] for row in rows])
-    return "\n".join(lines)
+def _camera_info() -> CameraInfo:
+    c = camera()
+    result = CameraInfo(width=round(2 * c.cx), height=round(2 * c.cy))
+    result.header.frame_id = "camera"
+    result.k = [c.fx, 0.0, c.cx, 0.0, c.fy, c.cy, 0.0, 0.0, 1.0]
+    return result
 
 
 if __name__ == "__main__":
-    result = run(*sys.argv[1:2])
-    print(json.dumps(result, indent=2))
-    print("\n" + table(result["node_latency"]))
+    import tyro
+
+    print(json.dumps(tyro.cli(run), indent=2))

@@ -41,8 +41,7 @@ def run(
     rounds: int = 5,
     settle_s: float = SETTLE_S,
 ) -> dict[str, Any]:
-    """Times [ms] of a step's parts, their ratio to the bare network with Adam, samples a second,
-    and, on a GPU, the share of the step in which it is busy."""
+    """Times [ms] of a step's parts and, on a GPU, the share of the step in which it is busy."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         write_motions(Path(folder) / "motions")
@@ -76,13 +75,7 @@ def run(
         "precision": precision,
         "device": device,
         "bare": BARE_ADAM,
-        "step": STEP,
         "timings": {name: asdict(timing) for name, timing in timings.items()},
-        "samples_per_s": {n: 1e3 * batch_size / t.median_ms for n, t in timings.items()},
-        "times_the_bare_network": {
-            name: timing.median_ms / timings[BARE].median_ms for name, timing in timings.items()
-        },
-        "step_over_network_and_adam": timings[STEP].median_ms / timings[BARE_ADAM].median_ms,
         "bare_floor_ms": None if limits is None else bare_floor_ms(limits, batch_size, precision),
         "busy": busy_share(calls[STEP]) if device != "cpu" else None,
     }

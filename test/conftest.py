@@ -22,3 +22,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_addoption(parser):
+    """`--scale 1` runs the reliability tests in their long form: hours."""
+    parser.addoption("--scale", type=float, help="length of the reliability tests: 1 takes hours")

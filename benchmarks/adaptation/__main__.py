@@ -16,10 +16,10 @@ from key2mesh_core.errors import Key2MeshError
 
 
 def main(config: TablesConfig) -> None:
-    """Makes one table; writes NAME.md and NAME.json to the output folder and prints it."""
+    """Make one table; write NAME.md and NAME.json to the output folder and print it."""
     config.output.mkdir(parents=True, exist_ok=True)
     # Only what is needed is loaded.
-    name = config.table if config.table in ("features", "criterion", "cost") else "tables"
+    name = "features" if config.table == "features" else "tables"
     module = importlib.import_module(f"benchmarks.adaptation.{name}")
     result = module.run(config)
     text = module.to_markdown(result)

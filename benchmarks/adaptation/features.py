@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fig. 7 of the paper: where features of motion capture and of detections lie, before and after.
 
-t-SNE shows who is whose neighbour, not distances; so a number stands beside the picture: how often
-a nearest neighbour in feature space is of the other domain, 0.5 where they cannot be told apart.
+t-SNE shows neighbourhoods, not distances, so each picture has a number beside it: how often a
+nearest neighbour in feature space is of the other domain, 0.5 where the two cannot be told apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
@@ -32,12 +31,10 @@ from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import as_recorded
 
 SAMPLES = 700
-_COLOURS = {"motion capture": (47, 111, 178), "detections": (214, 108, 32)}
-_SIDE, _TOP, _INK = 460, 64, (35, 38, 45)
 
 
 def run(config: TablesConfig) -> dict[str, Any]:
-    """Adapts by each recipe and draws its features beside those of the model as it is."""
+    """Adapt by each recipe and draw its features beside those of the model before."""
     if not config.motions:
         raise EvaluationError("--motions: the picture needs motion capture for the source domain")
     torch.manual_seed(0)
@@ -64,7 +61,7 @@ def run(config: TablesConfig) -> dict[str, Any]:
         features = np.concatenate([source, target])
         panels[name] = TSNE(init="pca", random_state=0).fit_transform(features)
         mixing[name] = neighbours_of_the_other(source, target)
-    draw(panels, mixing).save(config.output / "features.png")
+    draw(panels, mixing, config.output / "features.png")
     return {"title": "Features before and after (Fig. 7)", "neighbours_of_the_other": mixing}
 
 
@@ -78,31 +75,24 @@ def neighbours_of_the_other(
     return float((domain[near] != domain[:, None]).mean())
 
 
-def draw(panels: dict[str, NDArray[np.floating]], mixing: dict[str, float]) -> Image.Image:
-    """Scatter plots (2 SAMPLES, 2) side by side; the first half of each is motion capture."""
-    image = Image.new("RGB", (_SIDE * len(panels), _SIDE + _TOP), (255, 255, 255))
-    pen = ImageDraw.Draw(image)
-    for number, (name, points) in enumerate(panels.items()):
-        left = _SIDE * number
-        pen.text((left + 16, 12), name, _INK, ImageFont.load_default(18))
-        pen.text(
-            (left + 16, 38),
-            f"neighbours of the other domain: {mixing[name]:.2f}",
-            _INK,
-            ImageFont.load_default(13),
-        )
-        low, high = points.min(axis=0), points.max(axis=0)
-        places = (points - low) / np.maximum(high - low, 1e-9) * (_SIDE - 48) + 24
-        half = len(points) // 2
-        for colour, part in zip(_COLOURS.values(), (places[:half], places[half:]), strict=True):
-            for x, y in part:
-                x, y = x + left, y + _TOP
-                pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
-    for number, (name, colour) in enumerate(_COLOURS.items()):
-        x = image.width - 300 + 150 * number
-        pen.ellipse([x, 16, x + 10, 26], fill=colour)
-        pen.text((x + 16, 12), name, _INK, ImageFont.load_default(13))
-    return image
+def draw(panels: dict[str, NDArray[np.floating]], mixing: dict[str, float], path: Path) -> None:
+    """Write scatter plots (2 SAMPLES, 2) side by side; the first half is motion capture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(4.6 * len(panels), 5), layout="constrained"
+    )
+    for axis, (name, points) in zip(axes, panels.items(), strict=True):
+        for label, part in zip(("motion capture", "detections"), np.split(points, 2), strict=True):
+            axis.scatter(*part.T, s=8, label=label)
+        axis.set(title=f"{name}\nneighbours of the other domain: {mixing[name]:.2f}")
+        axis.set(xticks=[], yticks=[])
+    axes[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
 
 
 def to_markdown(result: dict[str, Any]) -> str:

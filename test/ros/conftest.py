@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 # Without ROS there is nothing to test here; `make test` always has it.
-collect_ignore_glob = [] if find_spec("rclpy") else ["test_*.py"]
+collect_ignore_glob = [] if find_spec("rclpy") else ["test_*.py", "*/test_*.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
