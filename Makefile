@@ -7,6 +7,8 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
+# Newer versions of onnxruntime send usage data otherwise.
+export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,8 +46,8 @@ bench: $(VENV)/.test .ros/.built  ## measure the engine, the node and a training
 	@$(RUN) -m benchmarks $(ARGS)
 
 .PHONY: bench-reliability
-bench-reliability: $(VENV)/.test .ros/.built  ## what the node bears: hours (ARGS="--scale 0.01")
-	@$(RUN) -m benchmarks.reliability $(ARGS)
+bench-reliability: $(VENV)/.test .ros/.built  ## the reliability tests in their long form: hours (SCALE=0.01)
+	@$(RUN) -m pytest test/ros/reliability -rP --timeout 0 --scale $(or $(SCALE),1) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.test  ## check style and format

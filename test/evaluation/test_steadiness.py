@@ -21,7 +21,8 @@ from key2mesh_core.evaluation.steadiness import (
 )
 from key2mesh_core.evaluation.visibility import FULL_VIEW, VIEWS, View, evaluate_views, hide
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
-from key2mesh_core.keypoints.layouts import sanitise, to_network, usable
+from key2mesh_core.keypoints.arrays import sanitise, usable
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator

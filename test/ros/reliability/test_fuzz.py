@@ -93,6 +93,8 @@ class Sender:
 
     def __init__(self, probe, process, good):
         self._probe, self._process, self._good = probe, process, good
+        # No topic can have two types in one process: the client's own publisher goes.
+        probe.destroy_publisher(probe.keypoints)
         self._publishers = {}
         self._stamp = 1_000_000
         self.sent = self.checked = 0
