@@ -21,11 +21,11 @@ from benchmarks.training_step import Precision, busy_share, repeated
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
-from key2mesh_core.learning.adapt.initial_weights import load_source
 from key2mesh_core.learning.adapt.losses import critic_loss, domain_loss, feature_loss
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import target_domain
 from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.recordings.targets import TargetKeypoints
 from key2mesh_core.synthesis.batches import synthesise
 
@@ -84,7 +84,7 @@ def run(
 
 def _start(config: Any, detections: int) -> AdaptRun:
     data = load_body(config.body)
-    source = load_source(config.init, data)
+    source = load_trained_model(config.init, data)
     body = BodyModel(data, source.detector_keypoints).to(config.device)
     intrinsics = camera()
     size = np.array([2 * intrinsics.cx, 2 * intrinsics.cy], np.float32)

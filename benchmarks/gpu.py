@@ -31,7 +31,6 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.cli.build_engine import ALLOWED_MM
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.learning.adapt.initial_weights import network_of_graph
 from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, load_bundle, mesh_signature
 from key2mesh_core.model.engines.cuda import Driver
 from key2mesh_core.model.engines.engine_cache import EngineCache
@@ -41,6 +40,7 @@ from key2mesh_core.model.engines.tensorrt import RECORDED
 from key2mesh_core.model.engines.tensorrt_build import PROFILE
 from key2mesh_core.model.engines.tensorrt_library import MODULES, Library, find_library
 from key2mesh_core.network.graphs import MeshGraph, PoseGraph
+from key2mesh_core.network.weights import load_network
 
 EAGER, COMPILED = "PyTorch eager", "torch.compile, max-autotune"
 PERCENTILES = (50, 90, 99)
@@ -210,7 +210,7 @@ def _modules(config: GpuConfig, bundle: Bundle) -> tuple[PoseGraph, MeshGraph]:
     if data.identifier != bundle.body_model:
         raise Key2MeshError(f"{config.body} is {data.identifier}, not {bundle.body_model}")
     body = BodyModel(data, card["detector_keypoints"])
-    network = network_of_graph(bundle.pose_path)
+    network = load_network(bundle)
     return PoseGraph(network, body, card["centre_view"]).eval(), MeshGraph(body).eval()
 
 

@@ -6,21 +6,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from key2mesh_core.learning.adapt.initial_weights import network_of_graph
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.weights import load_network
 
 
 def bundled_network(bundle: Bundle) -> Key2Mesh:
     """The network as published, BatchNorm, PReLU and dropout at their places, in eval mode.
 
-    A bundle's graph holds each Linear with its BatchNorm folded in; here that BatchNorm changes
+    A bundle holds each Linear with its BatchNorm folded in; here that BatchNorm changes
     nothing, but costs what it costs.
 
     Raises:
-        TrainingError: the graph does not hold this network.
+        TrainingError: the bundle has no weights.
     """
-    stored = list(network_of_graph(bundle.pose_path).modules())
+    stored = list(load_network(bundle).modules())
     layers = iter([each for each in stored if isinstance(each, nn.Linear)])
     slopes = iter([each.negative_slope for each in stored if isinstance(each, nn.LeakyReLU)])
     network = Key2Mesh().eval()

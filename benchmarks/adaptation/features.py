@@ -22,10 +22,10 @@ from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.learning.adapt.initial_weights import load_source
 from key2mesh_core.learning.adapt.target_domain import target_domain
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.sources import load_motions
+from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.recordings.targets import load_targets
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import as_recorded
@@ -48,12 +48,12 @@ def run(config: TablesConfig) -> dict[str, Any]:
         row = Row(f"{recipe} recipe", recipe, {}, everything)
         (cell,) = run_row(replace(config, seeds=config.seeds[:1]), row)
         models[row.name] = Path(cell["folder"]) / "model"
-    before = load_source(config.init, body_data).network.extractor
+    before = load_trained_model(config.init, body_data).network.extractor
     with torch.no_grad():
         # The source domain is what the frozen extractor makes of it, before and after.
         source = before(captured).numpy()
         targets = {
-            name: load_source(str(model), body_data).network.extractor(seen).numpy()
+            name: load_trained_model(str(model), body_data).network.extractor(seen).numpy()
             for name, model in models.items()
         }
     panels, mixing = {}, {}

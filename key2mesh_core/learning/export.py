@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoint -> model bundle: BatchNorm folded, weights in blocks, two ONNX graphs, checked."""
+"""Trained network -> model bundle: weights in blocks, two ONNX graphs, compared with PyTorch."""
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +15,19 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from key2mesh_core.body.data import JOINT_NAMES, BodyData
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.learning.checkpoints import load_checkpoint
 from key2mesh_core.learning.pretrain.config import ExportConfig
-from key2mesh_core.model.block_linear import rounded, with_block_weights
+from key2mesh_core.learning.trained_model import load_trained_model
+from key2mesh_core.model.block_linear import with_block_weights
 from key2mesh_core.model.bundle import (
     MESH_GRAPH,
     POSE_GRAPH,
     POSE_SIGNATURE,
+    WEIGHTS,
     Bundle,
     load_bundle,
     mesh_signature,
@@ -37,8 +35,10 @@ from key2mesh_core.model.bundle import (
     write_topology,
 )
 from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.model.replace_folder import replace_folder, restore
 from key2mesh_core.network.graphs import MeshGraph, PoseGraph
-from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.key2mesh import Key2Mesh, folded
+from key2mesh_core.network.weights import round_weights, save_weights
 
 OPSET = 20
 #: Engines must put vertices and joints where PyTorch does, to this far [m]; so far when inputs are
@@ -47,48 +47,44 @@ PARITY_M, BLOCKS_PARITY_M = 1e-4, 1e-3
 
 
 def export(config: ExportConfig) -> None:
-    """Writes the bundle of `config.checkpoint` to `config.output`.
+    """Writes the bundle of `config.checkpoint` to `config.output` and says what comes next.
 
-    Raises TrainingError when the checkpoint does not fit the body, or an engine's answer is not
-    PyTorch's; the old bundle, if any, is then still there.
+    Raises:
+        TrainingError: the checkpoint does not fit the body, the output cannot be written, or an
+            engine's answer is not PyTorch's; the old bundle, if any, is then still there.
+        BundleError: the bundle that `config.checkpoint` names is damaged.
     """
     data = load_body(config.body)
-    network, state = load_network(config.checkpoint, data)
-    card = json.loads(config.card.read_text()) if config.card else {}
-    card = {
-        "centre_view": state["centre_view"],
-        "detector_keypoints": state["detector_keypoints"],
-        "steps": state["step"],
-        **card,
-    }
-    try:
-        bundle = write_bundle(
-            config.output,
-            name=config.name,
-            network=network,
-            data=data,
-            body=BodyModel(data, state["detector_keypoints"]),
-            centre=state["centre_view"],
-            card=card,
-            block_weights=config.block_weights,
-        )
-    except OSError as error:
-        raise TrainingError(f"{config.output}: cannot be written: {error}") from error
+    model = load_trained_model(config.checkpoint, data)
+    bundle = write_bundle(
+        config.output,
+        name=config.name or model.name,
+        network=model.network,
+        data=data,
+        body=BodyModel(data, model.detector_keypoints),
+        centre=model.centre_view,
+        card=model.card | _facts(config.card),
+        block_weights=config.block_weights,
+    )
     size = sum(path.stat().st_size for path in bundle.path.iterdir())
-    print(f"{bundle.path}: {bundle.name} for {bundle.body_model}, {size / 1e6:.1f} MB")
+    print(
+        f"wrote {bundle.path}: {bundle.name} for the body {bundle.body_model}, "
+        f"{size / 1e6:.1f} MB\n"
+        f"measure it: key2mesh evaluate --model {bundle.path}\n"
+        f"use it: the node's parameter model:={bundle.path.resolve()}"
+    )
 
 
-def load_network(checkpoint: Path, data: BodyData) -> tuple[Key2Mesh, dict[str, Any]]:
-    """The network of a checkpoint, in eval mode, and the checkpoint's other contents."""
-    state = load_checkpoint(checkpoint)
-    if state["body"] != data.identifier:
-        raise TrainingError(
-            f"{checkpoint} was trained on the body {state['body']}, not on {data.identifier}: "
-            "give the body file that it was trained with (--body)"
-        )
-    network = Key2Mesh()
-    network.load_state_dict(state["network"])
-    return network.eval(), state
+def _facts(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"--card {path}: not readable as JSON ({error})") from error
+    if not isinstance(facts, dict):
+        raise TrainingError(f"--card {path}: must hold an object, holds a {type(facts).__name__}")
+    return facts
 
 
 def write_bundle(
@@ -102,7 +98,10 @@ def write_bundle(
     card: Mapping[str, Any],
     block_weights: bool = True,
 ) -> Bundle:
-    """Exports both graphs, compares each with PyTorch and puts the bundle in place at once."""
+    """Exports both graphs, compares each with PyTorch and puts the bundle in place at once.
+
+    Raises TrainingError when the disk is full, or ONNX Runtime and PyTorch differ.
+    """
     network = folded(network)
     if block_weights:
         # Rounded before the comparison: the graph is then exact, and what rounding costs shows
@@ -110,9 +109,11 @@ def write_bundle(
         round_weights(network)
     pose, mesh = PoseGraph(network, body, centre).eval(), MeshGraph(body).eval()
     output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as scratch:
-        folder = Path(scratch) / "bundle"
+    folder = output.with_name(f".{output.name}.new")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        restore(output)
+        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
         folder.mkdir()
         samples = sample_inputs(5)
         _write_graph(folder / POSE_GRAPH, pose, samples, POSE_SIGNATURE, block_weights)
@@ -121,6 +122,7 @@ def write_bundle(
         signature = mesh_signature(len(data.template))
         _write_graph(folder / MESH_GRAPH, mesh, posed, signature, False)
         write_topology(folder, data.triangles, data.parents)
+        save_weights(folder / WEIGHTS, network, block_weights)
         write_manifest(
             folder,
             name=name,
@@ -128,11 +130,20 @@ def write_bundle(
             vertex_count=len(data.template),
             joint_names=JOINT_NAMES,
             card=card,
+            architecture=network.architecture(),
         )
         difference = parity(folder, pose, mesh, signature)
         if not max(difference.values()) < (BLOCKS_PARITY_M if block_weights else PARITY_M):
             raise TrainingError(f"ONNX Runtime and PyTorch differ by {difference} m: not exported")
-        return _put_in_place(folder, output)
+        replace_folder(output, folder)
+    except OSError as error:
+        raise TrainingError(
+            f"{output}: cannot be written ({error}); free some space or make it writable, then "
+            "give the same command again"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return load_bundle(output)
 
 
 def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> dict[str, float]:
@@ -173,26 +184,6 @@ def sample_inputs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return keypoints, torch.tensor([[500.0, 510.0, 320.0, 240.0]]).repeat(count, 1)
 
 
-def folded(network: Key2Mesh) -> Key2Mesh:
-    """A copy for inference: BatchNorm folded into the Linear before it, dropout gone."""
-    network = copy.deepcopy(network).eval()
-    for layer in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
-        if len(layer) == 4 and isinstance(layer[1], nn.BatchNorm1d):
-            layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
-            # A PReLU of one slope; engines fuse this form into the product before it.
-            layer[2] = nn.LeakyReLU(layer[2].weight.item())
-            del layer[3], layer[1]
-    return network
-
-
-def round_weights(network: nn.Module) -> None:
-    """Rounds the large weights of a network, in place, to what the bundle's blocks can hold."""
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            weight = rounded(module.weight.detach().cpu().numpy().T)
-            module.weight.data = torch.from_numpy(np.ascontiguousarray(weight.T))
-
-
 def _write_graph(
     path: Path, module: nn.Module, samples: tuple[Tensor, ...], signature: Any, blocks: bool
 ) -> None:
@@ -219,13 +210,3 @@ def _write_graph(
         model = with_block_weights(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def _put_in_place(folder: Path, output: Path) -> Bundle:
-    old = output.with_name(output.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    folder.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
-    return load_bundle(output)

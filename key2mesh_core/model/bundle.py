@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model bundles: folders with two ONNX graphs, the mesh's topology and a manifest.
+"""Model bundles: folders with two ONNX graphs, the mesh's topology, weights and a manifest.
 
-    model.json     format, names, the SHA-256 of each other file, and the model card
-    pose.onnx      keypoints and intrinsics -> shape, pose, place of each person
-    mesh.onnx      shape, pose, place -> vertices
-    topology.npz   triangles (F, 3) and parents (24,)
+    model.json            format, names, the SHA-256 of each other file, the network's
+                          architecture, and the model card
+    pose.onnx             keypoints and intrinsics -> shape, pose, place of each person
+    mesh.onnx             shape, pose, place -> vertices
+    topology.npz          triangles (F, 3) and parents (24,)
+    weights.safetensors   the network once more, to train it further or export it again; a robot
+                          does not read it (see network/weights.py). Bundles of format 2 lack it.
 
 A bundle is checked before anything in it is used: a truncated copy is found when it is loaded,
 not by strange poses. The sums protect from accidents; take bundles from those you trust.
@@ -26,13 +29,16 @@ from numpy.typing import ArrayLike, NDArray
 from key2mesh_core.errors import BundleError
 from key2mesh_core.io import read_json, write_text
 from key2mesh_core.model.engines.protocol import Signature
+from key2mesh_core.model.replace_folder import standing
 
-FORMAT = 2
+FORMAT, FORMAT_WITHOUT_WEIGHTS = 3, 2
 MANIFEST = "model.json"
 POSE_GRAPH = "pose.onnx"
 MESH_GRAPH = "mesh.onnx"
 TOPOLOGY = "topology.npz"
+WEIGHTS = "weights.safetensors"
 FILES = (POSE_GRAPH, MESH_GRAPH, TOPOLOGY)
+"""What a robot needs beside the manifest."""
 
 JOINT_COUNT = 24
 BETA_COUNT = 10
@@ -78,6 +84,8 @@ class Bundle:
         joint_names: 24 names.
         card: what it was trained on, measured errors; free form.
         pose_path, mesh_path: the two graphs.
+        architecture: name and sizes of the network in weights.safetensors; None for a bundle
+            without that file.
     """
 
     path: Path
@@ -90,6 +98,7 @@ class Bundle:
     card: Mapping[str, Any]
     pose_path: Path
     mesh_path: Path
+    architecture: Mapping[str, Any] | None = None
 
 
 def load_bundle(path: str | Path = "default") -> Bundle:
@@ -101,7 +110,7 @@ def load_bundle(path: str | Path = "default") -> Bundle:
     Raises:
         BundleError: naming the file, what is wrong with it and what to do.
     """
-    folder = _DEFAULT if str(path) == "default" else Path(path)
+    folder = _DEFAULT if str(path) == "default" else standing(Path(path))
     if not folder.is_dir():
         raise BundleError(
             f"{folder}: no such folder; a bundle is a folder with {MANIFEST} in it, or 'default'"
@@ -121,6 +130,7 @@ def load_bundle(path: str | Path = "default") -> Bundle:
         card=manifest["card"],
         pose_path=folder / POSE_GRAPH,
         mesh_path=folder / MESH_GRAPH,
+        architecture=manifest["architecture"] if manifest["format"] == FORMAT else None,
     )
 
 
@@ -141,23 +151,29 @@ def write_manifest(
     vertex_count: int,
     joint_names: Sequence[str],
     card: Mapping[str, Any],
+    architecture: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Make a bundle of a folder that holds the other three files, and read it back.
+    """Make a bundle of a folder that holds the other files, and read it back.
 
     The manifest is written last and put in place at once: an interrupted export never looks
     like a bundle.
+
+    Args:
+        architecture: of the network in weights.safetensors; None where there is no such file.
 
     Raises:
         BundleError: a file is missing, the card is not plain JSON, or the result is not valid.
     """
     folder = Path(folder)
+    files = FILES if architecture is None else (*FILES, WEIGHTS)
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT_WITHOUT_WEIGHTS if architecture is None else FORMAT,
         "name": name,
         "body_model": body_model,
         "vertices": vertex_count,
         "joint_names": list(joint_names),
-        "files": {each: _sha256(folder / each) for each in FILES},
+        "files": {each: _sha256(folder / each) for each in files},
+        **({} if architecture is None else {"architecture": dict(architecture)}),
         "card": dict(card),
     }
     try:
@@ -202,9 +218,10 @@ def _check_manifest(path: Path, manifest: Any) -> None:
     if not isinstance(manifest, dict):
         raise BundleError(f"{path}: must hold an object, holds a {type(manifest).__name__}")
     version = manifest.get("format")
-    if type(version) is not int or version != FORMAT:
+    if type(version) is not int or version not in (FORMAT, FORMAT_WITHOUT_WEIGHTS):
         raise BundleError(
-            f"{path}: bundle format {version!r:.40}, this version reads format {FORMAT}; "
+            f"{path}: bundle format {version!r:.40}, this version reads the formats "
+            f"{FORMAT_WITHOUT_WEIGHTS} and {FORMAT}; "
             "export the bundle again, or install the version of key2mesh it was made with"
         )
     types = {
@@ -215,6 +232,10 @@ def _check_manifest(path: Path, manifest: Any) -> None:
         "files": dict,
         "card": dict,
     }
+    known = set(FILES)
+    if version == FORMAT:
+        types["architecture"] = dict
+        known.add(WEIGHTS)
     for key, kind in types.items():
         if type(manifest.get(key)) is not kind:
             raise BundleError(
@@ -232,9 +253,9 @@ def _check_manifest(path: Path, manifest: Any) -> None:
         )
     files = manifest["files"]
     # Exactly the known names: nothing else is read, so no path can lead out of the folder.
-    if set(files) != set(FILES):
+    if set(files) != known:
         raise BundleError(
-            f"{path}: 'files' must name {sorted(FILES)}, names {sorted(files)!s:.200}"
+            f"{path}: 'files' must name {sorted(known)}, names {sorted(files)!s:.200}"
         )
     for name, digest in files.items():
         if not (

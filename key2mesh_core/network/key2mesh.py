@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import copy
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from key2mesh_core.geometry.rotations import rotation_6d_to_matrix
 
@@ -29,10 +31,10 @@ def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 class ResidualBlock(nn.Module):
     """Two layers of (Linear, BatchNorm, PReLU, Dropout); the input is added after the last."""
 
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, features: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _layer(FEATURES, FEATURES, dropout), _layer(FEATURES, FEATURES, dropout)
+            _layer(features, features, dropout), _layer(features, features, dropout)
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -40,12 +42,16 @@ class ResidualBlock(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Normalised keypoints (N, 18, 2) -> features (N, 1024)."""
+    """Normalised keypoints (N, K, 2) -> features (N, D)."""
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(
+        self, dropout: float = 0.2, keypoints: int = KEYPOINTS, features: int = FEATURES
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _layer(2 * KEYPOINTS, FEATURES, dropout), ResidualBlock(dropout), ResidualBlock(dropout)
+            _layer(2 * keypoints, features, dropout),
+            ResidualBlock(features, dropout),
+            ResidualBlock(features, dropout),
         )
 
     def forward(self, keypoints: Tensor) -> Tensor:
@@ -53,12 +59,12 @@ class FeatureExtractor(nn.Module):
 
 
 class SmplHead(nn.Module):
-    """Features (N, 1024) -> SMPL parameters: 10 betas, then 24 rotations in 6D."""
+    """Features (N, D) -> SMPL parameters: 10 betas, then 24 rotations in 6D."""
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2, features: int = FEATURES) -> None:
         super().__init__()
-        self.block = ResidualBlock(dropout)
-        self.output = nn.Linear(FEATURES, BETAS + 6 * JOINTS)
+        self.block = ResidualBlock(features, dropout)
+        self.output = nn.Linear(features, BETAS + 6 * JOINTS)
 
     def forward(self, features: Tensor) -> Prediction:
         # In float32 even under autocast: half-precision rotations are not orthonormal enough.
@@ -68,21 +74,46 @@ class SmplHead(nn.Module):
 
 
 class Key2Mesh(nn.Module):
-    """Normalised keypoints (N, 18, 2) -> SMPL shape and pose."""
+    """Normalised keypoints (N, K, 2) -> SMPL shape and pose.
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    Args:
+        dropout: probability, of every layer.
+        keypoints: K, in the order of the bundle's layout.
+        features: D, the width of every hidden layer.
+    """
+
+    def __init__(
+        self, dropout: float = 0.2, keypoints: int = KEYPOINTS, features: int = FEATURES
+    ) -> None:
         super().__init__()
-        self.extractor = FeatureExtractor(dropout)
-        self.head = SmplHead(dropout)
+        self.sizes = {"keypoints": keypoints, "features": features}
+        self.extractor = FeatureExtractor(dropout, keypoints, features)
+        self.head = SmplHead(dropout, features)
 
     def forward(self, keypoints: Tensor) -> Prediction:
         return self.head(self.extractor(keypoints))
 
+    def architecture(self) -> dict[str, Any]:
+        """What `network.weights.build` needs to make a network of this kind and size."""
+        return {"name": "key2mesh", **self.sizes}
 
-def domain_critic(dropout: float = 0.2) -> nn.Sequential:
-    """Features (N, 1024) -> score (N, 1); no normalisation, no skip (paper, Sec. 3.4)."""
+
+def folded(network: Key2Mesh) -> Key2Mesh:
+    """A copy for inference: BatchNorm folded into the Linear before it, dropout gone."""
+    network = copy.deepcopy(network).eval()
+    for layer in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        if len(layer) == 4 and isinstance(layer[1], nn.BatchNorm1d):
+            layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
+            # A PReLU of one slope; engines fuse this form into the product before it.
+            layer[2] = nn.LeakyReLU(layer[2].weight.item())
+            del layer[3], layer[1]
+    return network
+
+
+def domain_critic(dropout: float = 0.2, features: int = FEATURES) -> nn.Sequential:
+    """Features (N, D) -> score (N, 1); no normalisation, no skip (paper, Sec. 3.4)."""
 
     def layer() -> list[nn.Module]:
-        return [nn.Linear(FEATURES, FEATURES), nn.PReLU(), nn.Dropout(dropout)]
+        return [nn.Linear(features, features), nn.PReLU(), nn.Dropout(dropout)]
 
-    return nn.Sequential(*layer(), *layer(), nn.Linear(FEATURES, 1))
+    return nn.Sequential(*layer(), *layer(), nn.Linear(features, 1))

@@ -20,12 +20,12 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.adapt import job as adapt_module
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig, AdaptWeights
-from key2mesh_core.learning.adapt.initial_weights import load_source
 from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.bundle import load_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def run_of(settings: AdaptConfig, workers: Crew = Crew()) -> AdaptRun:  # noqa: 
     from key2mesh_core.body.torch_model import BodyModel
 
     data = load_body(settings.body)
-    source = load_source(settings.init, data)
+    source = load_trained_model(settings.init, data)
     domain = target_domain(targets(2, 80), True, 60.0, torch.device("cpu"))
     training, held_out = split_in_time(domain, 0.1)
     return AdaptRun(settings, source, training, held_out, BodyModel(data), None, workers)
@@ -208,7 +208,7 @@ def test_a_model_that_was_better_before_is_kept(model, tmp_path, monkeypatch, ca
     result = adapt(config(model, tmp_path / "mine", epochs=1))
     assert (result.adapted, result.epoch) == (False, 0)
     assert "do not adapt" in capsys.readouterr().out
-    source = load_source(str(model / "start.pt"), load_body(str(model / "body.npz")))
+    source = load_trained_model(str(model / "start.pt"), load_body(str(model / "body.npz")))
     assert same(parameters(written["network"]), parameters(source.network))
     adapt(config(model, tmp_path / "mine", epochs=1, always_adapt=True))
     assert not same(parameters(written["network"]), parameters(source.network))

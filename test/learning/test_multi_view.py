@@ -14,7 +14,6 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.evaluation.metrics import pa_mpjpe
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.learning.adapt.config import AdaptConfig
-from key2mesh_core.learning.adapt.initial_weights import load_source
 from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.adapt.losses import agreement_loss
 from key2mesh_core.learning.adapt.multi_view import (
@@ -25,6 +24,7 @@ from key2mesh_core.learning.adapt.multi_view import (
 )
 from key2mesh_core.learning.adapt.own_poses import answers
 from key2mesh_core.learning.adapt.target_domain import TargetDomain, target_domain
+from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.recordings.targets import TargetKeypoints
 
@@ -37,7 +37,7 @@ UPRIGHT = torch.diag(torch.tensor([1.0, -1, -1]))  # y up to a camera's y down
 def start():
     """The shipped model: (its network, its body)."""
     data = load_body("default")
-    source = load_source("default", data)
+    source = load_trained_model("default", data)
     return source.network.eval(), BodyModel(data, source.detector_keypoints)
 
 
@@ -281,7 +281,7 @@ def test_adaptation_learns_what_the_cameras_agree_on(start, tmp_path, capfd):
         )
         adapt(settings)
         assert (said in capfd.readouterr().out) is (file == together)
-        adapted = load_source(str(settings.output), load_body("default")).network.eval()
+        adapted = load_trained_model(str(settings.output), load_body("default")).network.eval()
         found = answers(adapted, domain_of(targets).batch.inputs)
         errors[file.stem] = errors_mm(body, found, poses.repeat(3, 1, 1, 1)).mean()
     found = answers(network, domain_of(targets).batch.inputs)

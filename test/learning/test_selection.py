@@ -22,8 +22,7 @@ from key2mesh_core.learning.adapt.selection import (
     score,
 )
 from key2mesh_core.learning.adapt.target_domain import target_domain
-from key2mesh_core.learning.export import folded
-from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 

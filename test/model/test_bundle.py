@@ -15,7 +15,7 @@ from helpers_bundle import JOINTS, PARENTS, damage, make_bundle, mesh_template, 
 
 from key2mesh_core.errors import BundleError
 from key2mesh_core.model import bundle as bundles
-from key2mesh_core.model.bundle import FILES, load_bundle, write_manifest, write_topology
+from key2mesh_core.model.bundle import FILES, WEIGHTS, load_bundle, write_manifest, write_topology
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def test_a_damaged_manifest_is_named(folder, how):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("version", [1, 3, 0, "2", 2.0, True, None])
+@pytest.mark.parametrize("version", [1, 4, 0, "2", 2.0, True, None])
 def test_another_format_is_refused(folder, version):
     rewrite_manifest(folder, lambda manifest: manifest.update(format=version))
-    with pytest.raises(BundleError, match=r"format .*this version reads format 2"):
+    with pytest.raises(BundleError, match=r"format .*this version reads the formats 2 and 3"):
         load_bundle(folder)
 
 
@@ -237,6 +237,45 @@ def test_topology_is_written_as_int32(tmp_path):
     write_topology(tmp_path, [[0, 1, 2]], PARENTS.tolist())
     with np.load(tmp_path / "topology.npz") as archive:
         assert {archive[name].dtype for name in archive} == {np.dtype(np.int32)}
+
+
+@pytest.fixture
+def with_weights(folder: Path) -> Path:
+    (folder / WEIGHTS).write_bytes(b"of a network")
+    bundle = load_bundle(folder)
+    write_manifest(
+        folder,
+        name=bundle.name,
+        body_model=bundle.body_model,
+        vertex_count=bundle.vertex_count,
+        joint_names=bundle.joint_names,
+        card=bundle.card,
+        architecture={"name": "key2mesh", "features": 8},
+    )
+    return folder
+
+
+def test_the_architecture_of_the_weights_is_read(folder, with_weights):
+    assert load_bundle(with_weights).architecture == {"name": "key2mesh", "features": 8}
+
+
+@pytest.mark.parametrize("how", ["truncate", "flip", "empty", "remove"])
+def test_damaged_weights_are_named(with_weights, how):
+    damage(with_weights / WEIGHTS, how)
+    with pytest.raises(BundleError, match=rf"{WEIGHTS}: (truncated or altered|missing).*again"):
+        load_bundle(with_weights)
+
+
+def test_weights_without_an_architecture_are_refused(with_weights):
+    rewrite_manifest(with_weights, lambda manifest: manifest.pop("architecture"))
+    with pytest.raises(BundleError, match="'architecture' must be of type dict"):
+        load_bundle(with_weights)
+
+
+def test_a_bundle_without_weights_still_loads(folder):
+    manifest = json.loads((folder / "model.json").read_text())
+    assert manifest["format"] == 2
+    assert load_bundle(folder).architecture is None
 
 
 def test_the_manifest_is_readable_by_people(folder):

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from key2mesh_core.learning.export import folded
 from key2mesh_core.network.key2mesh import (
     FeatureExtractor,
     Key2Mesh,
     SmplHead,
     domain_critic,
+    folded,
 )
 
 

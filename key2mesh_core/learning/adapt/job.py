@@ -15,7 +15,6 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.adapt.config import AdaptConfig
-from key2mesh_core.learning.adapt.initial_weights import Source, load_source
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.selection import choose, score
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
@@ -30,6 +29,7 @@ from key2mesh_core.learning.runs import (
     device_named,
     train_watched,
 )
+from key2mesh_core.learning.trained_model import TrainedModel, load_trained_model
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 _STEPS_BETWEEN_REPORTS = 20
@@ -73,7 +73,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         if workers.first:
             claim_folder(folder, config, _FREE)
         data = load_body(config.body)
-        source = load_source(config.init, data)
+        source = load_trained_model(config.init, data)
         body = BodyModel(data, source.detector_keypoints).to(device)
         targets = load_targets(config.target, topic=config.topic)
         run = _start(config, source, targets, body, workers, device)
@@ -96,7 +96,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
 
 def _start(
     config: AdaptConfig,
-    source: Source,
+    source: TrainedModel,
     targets: TargetKeypoints,
     body: BodyModel,
     workers: Crew,
@@ -139,7 +139,7 @@ def _cameras(targets: TargetKeypoints, horizontal_fov: float) -> str:
 
 
 def _export(
-    config: AdaptConfig, source: Source, targets: TargetKeypoints, run: AdaptRun, epoch: int
+    config: AdaptConfig, source: TrainedModel, targets: TargetKeypoints, run: AdaptRun, epoch: int
 ) -> None:
     """The bundle of an epoch, and in words what was decided and why."""
     before, chosen = run.history[0], run.history[epoch]

@@ -22,7 +22,6 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.io import write_text
 from key2mesh_core.learning.adapt.config import AdaptConfig, synthesis_for
-from key2mesh_core.learning.adapt.initial_weights import Source
 from key2mesh_core.learning.adapt.losses import (
     agreement_loss,
     critic_loss,
@@ -39,6 +38,7 @@ from key2mesh_core.learning.distributed import Crew
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import supervised_loss
 from key2mesh_core.learning.runs import moving_average, settings_text
+from key2mesh_core.learning.trained_model import TrainedModel
 from key2mesh_core.network.key2mesh import Key2Mesh, domain_critic
 from key2mesh_core.synthesis.motions import MotionBank
 
@@ -58,7 +58,7 @@ class AdaptRun:
     def __init__(
         self,
         config: AdaptConfig,
-        source: Source,
+        source: TrainedModel,
         domain: TargetDomain,
         held_out: TargetDomain,
         body: BodyModel,
@@ -191,7 +191,9 @@ class AdaptRun:
         for each in (self.extractor, self.averaged):
             each.load_state_dict(self.source.extractor.state_dict())
         torch.manual_seed(self.config.seed)
-        self.critic = domain_critic(self.config.critic_dropout).to(self.device)
+        self.critic = domain_critic(self.config.critic_dropout, self.source.sizes["features"]).to(
+            self.device
+        )
         fused = {"lr": self.config.learning_rate, "fused": True}
         self.optimiser = torch.optim.Adam(self.extractor.parameters(), **fused)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)

@@ -114,14 +114,17 @@ PRETRAIN_RECIPES: dict[str, tuple[str, PretrainConfig]] = {
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Turns a checkpoint into a model bundle: two ONNX graphs and model.json."""
+    """Turns a checkpoint, or the weights of another bundle, into a model bundle: two ONNX graphs,
+    weights.safetensors and model.json."""
 
     checkpoint: Path
-    """A checkpoint of `key2mesh pretrain` (best.pt)."""
+    """A checkpoint of `key2mesh pretrain` (best.pt); or a bundle's folder, or "default", whose
+    graphs are then made anew from its own weights."""
     output: Path
     """The bundle's folder; replaced only when the whole export succeeded."""
-    name: str = "key2mesh"
-    """The bundle's name, shown in diagnostics."""
+    name: str = ""
+    """The bundle's name, shown in diagnostics; when not given, "key2mesh", or the name of the
+    bundle that it is made from."""
     body: str = "default"
     """The body file that the checkpoint was trained with."""
     block_weights: bool = True

@@ -147,6 +147,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "architecture": self.network.architecture(),
             "body": self.body.identifier,
             "centre_view": self.config.synthesis.centre_view,
             "detector_keypoints": self.config.synthesis.detector_keypoints,

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained network and what must be known to use it, from a model bundle or a checkpoint.
+
+A bundle keeps no BatchNorm: its statistics are absorbed in the linear layers, and so they are here
+wherever the network comes from. That also decides what BatchNorm does while a network adapts:
+nothing. Its statistics stay those of the motion capture, and what the network says of a person does
+not depend on who else is in the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from key2mesh_core.body.data import BodyData
+from key2mesh_core.errors import TrainingError
+from key2mesh_core.learning.checkpoints import load_checkpoint
+from key2mesh_core.model.bundle import WEIGHTS, load_bundle
+from key2mesh_core.network.key2mesh import Key2Mesh, folded
+from key2mesh_core.network.weights import build, load_network
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """Where adaptation and export start.
+
+    Attributes:
+        name: the model's.
+        network: in eval mode, BatchNorm absorbed.
+        centre_view: whether the network expects the view turned to the person's middle.
+        detector_keypoints: whether it was trained on neck and hips as detectors see them.
+        origin: the file and a digest, to tell two models of one name apart.
+        card: facts for the model card of what is made of it.
+    """
+
+    name: str
+    network: Key2Mesh
+    centre_view: bool
+    detector_keypoints: bool
+    origin: str
+    card: dict[str, Any]
+
+
+def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
+    """Reads `default`, a bundle's folder or a checkpoint of `key2mesh pretrain`.
+
+    Args:
+        data: the body that the model must have been made with.
+
+    Raises:
+        TrainingError: there is no such model, it was made with another body, or the bundle has no
+            weights.
+        BundleError: the bundle is damaged.
+    """
+    if Path(path).is_file():
+        return _of_checkpoint(Path(path), data)
+    bundle = load_bundle(path)
+    _check_body(path, bundle.body_model, data)
+    card = dict(bundle.card)
+    return TrainedModel(
+        bundle.name,
+        load_network(bundle),
+        bool(card.get("centre_view", True)),
+        bool(card.get("detector_keypoints", True)),
+        f"{bundle.name}, {_digest(bundle.path / WEIGHTS)}",
+        card,
+    )
+
+
+def _of_checkpoint(path: Path, data: BodyData) -> TrainedModel:
+    state = load_checkpoint(path)
+    _check_body(path, state["body"], data)
+    network = build(state.get("architecture", {"name": "key2mesh"}))
+    network.load_state_dict(state["network"])
+    switches = {name: bool(state[name]) for name in ("centre_view", "detector_keypoints")}
+    return TrainedModel(
+        "key2mesh",
+        folded(network),
+        **switches,
+        origin=f"{path.name}, {_digest(path)}",
+        card={**switches, "steps": state["step"]},
+    )
+
+
+def _check_body(path: str | Path, identifier: str, data: BodyData) -> None:
+    if identifier != data.identifier:
+        raise TrainingError(
+            f"{path} was made with the body {identifier}, not with {data.identifier}: give the "
+            "body file that it was made with (--body)"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
