@@ -1,8 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
 """Key2Mesh: body meshes in metres from 2D keypoints. Nothing in here imports ROS.
 
-Import what you need from the modules: this file stays empty of them, so that a robot
-that imports the estimator never loads the training half.
+The names below are the public surface; each is imported when it is first used, and none of them
+imports torch. Whatever else the modules hold may change.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Bodies": "people.bodies",
+    "Bundle": "model.bundle",
+    "Camera": "camera.choose",
+    "CameraOptions": "camera.choose",
+    "Estimator": "model.estimator",
+    "Intrinsics": "camera.pinhole",
+    "Key2MeshError": "errors",
+    "PersonFrame": "people.person_frame",
+    "Smoother": "people.smoothing",
+    "Tracker": "people.tracking",
+    "choose_camera": "camera.choose",
+    "load_bundle": "model.bundle",
+    "to_network": "keypoints.layouts",
+    "usable": "keypoints.arrays",
+}
+
+__all__ = [  # type checkers read a list of words only
+    "Bodies",
+    "Bundle",
+    "Camera",
+    "CameraOptions",
+    "Estimator",
+    "Intrinsics",
+    "Key2MeshError",
+    "PersonFrame",
+    "Smoother",
+    "Tracker",
+    "__version__",
+    "choose_camera",
+    "load_bundle",
+    "to_network",
+    "usable",
+]
+
+if TYPE_CHECKING:
+    from key2mesh_core.camera.choose import Camera, CameraOptions, choose_camera
+    from key2mesh_core.camera.pinhole import Intrinsics
+    from key2mesh_core.errors import Key2MeshError
+    from key2mesh_core.keypoints.arrays import usable
+    from key2mesh_core.keypoints.layouts import to_network
+    from key2mesh_core.model.bundle import Bundle, load_bundle
+    from key2mesh_core.model.estimator import Estimator
+    from key2mesh_core.people.bodies import Bodies
+    from key2mesh_core.people.person_frame import PersonFrame
+    from key2mesh_core.people.smoothing import Smoother
+    from key2mesh_core.people.tracking import Tracker
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
