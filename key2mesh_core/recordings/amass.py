@@ -2,14 +2,16 @@
 """Motion capture in AMASS layout: one .npz a clip, SMPL(-H, -X) axis-angles, world z up.
 
 The two hands are set to rest (2D keypoints say nothing of them) and clips are thinned to about
-30 frames a second, as the paper does.
+30 frames a second, as the paper does. Clips whose world has another axis up are turned
+(`world_up.py`).
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,20 @@ import numpy as np
 
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.recordings.world_up import Clue, clue_of, turn_upright
 
 BODY_JOINTS = 22
 #: AMASS's world has z up, a camera has y down: this rotation of the root stands people upright.
 WORLD_TO_UPRIGHT = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 #: No joint turns this far within a thirtieth of a second: such frames are capture glitches.
 _LARGEST_STEP_RAD = 1.2
+#: A rotation vector that is longer is not in radians.
+_LONGEST_RAD = 4 * math.pi
+_RATE_KEYS = ("mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate", "fps")
+_FASTEST_HZ = 2000.0
+#: Numbers a frame of other rotations (quaternions, 6D, matrices) of SMPL's, SMPL-H's and SMPL-X's
+#: joints: not axis-angles, though long enough.
+_OTHER_WIDTHS = {each * joints for each in (4, 6, 9) for joints in (22, 24, 52, 55)}
 
 
 @dataclass(frozen=True)
@@ -49,40 +59,52 @@ def find_clips(folder: Path) -> list[Path]:
 
 
 def load_clip(path: Path, frame_rate: float = 30.0) -> Clip | None:
-    """Reads one clip, thinned to about `frame_rate`, glitches left out.
+    """Reads one clip as `load_clips` does; None for a file that holds no motion."""
+    return next(iter(load_clips([path], frame_rate)), None)
 
-    Returns None for AMASS's files that hold no motion (shape.npz, stageii marker files).
-    Raises TrainingError naming the file when it is damaged or holds no usable frame.
+
+def load_clips(
+    paths: Iterable[Path], frame_rate: float = 30.0, report: Callable[[str], None] = print
+) -> list[Clip]:
+    """Reads clips in order, thinned to about `frame_rate` [1/s], glitches left out.
+
+    AMASS's files that hold no motion (shape.npz, stageii marker files) are passed over. Clips whose
+    world has y up, or y down as a camera has, are turned: recognised, folder by folder, by where
+    heads are.
+
+    Args:
+        report: told what was turned or assumed, in one sentence each.
+
+    Raises:
+        TrainingError: names a file that is damaged, holds no usable frame, has other numbers
+            than axis-angles, or a frame rate that is no positive number.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "poses" not in file:
-                return None
-            poses = np.asarray(file["poses"], np.float32)
-            rate = _first(file, ("mocap_framerate", "mocap_frame_rate"), frame_rate)
-            betas = np.asarray(file["betas"], np.float32).reshape(-1) if "betas" in file else []
-            gender = str(_first(file, ("gender",), "neutral"))
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise TrainingError(f"{path}: not a readable motion-capture .npz: {error}") from error
-    if poses.ndim != 2 or poses.shape[1] < 3 * BODY_JOINTS:
-        raise TrainingError(
-            f"{path}: 'poses' has shape {poses.shape}, expected (frames, at least 66)"
+    read: list[tuple[Path, Clip, Clue]] = []
+    unrated: list[Path] = []
+    for path in paths:
+        found = _read(path, frame_rate)
+        if found is None:
+            continue
+        clip, clue, has_rate = found
+        read.append((path, clip, clue))
+        if not has_rate:
+            unrated.append(path)
+    if unrated:
+        report(
+            f"{len(unrated)} of {len(read)} clips say no frame rate ({unrated[0]}, for one): "
+            f"taken as {frame_rate:g} frames a second; the key mocap_framerate tells it"
         )
-    stride = max(1, round(float(rate) / frame_rate))
-    poses = poses[::stride, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3)
-    poses = poses[_plausible(poses)]
-    if not len(poses):
-        raise TrainingError(f"{path}: no usable frame in {path.name}")
-    shape = np.zeros(10, np.float32)
-    shape[: min(10, len(betas))] = betas[:10]
-    # numpy writes a bytes gender as "b'female'".
-    gender = gender.removeprefix("b'").removesuffix("'")
-    return Clip(path.stem, poses, shape, gender, float(rate) / stride)
-
-
-def load_clips(paths: Iterable[Path], frame_rate: float = 30.0) -> list[Clip]:
-    """All clips that hold motion, in order."""
-    return [clip for path in paths if (clip := load_clip(path, frame_rate)) is not None]
+    clips = [clip for _, clip, _ in read]
+    roots = turn_upright(
+        [path for path, _, _ in read],
+        [clip.poses[:, 0] for clip in clips],
+        [clue for _, _, clue in read],
+        report,
+    )
+    return [
+        clip if root is None else replace(clip, poses=_with_root(clip.poses, root))
+        for clip, root in zip(clips, roots, strict=True)
+    ]
 
 
 def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Path], list[Path]]:
@@ -92,8 +114,93 @@ def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Pa
     return [p for p in paths if not matched[p]], [p for p in paths if matched[p]]
 
 
-def _first(file: np.lib.npyio.NpzFile, keys: Sequence[str], default: Any) -> Any:
-    return next((file[key].item() for key in keys if key in file), default)
+def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
+    """A clip with its root as recorded, a clue to its world's axes, and whether it has a rate."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            poses = _poses(file)
+            if poses is None:
+                return None
+            rate = _rate(path, file, len(poses))
+            betas = np.asarray(file["betas"], np.float32).reshape(-1) if "betas" in file else []
+            gender = _text(file["gender"]) if "gender" in file else "neutral"
+            trans = np.asarray(file["trans"], np.float32) if "trans" in file else None
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise TrainingError(f"{path}: not a readable motion-capture .npz: {error}") from error
+    width = poses.shape[1] if poses.ndim == 2 else 0
+    if width < 3 * BODY_JOINTS or width % 3 or width in _OTHER_WIDTHS:
+        raise TrainingError(
+            f"{path}: 'poses' has shape {poses.shape}, expected axis-angles: (frames, 66), "
+            "(frames, 72), (frames, 156) or (frames, 165)"
+        )
+    stride = max(1, round((rate or frame_rate) / frame_rate))
+    poses = poses[::stride, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3)
+    finite = poses[np.isfinite(poses).all(axis=(1, 2))]
+    if len(finite) and np.median(np.linalg.norm(finite, axis=2).max(axis=1)) > _LONGEST_RAD:
+        raise TrainingError(f"{path}: 'poses' are too large for radians; are they in degrees?")
+    good = _plausible(poses)
+    if not good.any():
+        raise TrainingError(f"{path}: no usable frame among {len(poses)}")
+    if not np.isfinite(betas).all():
+        raise TrainingError(f"{path}: 'betas' are not finite: {np.asarray(betas)[:10]}")
+    shape = np.zeros(10, np.float32)
+    shape[: min(10, len(betas))] = betas[:10]
+    clue = clue_of(poses[good][:, 0], trans)
+    thinned = (rate or frame_rate) / stride
+    return Clip(path.stem, poses[good], shape, gender, thinned), clue, rate is not None
+
+
+def _poses(file: np.lib.npyio.NpzFile) -> np.ndarray | None:
+    """(F, D) axis-angles; None where the file holds no motion."""
+    if "poses" in file:
+        poses = np.asarray(file["poses"], np.float32)
+    elif "root_orient" in file and "pose_body" in file:  # SMPL-X files in parts
+        parts = [np.asarray(file[key], np.float32) for key in ("root_orient", "pose_body")]
+        poses = np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+    else:
+        return None
+    if poses.ndim == 3 and poses.shape[2] == 3:
+        poses = poses.reshape(len(poses), -1)
+    return poses[None] if poses.ndim == 1 else poses
+
+
+def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
+    """Frames a second; None where nothing says it."""
+    key = next((key for key in _RATE_KEYS if key in file), None)
+    if key is None:
+        if "mocap_time_length" not in file:
+            return None
+        key, given = "mocap_time_length", file["mocap_time_length"]
+        text = _text(given)
+        rate = frames / float(text) if _is_number(text) and float(text) else math.nan
+    else:
+        text = _text(file[key])
+        rate = float(text) if _is_number(text) else math.nan
+    if not 0 < rate <= _FASTEST_HZ:
+        raise TrainingError(
+            f"{path}: '{key}' is {text!r:.40}, no frame rate; correct it in the file, or leave the "
+            "clip out"
+        )
+    return rate
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: np.ndarray) -> str:
+    """The first value of an array as text; numpy keeps texts of Python 2 as bytes."""
+    first: Any = value.reshape(-1)[0] if value.size else ""
+    text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    return text.removeprefix("b'").removesuffix("'").strip()
+
+
+def _with_root(poses: np.ndarray, root: np.ndarray) -> np.ndarray:
+    return np.concatenate([root[:, None], poses[:, 1:]], axis=1)
 
 
 def _plausible(poses: np.ndarray) -> np.ndarray:

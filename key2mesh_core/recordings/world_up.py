@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which way is up in motion capture: recognised by where heads are, and turned to z up.
+
+AMASS's world has z up; releases with y up exist (for games and for video methods), and files in a
+camera's frame have y down. Read as z-up, everybody lies. One clip alone does not tell: people do
+lie, and crawl. So the clips of a folder decide together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+#: A spine that points along an axis by this share on average over a clip points along it.
+_ALONG = 0.8
+#: People who travel this far [m] along an axis, and farther than they rise, move along the ground.
+_TRAVELLED_M = 1.0
+
+_AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
+_TO_Z_UP = {
+    "+y": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32),
+    "-y": np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32),
+}
+
+
+class Clue(NamedTuple):
+    """What one clip says: the axis along which its spines point ("+x" ... "-z"), or "" where they
+    point anywhere; and how many frames say so."""
+
+    axis: str
+    frames: int
+
+
+def clue_of(roots: NDArray[np.float32], trans: NDArray[np.float32] | None) -> Clue:
+    """Reads a clip.
+
+    Args:
+        roots: (F, 3) axis-angle of the root in the world [rad].
+        trans: (F, 3) position of the root [m], where the file has it.
+    """
+    # The second column: where the body's own y, from pelvis to head, points to.
+    spine = axis_angle_to_matrix(roots)[..., 1].mean(axis=0)
+    place = int(np.abs(spine).argmax())
+    if abs(spine[place]) < _ALONG:
+        return Clue("", len(roots))
+    if place != 2 and trans is not None and trans.ndim == 2 and trans.shape[1] == 3:
+        moved = trans[np.isfinite(trans).all(axis=1)]
+        extent = np.ptp(moved, axis=0) if len(moved) else np.zeros(3)
+        if extent[place] > max(_TRAVELLED_M, extent[2]):
+            return Clue("", len(roots))  # crawling or swimming head first, not climbing
+    return Clue(_AXES[place + (3 if spine[place] < 0 else 0)], len(roots))
+
+
+def turn_upright(
+    paths: Sequence[Path],
+    roots: Sequence[NDArray[np.float32]],
+    clues: Sequence[Clue],
+    report: Callable[[str], None],
+) -> list[NDArray[np.float32] | None]:
+    """Roots (F, 3) of clips in a z-up world; None for clips that are so already.
+
+    Args:
+        paths, roots, clues: of each clip. The clips of one folder decide together which axis is
+            up; one that says nothing follows them.
+        report: told what was turned, and what looks wrong and was not.
+    """
+    votes: dict[Path, Counter[str]] = {}
+    for path, clue in zip(paths, clues, strict=True):
+        if clue.axis:
+            votes.setdefault(path.parent, Counter())[clue.axis] += clue.frames
+    turned: Counter[tuple[Path, str]] = Counter()
+    lying: list[Path] = []
+    found: list[NDArray[np.float32] | None] = []
+    for path, root, clue in zip(paths, roots, clues, strict=True):
+        folder = votes.get(path.parent)
+        most = "+z" if folder is None else max(folder, key=lambda axis: (folder[axis], axis))
+        axis = clue.axis or most
+        if axis == most and axis in _TO_Z_UP:
+            turned[path.parent, axis] += 1
+            found.append(_turned(root, _TO_Z_UP[axis]))
+            continue
+        if axis != "+z":
+            lying.append(path)
+        found.append(None)
+    for (folder, axis), count in turned.items():
+        up = "y up" if axis == "+y" else "y down"
+        report(f"{folder}: {count} clips have {up} (heads are along {axis}): turned to z up")
+    if lying:
+        report(
+            f"{len(lying)} clips show people who lie all the time ({lying[0]}, for one): taken as "
+            "they are; if they stand, their world has another axis up than z: turn them"
+        )
+    return found
+
+
+def _turned(root: NDArray[np.float32], rotation: NDArray[np.float32]) -> NDArray[np.float32]:
+    turned: NDArray[np.float32] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(root))
+    return turned.astype(np.float32)
