@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 from key2mesh_core.camera.choose import CameraOptions
@@ -124,6 +125,53 @@ def test_every_skeleton_of_a_zed_is_read(interfaces, bundle, body_format, layout
         wanted = expected(bundle, layout, seen)
         np.testing.assert_allclose(places(result), wanted.translation, rtol=1e-5)
         assert [body.id for body in result.bodies] == ["3"]
+
+
+@pytest.mark.parametrize("depth", ["none", "image"])
+def test_a_zed_that_publishes_at_half_its_resolution(interfaces, bundle, tmp_path, depth):
+    """Pixels are of the image that it grabs, the header names the camera's body frame, CameraInfo
+    and depth are of the published images and of their optical frame."""
+    person = in_layout("zed_38", standing(300.0))
+    seen = person[:, 2] > 0
+    distance = np.where(seen, np.linspace(2.8, 3.2, 38), 0.0)
+    ray = (person[:, :2] - [320.0, 240.0]) / 600.0
+    joints = np.stack([distance, -distance * ray[:, 0], -distance * ray[:, 1]], axis=1)
+    pixels = np.where(person[:, 2:] > 0, 2 * person[:, :2], -1.0)  # of 1280 x 960 px
+    message = zed_message(5_000_000_000, [(3, pixels, joints)], 2, "zed_left_camera_frame")
+    optical = "zed_left_camera_frame_optical"
+    info = camera_info(fx=600.0)
+    info.p = [600.0, 0.0, 320.0, 0.0, 0.0, 600.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    info.header.frame_id = optical
+    image = Image(width=640, height=480, encoding="32FC1", step=4 * 640)
+    image.header = Header(frame_id=optical, stamp=Time(sec=5))
+    image.data = np.full((480, 640), 5.0, np.float32).tobytes()
+    values = {"camera_fx": 0.0, "camera_cx": 0.0, "camera_cy": 0.0, "image_rectified": True}
+    with active_node(bundle, tmp_path, input_type="zed", depth=depth, **values) as probe:
+        publisher = probe.create_publisher(message_class(ZED), TOPIC, NEWEST)
+        depths = probe.create_publisher(Image, "/mesh_node/depth", NEWEST)
+
+        def send():
+            probe.camera.publish(info)
+            depths.publish(image)
+            probe.spin(0.1)
+            publisher.publish(bytes(store().serialize_cdr(message, ZED)))
+
+        probe.wait(
+            lambda: answered(probe, send) and "scaled" in probe.values.get("camera", ""),
+            "CameraInfo",
+        )
+        result = answered(probe, send)
+        assert result.header.frame_id == optical
+        status = probe.fresh_status()
+        assert "warning.unknown_resolution" not in probe.values, status
+        assert "warning.depth_frame" not in probe.values
+        assert "warning.camera_info_frame" not in probe.values
+        if depth == "image":
+            probe.wait(lambda: 4.8 < places(answered(probe, send))[0][2] < 5.5, "the depth")
+        else:
+            person[:, 2] *= 0.75
+            wanted = expected(bundle, "zed_38", to_network("zed_38", person[None])[0])
+            np.testing.assert_allclose(places(result), wanted.translation, rtol=1e-4)
 
 
 class Bodies:
