@@ -4,38 +4,22 @@
 
     python3 examples/one_process.py --ros-args -p stop_distance:=1.2
 
-Each has a thread of its own: the app's timer must not wait while a frame is estimated.
+With two threads the app's timer does not wait while a frame is estimated. The callbacks of one node
+still run one at a time.
 """
 
-import signal
-import threading
+import sys
 
-import rclpy
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 from safety_stop import SafetyStop
 
+from key2mesh_ros import process
 from key2mesh_ros.mesh_node import MeshNode
 
 
-def main() -> None:
-    # rclpy's own handling of signals would end ROS in the midst of a callback.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    executor = MultiThreadedExecutor(2)
-    nodes = MeshNode(), SafetyStop()
-    for node in nodes:
-        executor.add_node(node)
-    nodes[0].start()
-    while not stopped.is_set():
-        executor.spin_once(timeout_sec=0.2)
-    executor.shutdown()
-    for node in nodes:
-        node.destroy_node()
-    rclpy.shutdown()
+def main() -> int:
+    return process.run(MeshNode, SafetyStop, executor=lambda: MultiThreadedExecutor(2))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.model.scale import (
     ShapeSpace,
@@ -21,7 +22,6 @@ from key2mesh_core.model.scale import (
 )
 from key2mesh_core.people.bodies import Bodies
 
-from .cameras import Camera
 from .depth import DepthRefused, DepthSource
 from .inputs import Frame
 from .parameters import Parameters
@@ -56,6 +56,16 @@ class Anchors:
         ]
         return ", else ".join(text for so, text in known if so) or "the network's guess"
 
+    def warm_up(self, estimator: Estimator) -> ShapeSpace:
+        """What betas do to the estimator's body; found out once, in some 20 ms.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        if self._shapes is None or self._shapes[0] is not estimator:
+            self._shapes = estimator, ShapeSpace.of(estimator)
+        return self._shapes[1]
+
     def apply(
         self,
         bodies: Bodies,
@@ -73,9 +83,7 @@ class Anchors:
         """
         if not len(bodies):
             return bodies
-        if self._shapes is None or self._shapes[0] is not estimator:
-            self._shapes = estimator, ShapeSpace.of(estimator)
-        shapes = self._shapes[1]
+        shapes = self.warm_up(estimator)
         scale = np.full(len(bodies), np.nan)
         if self._depth is not None:
             try:

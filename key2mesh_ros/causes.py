@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can be wrong with what comes in: its name in the diagnostics, and the way out."""
+"""Everything that can be wrong with the input: its name in the diagnostics, and the way out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WARNING = "warning"
 
 @dataclass(frozen=True)
 class Cause:
-    """One kind of trouble: which kind it is, and a sentence for who has to mend it."""
+    """One cause of trouble: its kind, and a sentence that says what to do."""
 
     kind: str
     advice: str
@@ -58,7 +58,7 @@ CAUSES: dict[str, Cause] = {
         "stamps, from one thread",
     ),
     "engine_failed": Cause(REFUSED, "the engine failed: see the log; check the model bundle"),
-    "failed": Cause(REFUSED, "an unforeseen error: see the log, and report it please"),
+    "failed": Cause(REFUSED, "an unexpected error: see the log, and please report it"),
     "too_few_keypoints": Cause(
         LEFT_OUT, "persons with too few usable keypoints are left out (min_keypoints)"
     ),
@@ -75,8 +75,17 @@ CAUSES: dict[str, Cause] = {
     "future_stamp": Cause(
         WARNING, "stamps lie in the future: synchronise the clocks, or set use_sim_time"
     ),
+    "repeated_stamp": Cause(
+        WARNING,
+        "stamps that do not advance: the detector must copy the header of each image",
+    ),
     "clock_jump": Cause(
-        WARNING, "the clock jumped back (a bag that loops?): the stream's state was reset"
+        WARNING, "the clock jumped back (a bag that loops?): tracks and filters were reset"
+    ),
+    "repeated_id": Cause(
+        WARNING,
+        "persons who share an id in one image: they are tracked by pose there; let the detector's "
+        "tracker give each person an id, or none",
     ),
     "no_camera_info": Cause(
         WARNING,
@@ -112,6 +121,14 @@ CAUSES: dict[str, Cause] = {
     ),
     "depth_encoding": Cause(
         WARNING, "depth of an unknown encoding: 16UC1, 32FC1 or clouds of x, y, z are read"
+    ),
+    "keypoints_outside_image": Cause(
+        WARNING,
+        "keypoints lie outside the camera's image: remap camera_info to the detector's image, or "
+        "set image_width and image_height to the size that the detector sees",
+    ),
+    "callback_failed": Cause(
+        WARNING, "a callback failed unexpectedly: see the log, and please report it"
     ),
     "unknown_distortion": Cause(
         WARNING,

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.depth import Lookup, cloud_lookup, image_lookup
 from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.frames import stamp_ns_of
 
-from .cameras import Camera
 from .inputs import Frame
 
 KEPT = 8
@@ -90,7 +90,7 @@ def _image(message: Image, frame: Frame, camera: Camera) -> Lookup:
     scale = np.array([message.width, message.height]) / size
 
     def to_pixels(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        seen = distort_pixels(pixels, camera.intrinsics, camera.distortion)
+        seen = distort_pixels(pixels, camera.intrinsics, camera.lens)
         return (seen + 0.5) * scale - 0.5
 
     return image_lookup(depth, to_pixels)

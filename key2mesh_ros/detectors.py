@@ -17,12 +17,11 @@ from rclpy.node import Node
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.messages import DETECTORS
 
-from .complaints import Complaints
-from .executor import Urgent
 from .hri import Gatherer, skeletons_reader
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
 from .serialised import read_person_keypoints_array
+from .throttled_logger import ThrottledLogger
 
 LOOKING_PERIOD_S = 0.3
 """How often `auto` looks for a publisher while there is none [s]."""
@@ -49,7 +48,7 @@ class Detector:
         input_type: a key of DETECTORS, or "auto".
         callback: gets what is received, of which `message` makes what `reader` reads, and the
             middleware's facts about it.
-        complaints: where a type that cannot be read is logged.
+        log: where a type that cannot be read is logged.
         refuse: called with the cause and a sentence for messages that are not handed over.
 
     Attributes:
@@ -67,10 +66,10 @@ class Detector:
         resources: ExitStack,
         input_type: str,
         callback: Callable[[Any, dict[str, Any]], None],
-        complaints: Complaints,
+        log: ThrottledLogger,
         refuse: Callable[[str, str], None] = lambda cause, text: None,
     ) -> None:
-        self._node, self._callback, self._complaints = node, callback, complaints
+        self._node, self._callback, self._log = node, callback, log
         self._refuse = refuse
         self._topic = node.resolve_topic_name("~/keypoints")
         self._subscription: Any = None
@@ -127,7 +126,6 @@ class Detector:
                 self._topic,
                 self._callback,
                 NEWEST,
-                callback_group=Urgent(),
                 raw=detector is OWN,
             )
         self._type, self.kind = type_name, detector.name
@@ -174,7 +172,7 @@ class Detector:
 
     def _complain(self, text: str) -> None:
         self.trouble = text
-        self._complaints.error("input_type", text)
+        self._log.error("input_type", text)
 
 
 def message_class(type_name: str) -> Any:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lifecycle node: keypoints of a detector in, body meshes in metres out.
 
-Frames are estimated in the subscription's callback, on the executor's only thread: handing them
-to a worker costs a change of threads in Python and gains nothing, as the subscription's queue of
-one already holds the newest frame alone.
+Frames are estimated in the subscription's callback: handing them to a worker costs a change of
+threads in Python and gains nothing, as the subscription's queue of one already holds the newest
+frame only.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera.choose import CameraOptions
+from key2mesh_core.camera.choose import newest_info
 from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
@@ -33,26 +33,27 @@ from key2mesh_core.people.messages import MessageRefused
 from . import parameters as node_parameters
 from . import process
 from .anchors import Anchors
-from .cameras import newest_info
-from .complaints import Complaints
+from .camera_wait import CameraInfoWait
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
+from .guarded_node import GuardedNode
 from .inputs import Frame, read_frame
-from .lifecycle import refuse_illegal_transitions
 from .model_loader import ModelLoader
-from .outlets import Outlets
 from .parameters import ParameterError, Parameters
+from .publishers import Publishers
 from .qos import NEWEST
 from .stages import PUBLISH, READ, Stages
-from .stream import Result, Stream
+from .stream import Result, Stream, warm_up
 from .transforms import HRI_PREFIX, BodyFrames, TFMessage
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class MeshNode(LifecycleNode):
+class MeshNode(GuardedNode):
     """Subscribes `~/keypoints` and `~/camera_info`; publishes `~/meshes`, `~/topology`,
     `~/markers`, `/tf` and `/diagnostics`; serves `~/load_model`. See docs/node.md.
+
+    Works in any executor: its callbacks run one at a time (see `GuardedNode`).
 
     Raises:
         ParameterError, rclpy.exceptions.ParameterException: a parameter set from outside that
@@ -60,22 +61,22 @@ class MeshNode(LifecycleNode):
     """
 
     def __init__(self, **options: Any) -> None:
+        self._statistics = FrameStatistics(time.monotonic())
         super().__init__("mesh_node", **options)
-        refuse_illegal_transitions(self)
-        self._settings: Parameters = node_parameters.declare(self)
-        self.add_on_set_parameters_callback(self._check_parameters)
-        self.add_post_set_parameters_callback(self._take_parameters)
-        self._loader = ModelLoader(self, lambda: self._resources, self._open, self._swap)
         self._resources: ExitStack | None = None  # of the configured node
-        self._outlets: Outlets | None = None  # likewise
+        self._outputs: Publishers | None = None  # likewise
         self._stream: Stream | None = None  # of the active node
+        self._wait: CameraInfoWait | None = None  # likewise
         self._camera_info: CameraInfo | None = None
         self._failure = ""
         self._facts: dict[str, str] = {}
-        self._complaints = Complaints(self.get_logger())
-        self._statistics = FrameStatistics(time.monotonic())
+        self._settings: Parameters = node_parameters.declare(self)
+        refuse = self.guarded(self._check_parameters, _refused)
+        self.add_on_set_parameters_callback(refuse)
+        self.add_post_set_parameters_callback(self.guarded(self._take_parameters))
+        self._loader = ModelLoader(self, lambda: self._resources, self._open, self._swap)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady: diagnostics go on while simulated time stands still.
+        # Steady: diagnostics continue while simulated time stands still.
         self._timer = self.create_timer(
             self._settings.diagnostics_period,
             self._publish_diagnostics,
@@ -87,7 +88,15 @@ class MeshNode(LifecycleNode):
         if self._settings.autostart and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
-    # Transitions. rclpy swallows what they raise, so each says itself why it failed.
+    def destroy_node(self) -> None:
+        with self.lock:  # a frame is finished before its topics go
+            self._release()
+            super().destroy_node()
+
+    def on_callback_error(self, error: Exception) -> None:
+        self._statistics.count("callback_failed")
+
+    # Transitions. rclpy swallows their exceptions, so each logs itself why it failed.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition("configure", self._configure)
@@ -109,20 +118,25 @@ class MeshNode(LifecycleNode):
         return self._transition("shutdown", stop)
 
     def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
-        try:
-            work()
-        except Key2MeshError as error:
-            self._failure = f"{name} failed: {error}"
-            self.get_logger().error(self._failure)
-            return FAILURE
-        except Exception as error:
-            if not self.context.ok():  # a signal ended ROS in the midst of it: nothing to report
+        with self.lock:
+            try:
+                work()
+            except Key2MeshError as error:
+                self._failure = f"{name} failed: {error}"
+                self.get_logger().error(self._failure)
                 return FAILURE
-            self._failure = f"{name} failed: {error!r}"
-            self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")
-            return FAILURE
-        self._failure = ""
-        return SUCCESS
+            except ImportError as error:
+                self._failure = f"{name} failed: {error}: install it and configure again"
+                self.get_logger().error(self._failure)
+                return FAILURE
+            except Exception as error:
+                if not self.context.ok():  # ROS was shut down meanwhile: nothing to report
+                    return FAILURE
+                self._failure = f"{name} failed: {error!r}"
+                self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")
+                return FAILURE
+            self._failure = ""
+            return SUCCESS
 
     def _configure(self) -> None:
         settings = self._settings
@@ -135,18 +149,20 @@ class MeshNode(LifecycleNode):
                 resources.callback(self.destroy_subscription, result)
                 return result
 
-            self._outlets = Outlets(self, resources, self._estimator.bundle)
-            subscription(CameraInfo, "~/camera_info", self._on_camera_info)
-            self._frames = None
+            self._outputs = Publishers(self, resources, self._estimator.bundle)
+            cameras = subscription(CameraInfo, "~/camera_info", self._on_camera_info)
+            self._camera_topic = cameras.topic_name
+            self._body_frames = None
             if settings.tf_prefix and TFMessage is not None:
-                self._frames = BodyFrames(self, resources, settings.tf_prefix)
+                self._body_frames = BodyFrames(self, resources, settings.tf_prefix)
             self._anchors = Anchors(self, resources, settings)
+            warm_up(self._estimator, self._anchors, settings)
             self._detector = Detector(
                 self,
                 resources,
                 settings.input_type,
                 self._on_keypoints,
-                self._complaints,
+                self.throttled_log,
                 self._refuse,
             )
             self._resources = resources.pop_all()
@@ -175,11 +191,12 @@ class MeshNode(LifecycleNode):
         }
 
     def _swap(self, estimator: Estimator, model: str) -> None:
-        """Go on with another model, between two frames."""
-        before, self._estimator = self._estimator, estimator
-        self._outlets.change_bundle(estimator.bundle)
+        """Continue with another model, between two frames."""
+        before = self._estimator
+        self._outputs.change_bundle(estimator.bundle)
         if self._stream is not None:
             self._stream.change_estimator(estimator)
+        self._estimator = estimator
         self._facts |= self._facts_of_model()
         # The parameter says what runs, and configuring again loads it again.
         self._settings = replace(self._settings, model=model)
@@ -190,38 +207,56 @@ class MeshNode(LifecycleNode):
         super().on_activate(state)
         self._statistics.restart(time.monotonic())
         self._stream = Stream(self._estimator, self._statistics, self._anchors)
+        timeout = self._settings.camera_info_timeout
+        self._wait = CameraInfoWait(self, self._camera_topic, timeout, self._answer)
 
     def _deactivate(self, state: LifecycleState) -> None:
-        self._stream = None
-        if self._outlets is not None:  # else a shutdown of what is not configured
-            self._outlets.delete_markers()
+        self._end_stream()
+        if self._outputs is not None:  # else a shutdown of what is not configured
+            self._outputs.delete_markers()
         super().on_deactivate(state)
 
+    def _end_stream(self) -> None:
+        if self._wait is not None:
+            self._wait.close()
+        self._stream = self._wait = None
+
     def _release(self) -> None:
-        self._stream = self._outlets = self._camera_info = None
+        self._end_stream()
+        self._outputs = self._camera_info = None
         self._facts = {}
-        if self._resources is not None:
-            self._resources.close()
-        self._resources = None
+        resources, self._resources = self._resources, None
+        if resources is not None:
+            resources.close()
 
     # Messages.
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = newest_info(self._camera_info, message)
+        if self._wait is not None:
+            self._wait.end()
 
     def _on_keypoints(self, received: Any, info: dict[str, Any]) -> None:
         if self._stream is None:
             return
-        stages = Stages(self._since(info))
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
+        if self._camera_info is None and not self._settings.camera_fx:
+            if self._wait.holds:
+                self._statistics.count("dropped")
+            if self._wait.hold(received, info):
+                return
+        self._answer(received, info)
+
+    def _answer(self, received: Any, info: dict[str, Any]) -> None:
+        stages = Stages(self._since(info))
         try:
             frame = self._read(received)
             stages.end(READ)
-            vertices = self._settings.publish_vertices or self._outlets.marking
+            vertices = self._settings.publish_vertices or self._outputs.marking
             result = self._stream.estimate(
                 frame, self._camera_info, self._settings, vertices, stages
             )
-            self._outlets.publish_meshes(result, self._settings)
+            self._outputs.publish_meshes(result, self._settings)
             stages.end(PUBLISH)
             self._statistics.published(self._since(info), stages.seconds, len(result.bodies))
             self._stream.note(result, self.get_clock().now().nanoseconds)
@@ -231,7 +266,7 @@ class MeshNode(LifecycleNode):
         except EngineError as error:
             self._refuse("engine_failed", str(error))
         except Exception:  # one bad message must not end the process
-            if self.context.ok():  # else a signal ended ROS in the midst of it: nothing to report
+            if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
                 self._refuse("failed", traceback.format_exc())
 
     @staticmethod
@@ -241,22 +276,21 @@ class MeshNode(LifecycleNode):
 
     def _read(self, received: Any) -> Frame:
         message = self._detector.message(received)
-        size = self._settings.image_width, self._settings.image_height
-        options = CameraOptions(image_size=size if all(size) else (0, 0))
-        return read_frame(message, self._detector.reader, self._camera_info, options)
+        reader, settings = self._detector.reader, self._settings
+        return read_frame(message, reader, self._camera_info, settings.camera)
 
     def _publish_more(self, result: Result) -> None:
         """What may come after the meshes."""
-        if self._frames is not None and not self._frames_are_theirs():
-            self._frames.publish(result.frame.header, result.frame.ids, result.bodies)
+        if self._body_frames is not None and not self._frames_are_theirs():
+            self._body_frames.publish(result.frame.header, result.frame.ids, result.bodies)
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description
             self.get_logger().info(f"camera: {result.camera.description}")
-        if result.bodies.vertices is not None and self._outlets.marking:
+        if result.bodies.vertices is not None and self._outputs.marking:
             header, bodies = result.frame.header, result.bodies
-            self._outlets.publish_markers(header, bodies, self._settings)
+            self._outputs.publish_markers(header, bodies, self._settings)
         else:
-            self._outlets.forget_markers()
+            self._outputs.forget_markers()
 
     def _frames_are_theirs(self) -> bool:
         """Whether the frames' names are those that a ROS4HRI detector publishes itself."""
@@ -264,7 +298,7 @@ class MeshNode(LifecycleNode):
 
     def _refuse(self, cause: str, text: str) -> None:
         self._statistics.count(cause)
-        self._complaints.error(cause, f"message refused: {text}")
+        self.throttled_log.error(cause, f"message refused: {text}")
 
     # Parameters and diagnostics.
 
@@ -276,7 +310,8 @@ class MeshNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _take_parameters(self, changes: Sequence[Parameter]) -> None:
-        self._settings = node_parameters.change(self._settings, changes, self._resources is None)
+        # They were checked, and what may change only while unconfigured counts from then on.
+        self._settings = node_parameters.change(self._settings, changes, True)
 
     def _all_facts(self) -> dict[str, str]:
         detector, settings = self._detector, self._settings
@@ -284,7 +319,7 @@ class MeshNode(LifecycleNode):
             **self._facts,
             "input": f"{detector.kind} on {detector.topic}",
             "scale": self._anchors.description(settings),
-            "tf": f"{settings.tf_prefix}<id>" if self._frames else "none",
+            "tf": f"{settings.tf_prefix}<id>" if self._body_frames else "none",
         }
 
     def _publish_diagnostics(self) -> None:
@@ -304,9 +339,13 @@ class MeshNode(LifecycleNode):
         self._diagnostics.publish(message)
 
 
+def _refused(error: Exception, _changes: Sequence[Parameter]) -> SetParametersResult:
+    return SetParametersResult(successful=False, reason=f"{error!r}: see the node's log")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; 0, or 1 if its parameters are wrong."""
-    return process.run(MeshNode, "mesh_node", arguments)
+    return process.run(MeshNode, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
@@ -127,6 +129,12 @@ class Parameters:
     image_height: int = _parameter(
         0, "Height [px] of the detector's image, likewise.", limits=(0, 65535)
     )
+    camera_info_timeout: float = _parameter(
+        1.0,
+        "How long [s] the first frames wait for CameraInfo, if somebody publishes it, before the "
+        "field of view is assumed.",
+        limits=(0.0, 60.0),
+    )
     image_rectified: bool = _parameter(
         False,
         "The detector looks at rectified images (image_rect): CameraInfo's P is used, and its "
@@ -191,6 +199,21 @@ class Parameters:
     diagnostics_period: float = _parameter(
         1.0, "Seconds between two diagnostics.", change=START, limits=(0.1, 60.0)
     )
+
+    @cached_property
+    def camera(self) -> CameraOptions:
+        """What they state about the camera; numbers that say nothing without another are left
+        out, as parameters are set one after the other."""
+        fx, size = self.camera_fx, (self.image_width, self.image_height)
+        return CameraOptions(
+            fx=fx,
+            fy=self.camera_fy if fx else 0.0,
+            cx=self.camera_cx if fx else 0.0,
+            cy=self.camera_cy if fx else 0.0,
+            assumed_fov_deg=self.horizontal_fov_deg,
+            image_size=size if all(size) else (0, 0),
+            rectified=self.image_rectified,
+        )
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mesh node as a process: how it starts, and how it ends."""
+"""Nodes as a process: how it starts, and how it ends."""
 
 from __future__ import annotations
 
@@ -7,78 +7,120 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from .executor import UrgentFirstExecutor
 from .middleware import make_room_for_meshes
 from .parameters import ParameterError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 10.0
+"""A callback that takes longer [s], building an engine for instance, is not waited for at the
+end."""
 
 
-def run(make_node: Callable[[], Any], name: str, arguments: Sequence[str] | None) -> int:
-    """Run a node, which has a `start`, until SIGINT or SIGTERM; 0, or 1 if its parameters are
-    wrong."""
+def run(
+    *make_nodes: Callable[[], Any],
+    arguments: Sequence[str] | None = None,
+    executor: Callable[[], Executor] = SingleThreadedExecutor,
+) -> int:
+    """Run nodes in one executor until SIGINT or SIGTERM.
+
+    Args:
+        make_nodes: called with rclpy initialised; a node that has a method `start` is started.
+        arguments: of the command line; None for the process's own.
+        executor: makes it.
+
+    Returns:
+        The exit code: 0, or 1 if a parameter is wrong.
+    """
     make_room_for_meshes()
     with ExitStack() as ended:
+        signals = _StopSignals()
+        ended.callback(signals.ignore)
         try:
-            # rclpy's own handling of signals shuts everything down in another thread, while this
-            # one is in the midst of a frame: a crash in one of a hundred.
+            # rclpy's own signal handling shuts ROS down from another thread in the midst of
+            # callbacks, which crashes now and then.
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            ended.callback(shut_down)
-            executor = UrgentFirstExecutor()
-            ended.enter_context(_signals_call(executor.stop))
-            node = make_node()
-            ended.callback(node.destroy_node)
-            ended.callback(executor.shutdown)
-            executor.add_node(node)
-            node.start()
-            gc.freeze()  # what is here stays: searching it for garbage would hold up frames for ms
-            executor.spin()
-        except (ParameterError, ParameterException) as error:
-            rclpy.logging.get_logger(name).fatal(f"wrong parameter: {error}")
+            ended.callback(rclpy.try_shutdown)
+            running = executor()
+            for make_node in make_nodes:
+                node = make_node()
+                ended.callback(node.destroy_node)
+                running.add_node(node)
+                getattr(node, "start", bool)()
+            ended.callback(running.shutdown)
+            gc.freeze()  # the garbage collector would hold up frames by searching all of this
+            _spin(running, signals)
+        except ParameterError as error:
+            rclpy.logging.get_logger("key2mesh_ros").fatal(f"wrong parameter: {error}")
             return 1
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass  # the usual ways to end
+        except ParameterException as error:  # of rclpy: type or range
+            rclpy.logging.get_logger("key2mesh_ros").fatal(f"wrong parameter: {error}")
+            return 1
     return 0
 
 
-@contextmanager
-def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `stop` in a thread of its own, and interrupt nothing.
+class _StopSignals:
+    """SIGINT and SIGTERM as something to wait for. To be made in the main thread.
 
-    Python's own handlers would have to wait until the main thread comes back from waiting.
+    Python runs signal handlers in the main thread only, between two bytecodes. So that thread
+    waits for the byte that Python's C handler writes to a pipe, whichever thread the signal hits.
     """
-    heard, tell = os.pipe()
-    os.set_blocking(tell, False)
 
-    def listen() -> None:
-        while os.read(heard, 1):
-            stop()
+    _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
-    handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    thread = threading.Thread(target=listen, daemon=True)
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in self._NUMBERS:
+            signal.signal(number, lambda *_: None)
+
+    def wait(self) -> None:
+        """Until a signal comes, or came since the start, or `wake` is called."""
+        os.read(self._read, 1)
+
+    def wake(self) -> None:
+        """End the wait, from any thread."""
+        os.write(self._write, b"\0")
+
+    def ignore(self) -> None:
+        """From now on, to the process's end: a second Ctrl-C changes nothing."""
+        for number in self._NUMBERS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _spin(executor: Executor, signals: _StopSignals) -> None:
+    """Run the executor in another thread until a signal comes, or ROS is shut down."""
+    stopped = threading.Event()
+
+    def work() -> None:
+        while not stopped.is_set() and executor.context.ok():
+            try:
+                executor.spin_once()
+            except ExternalShutdownException:
+                break
+            except Exception:  # callbacks are guarded, so this is rclpy's: the node lives on
+                rclpy.logging.get_logger("key2mesh_ros").error(traceback.format_exc())
+                time.sleep(0.1)
+        signals.wake()
+
+    thread = threading.Thread(target=work, name="executor", daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        os.close(tell)  # which ends the thread
-        thread.join()
-        os.close(heard)
-
-
-def shut_down() -> None:
-    """Shut rclpy down, unless a signal did."""
-    with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
-        rclpy.try_shutdown()
+    signals.wait()
+    stopped.set()
+    executor.create_task(bool)  # wakes `spin_once` and gives it something to return from
+    thread.join(PATIENCE_S)
+    if thread.is_alive():
+        rclpy.logging.get_logger("key2mesh_ros").warning(
+            f"ending without waiting for a callback that takes more than {PATIENCE_S:g} s"
+        )
+        os._exit(0)

@@ -9,41 +9,49 @@ from typing import Any
 
 import numpy as np
 
+from key2mesh_core.camera.choose import Camera, CameraMemory, doubt_outside
 from key2mesh_core.camera.lens import undistort
+from key2mesh_core.errors import CameraError
 from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.frames import stamp_ns_of
+from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.smoothing import Smoother
-from key2mesh_core.people.tracking import Tracker
 
 from .anchors import Anchors
-from .cameras import Camera, CameraMemory
 from .diagnostics import FrameStatistics
 from .inputs import Frame, header_warnings, select_people
 from .parameters import Parameters
 from .stages import MESH, POSE, SELECT, STEADY, Stages
 
+LATE_S = 1.0
+"""A frame whose stamp is older than the newest one's by less [s] is late; by more, the clock jumped
+or the bag began again."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A frame's persons and their bodies.
+    """The bodies of a frame.
 
     Attributes:
-        frame: with the persons that were estimated.
+        frame: with the persons who were estimated, all of them with names.
         bodies: one per person.
-        camera: the one they were seen by.
+        camera: the camera that saw them.
+        warnings: causes to doubt the result, by their names in the diagnostics.
     """
 
     frame: Frame
     bodies: Bodies
     camera: Camera
+    warnings: tuple[str, ...]
 
 
 class Stream:
-    """The frames of one detector, from the node's activation on.
+    """The frames of one detector, from the node's activation on. Not thread-safe.
 
-    Remembered are the last stamp, who was where, and how they moved; all of it is dropped in
-    `_restart` when the clock jumps back.
+    It remembers the newest stamp, the persons' tracks and their motion, and forgets all of it when
+    the clock jumps back.
     """
 
     def __init__(
@@ -55,9 +63,10 @@ class Stream:
         self._estimator = estimator
         self._anchors = anchors
         self._statistics = statistics
-        self._last_stamp = 0
+        self._newest_ns = 0  # of the stamps
+        self._late_since: float | None = None  # monotonic, of an unbroken run of late frames
         self._cameras = CameraMemory()
-        self._tracker = Tracker()
+        self._tracker = tracking.Tracker()
         self._smoother = Smoother(estimator.bundle.parents)
 
     def estimate(
@@ -68,7 +77,7 @@ class Stream:
         vertices: bool,
         stages: Stages,
     ) -> Result:
-        """The bodies of a frame's persons; who is left out is counted.
+        """The bodies of a frame's persons; persons who are left out are counted.
 
         Args:
             camera_info: the newest sensor_msgs/CameraInfo, or None.
@@ -76,21 +85,24 @@ class Stream:
             stages: of this frame; `SELECT` to `MESH` end here.
 
         Raises:
-            MessageRefused: nothing is known about the camera, not even the image's size.
+            MessageRefused: `late`; `no_image_size`, which the camera needs.
             EngineError: the engine failed.
         """
         count = self._statistics.count
-        self._check_clock(stamp_ns_of(frame.header))
-        camera = self._cameras.choose(camera_info, settings, frame)
-        if camera.distortion is not None:
-            straight = undistort(frame.keypoints, camera.intrinsics, camera.distortion)
+        warnings = (*frame.warnings, *self._check_stamp(stamp_ns_of(frame.header)))
+        camera = self._camera_of(frame, camera_info, settings)
+        warnings += camera.warnings
+        if camera.lens is not None:
+            straight = undistort(frame.keypoints, camera.intrinsics, camera.lens)
             frame = replace(frame, keypoints=straight)
         frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
         for cause, number in left_out.items():
             count(cause, number)
+        if tracking.unshared(frame.ids) != frame.ids:
+            warnings += ("repeated_id",)
         stages.end(SELECT)
-        # Selected they are usable; and clean, unless a lens has been undone since.
-        clean = camera.distortion is None
+        # Selected persons are usable; and clean, unless a lens has been undone since.
+        clean = camera.lens is None
         bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, checked=clean)
         stages.end(POSE)
         if self._anchors is not None and self._anchors.wanted(settings):
@@ -100,20 +112,69 @@ class Stream:
         if vertices:
             bodies = self._estimator.add_vertices(bodies)
         stages.end(MESH)
-        return Result(frame, bodies, camera)
+        return Result(frame, bodies, camera, warnings)
 
     def note(self, result: Result, now_ns: int) -> None:
-        """Count what is odd about a frame, once its bodies are out.
+        """Count the reasons to doubt a frame, once its bodies are published.
 
         Args:
             now_ns: the node's time [ns].
         """
-        frame, camera = result.frame, result.camera
-        for cause in (*header_warnings(frame.header, now_ns), *frame.warnings, *camera.warnings):
+        for cause in (*header_warnings(result.frame.header, now_ns), *result.warnings):
             self._statistics.count(cause)
 
+    def change_estimator(self, estimator: Estimator) -> None:
+        """Continue with another model. Persons keep their names; what was smoothed belongs to
+        the body of the model before."""
+        self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
+        self._estimator = estimator
+
+    def _camera_of(self, frame: Frame, camera_info: Any | None, settings: Parameters) -> Camera:
+        try:
+            camera = self._cameras.choose(
+                camera_info,
+                settings.camera,
+                width=frame.width,
+                height=frame.height,
+                frame_id=frame.header.frame_id,
+            )
+        except CameraError as error:
+            raise MessageRefused("no_image_size", str(error)) from error
+        return doubt_outside(camera, frame.keypoints)
+
+    def _check_stamp(self, stamp_ns: int) -> tuple[str, ...]:
+        """Causes to doubt the stamp; restarts the stream if the clock jumped back.
+
+        Raises:
+            MessageRefused: `late`.
+        """
+        behind_s = 1e-9 * (self._newest_ns - stamp_ns)
+        if stamp_ns == 0 or behind_s < 0:  # nobody sets the stamp, or it advances
+            self._newest_ns, self._late_since = stamp_ns or self._newest_ns, None
+            return ()
+        if behind_s == 0:
+            return ("repeated_stamp",)
+        now = time.monotonic()
+        if self._late_since is None:
+            self._late_since = now
+        # A bag of less than a second that loops is late for ever: then it is a jump, too.
+        if behind_s < LATE_S and now - self._late_since < LATE_S:
+            raise MessageRefused(
+                "late",
+                f"its stamp is {1e3 * behind_s:.0f} ms older than that of a frame that was "
+                "answered before: a detector with several threads must publish in order",
+            )
+        self._restart(stamp_ns)
+        return ("clock_jump",)
+
+    def _restart(self, stamp_ns: int) -> None:
+        self._newest_ns, self._late_since = stamp_ns, None
+        self._tracker.reset()
+        self._smoother.reset()
+        self._statistics.restart(time.monotonic())
+
     def _steady(self, frame: Frame, bodies: Bodies, settings: Parameters) -> tuple[Frame, Bodies]:
-        """Names everybody, leaves out whom there is too much reason to doubt, steadies the rest."""
+        """Name everybody, leave out bodies of too low a quality, smooth the others."""
         stamp = stamp_ns_of(frame.header)
         for each in (self._tracker, self._smoother):
             if each.settings.timeout_s != settings.track_timeout:
@@ -131,20 +192,15 @@ class Stream:
             bodies = self._smoother.smooth(ids, bodies, stamp)
         return frame, bodies
 
-    def change_estimator(self, estimator: Estimator) -> None:
-        """Go on with another model. Persons keep their names; what was smoothed was of a body
-        of the model before."""
-        self._estimator = estimator
-        self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
 
-    def _check_clock(self, stamp: int) -> None:
-        if stamp < self._last_stamp and stamp != 0:
-            self._restart()
-            self._statistics.count("clock_jump")
-        self._last_stamp = stamp or self._last_stamp
+def warm_up(estimator: Estimator, anchors: Anchors, settings: Parameters) -> None:
+    """Import and run now all that a frame with two unnamed persons needs, so that the first people
+    do not wait.
 
-    def _restart(self) -> None:
-        self._last_stamp = 0
-        self._tracker.reset()
-        self._smoother.reset()
-        self._statistics.restart(time.monotonic())
+    Raises:
+        ImportError: a package is missing.
+        EngineError: the engine failed.
+    """
+    tracking.warm_up()
+    if anchors.wanted(settings):
+        anchors.warm_up(estimator)

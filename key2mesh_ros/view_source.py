@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feeds the live view with what the node publishes."""
+"""Feeds the live view with the messages that the node publishes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.frames import Camera, mesh_frame
 
+from . import process
 from .msg import BodyMeshArray, BodyTopology
-from .process import shut_down
 from .qos import LATCHED, NEWEST
 
 if TYPE_CHECKING:
@@ -23,19 +23,22 @@ if TYPE_CHECKING:
 
 
 def topology_topic(meshes: str) -> str:
-    """Where the node that publishes `meshes` publishes its topology: beside it."""
+    """The topic of the topology, which is beside that of the meshes."""
     return f"{meshes.rpartition('/')[0]}/topology"
 
 
 def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
-    """Shows the meshes of a topic until interrupted.
+    """Show the meshes of a topic until SIGINT or SIGTERM.
 
     Args:
-        viewer: where to.
+        viewer: shows them.
         topic: of BodyMeshArray messages.
         camera_topic: of CameraInfo messages; only the first calibrated one is used.
     """
-    rclpy.init()
+    process.run(lambda: _subscriber(viewer, topic, camera_topic), arguments=[])
+
+
+def _subscriber(viewer: Viewer, topic: str, camera_topic: str) -> Node:
     node = rclpy.create_node("key2mesh_view")
     camera_shown = False
 
@@ -69,10 +72,4 @@ def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
     node.create_subscription(CameraInfo, camera_topic, on_camera, NEWEST)
     node.create_subscription(BodyMeshArray, topic, on_meshes, NEWEST)
     node.get_logger().info(f"waiting for meshes on {topic}")
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # the usual ways to end it
-    finally:
-        node.destroy_node()
-        shut_down()
+    return node

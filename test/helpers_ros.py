@@ -39,6 +39,9 @@ from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypoints, Perso
 PATIENCE_S = 20.0
 """Long enough for a loaded machine; only a failure waits so long."""
 
+PLAIN = {"smoothing": False, "camera_info_timeout": 0.0}
+"""A frame's answer depends on that frame alone, and comes at once, unless a test says otherwise."""
+
 QUICK = {"diagnostics_period": 0.1}
 """For tests that wait for diagnostics."""
 
@@ -264,9 +267,8 @@ def client(node: str = "/mesh_node") -> Iterator[Client]:
 
 @contextmanager
 def node_here(**values: Any) -> Iterator[MeshNode]:
-    """A mesh node in this process, not yet configured, spun by a thread; it does not smooth
-    unless told to, so that a frame's answer depends on that frame alone."""
-    values = {"smoothing": False} | values
+    """A mesh node in this process, not yet configured, spun by a thread."""
+    values = PLAIN | values
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     node = MeshNode(parameter_overrides=overrides)
     executor = SingleThreadedExecutor()
@@ -330,10 +332,9 @@ class NodeProcess:
 
 @contextmanager
 def node_process(log: Path, **values: Any) -> Iterator[NodeProcess]:
-    """The node with these parameters, killed afterwards if it is still there; it does not smooth
-    unless told to."""
+    """The node with these parameters, killed afterwards if it is still there."""
     arguments = []
-    values = {"smoothing": False} | values
+    values = PLAIN | values
     for name, value in values.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         arguments += ["-p", f"{name}:={text}"]

@@ -16,7 +16,7 @@ from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.engines.onnx import OnnxEngine
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_ros import mesh_node, outlets
+from key2mesh_ros import mesh_node, publishers
 from key2mesh_ros.msg import BodyMeshArray
 
 
@@ -264,14 +264,14 @@ def test_a_failing_engine_is_reported_and_does_not_end_the_node(bundle, monkeypa
 
 def test_an_unforeseen_error_is_reported_and_does_not_end_the_node(active, monkeypatch):
     _, probe = active
-    right = outlets.body_mesh_array
+    right = publishers.body_mesh_array
 
     def wrong(*arguments, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(outlets, "body_mesh_array", wrong)
+    monkeypatch.setattr(publishers, "body_mesh_array", wrong)
     probe.send_until_counted(people(standing()), "refused.failed")
-    monkeypatch.setattr(outlets, "body_mesh_array", right)
+    monkeypatch.setattr(publishers, "body_mesh_array", right)
     assert isinstance(probe.exchange(people(standing())), BodyMeshArray)
 
 
@@ -280,9 +280,9 @@ def test_markers_are_made_only_while_somebody_subscribes_and_taken_away_at_the_e
 ):
     _, probe = active
     made = []
-    right = outlets.mesh_markers
+    right = publishers.mesh_markers
     monkeypatch.setattr(
-        outlets, "mesh_markers", lambda *arguments: made.append(1) or right(*arguments)
+        publishers, "mesh_markers", lambda *arguments: made.append(1) or right(*arguments)
     )
     probe.exchange(people(standing()))
     assert made == []

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors in the log that repeat with every frame, said once in a while."""
+"""Errors that would be logged with every frame, logged once in a while."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-COMPLAINT_PERIOD_S = 5.0
+PERIOD_S = 5.0
 """A cause is logged at most this often [s]."""
 
 
-class Complaints:
+class ThrottledLogger:
     """A logger that is silent about a cause it has just named.
 
-    rclpy's own throttle goes by the line of code, which would lose one cause behind another.
+    rclpy's own throttle goes by the line of code, which would hide one cause behind another.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -21,8 +21,8 @@ class Complaints:
         self._last: dict[str, float] = {}
 
     def error(self, cause: str, text: str) -> None:
-        """Log `text` unless the same cause was logged within the last 5 s."""
+        """Log `text`, unless the same cause was logged within the last 5 s."""
         now = time.monotonic()
-        if now - self._last.get(cause, float("-inf")) >= COMPLAINT_PERIOD_S:
+        if now - self._last.get(cause, float("-inf")) >= PERIOD_S:
             self._last[cause] = now
             self._logger.error(text)

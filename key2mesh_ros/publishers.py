@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configured node publishes: the meshes, the topology once, markers while somebody looks."""
+"""What a configured node publishes: meshes, the topology once, markers for who subscribes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from visualization_msgs.msg import MarkerArray
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
 
-from .cameras import ASSUMED_QUALITY
 from .markers import mesh_markers, no_markers
 from .msg import BodyMeshArray, BodyTopology
 from .outputs import body_mesh_array, body_topology, message_header
@@ -21,14 +20,17 @@ from .parameters import Parameters
 from .qos import LATCHED, RELIABLE
 from .stream import Result
 
+ASSUMED_QUALITY = 0.5
+"""Most that `quality` may say while the field of view is a guess: positions are to scale only."""
 
-class Outlets:
+
+class Publishers:
     """The publishers of one configuration; `resources` destroys them.
 
     Args:
-        node: whose topics they are.
-        resources: takes what is made, one by one, so that a failure half-way leaves nothing.
-        bundle: whose body is published.
+        node: owner of the topics.
+        resources: undoes what is made, one by one, also when the constructor fails half-way.
+        bundle: its body is published.
     """
 
     def __init__(self, node: LifecycleNode, resources: ExitStack, bundle: Bundle) -> None:
@@ -55,11 +57,11 @@ class Outlets:
 
     @property
     def marking(self) -> bool:
-        """Whether somebody wants markers."""
+        """Whether somebody subscribes the markers."""
         return self._markers.get_subscription_count() > 0
 
     def publish_meshes(self, result: Result, settings: Parameters) -> None:
-        """A frame's bodies, without vertices if the settings do not want them."""
+        """Publish a frame's bodies, without vertices if the settings say so."""
         self._meshes.publish(
             body_mesh_array(
                 result.frame.header,
@@ -67,12 +69,12 @@ class Outlets:
                 result.bodies,
                 self._bundle.body_model,
                 vertices=settings.publish_vertices,
-                most_quality=ASSUMED_QUALITY if result.camera.assumed else 1.0,
+                most_quality=1.0 if result.camera.metric else ASSUMED_QUALITY,
             )
         )
 
     def publish_markers(self, header: Any, bodies: Bodies, settings: Parameters) -> None:
-        """Markers of bodies with vertices, in place of those shown before."""
+        """Publish markers of bodies with vertices, in place of those shown before."""
         header = message_header(header)
         triangles, color = self._bundle.triangles, settings.marker_color
         self._markers.publish(
@@ -81,11 +83,11 @@ class Outlets:
         self._marked, self._marker_count = header, len(bodies)
 
     def delete_markers(self) -> None:
-        """Take away the markers that are shown, if any."""
+        """Delete the markers that are shown, if any."""
         if self._marked is not None:
             self._markers.publish(no_markers(self._marked))
         self.forget_markers()
 
     def forget_markers(self) -> None:
-        """Nobody looks any more: what was shown is gone by itself."""
+        """Nobody subscribes any more: what was shown has expired by itself."""
         self._marked, self._marker_count = None, 0

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lifecycle node whose callbacks run one at a time, in any executor, and never end the process.
+
+rclpy lets an exception of a callback out of the executor's `spin`, which ends the process, and the
+callbacks that rclpy itself makes (parameters, lifecycle) are no exception: a request for a
+transition that the node's state does not have raises.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from .throttled_logger import ThrottledLogger
+
+
+class GuardedNode(LifecycleNode):
+    """Guards every callback that is made with its `create_...` methods, and rclpy's own services.
+
+    A guarded callback holds `lock` while it runs; an exception in it is logged, once in a while,
+    and handed to `on_callback_error`. A service then answers with what its response held.
+
+    Attributes:
+        lock: reentrant; held by every callback. Other threads that touch what callbacks touch
+            must hold it, too.
+        throttled_log: for errors that may come with every frame.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.lock = threading.RLock()
+        super().__init__(name, **options)
+        self.throttled_log = ThrottledLogger(self.get_logger())
+        for service in self.services:  # rclpy's own: parameters and lifecycle
+            service.callback = self.guarded(service.callback, _response)
+
+    def create_subscription(
+        self, msg_type: Any, topic: str, callback: Callable[..., None], *args: Any, **options: Any
+    ) -> Any:
+        return super().create_subscription(
+            msg_type, topic, self.guarded(callback), *args, **options
+        )
+
+    def create_timer(
+        self, timer_period_sec: float, callback: Callable[..., None], *args: Any, **options: Any
+    ) -> Any:
+        return super().create_timer(timer_period_sec, self.guarded(callback), *args, **options)
+
+    def create_service(
+        self, srv_type: Any, srv_name: str, callback: Callable[..., Any], **options: Any
+    ) -> Any:
+        guarded = self.guarded(callback, _response)
+        return super().create_service(srv_type, srv_name, guarded, **options)
+
+    def guarded(
+        self, callback: Callable[..., Any], otherwise: Callable[..., Any] | None = None
+    ) -> Callable[..., Any]:
+        """`callback` under the lock; its exceptions go to `on_callback_error`.
+
+        Args:
+            otherwise: what to return after an exception: gets that and the callback's arguments.
+        """
+
+        @wraps(callback)
+        def call(*arguments: Any) -> Any:
+            with self.lock:
+                try:
+                    return callback(*arguments)
+                except Exception as error:
+                    if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
+                        name = getattr(callback, "__name__", repr(callback))
+                        self.throttled_log.error(
+                            f"{name} {type(error).__name__}",
+                            f"{name.strip('_')} failed: {error}\n{traceback.format_exc()}",
+                        )
+                        self.on_callback_error(error)
+                    return None if otherwise is None else otherwise(error, *arguments)
+
+        return call
+
+    def on_callback_error(self, error: Exception) -> None:
+        """Called under the lock after a callback has raised `error`, which is logged already."""
+
+
+def _response(error: Exception, request: Any, response: Any) -> Any:
+    return response
