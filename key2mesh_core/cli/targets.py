@@ -27,7 +27,7 @@ class TargetsConfig:
     targets: Positional[tuple[str, ...]]
     """What to read, as KIND:PATH: bag, openpose, coco, aistpp or npz (docs/targets.md)."""
     topic: str = DEFAULT_TOPIC
-    """Topic of bags whose spec names none."""
+    """Topic of bags that name none; by default the only one of keypoints."""
     minimum: int = MINIMUM_KEYPOINTS
     """Seen keypoints that a person needs to count."""
     picture: Path | None = None

@@ -18,8 +18,9 @@ from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axi
 from key2mesh_core.meshing.people import Image
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 from key2mesh_core.recordings.amass import WORLD_TO_UPRIGHT
-from key2mesh_core.recordings.tracks import Tracker
+from key2mesh_core.recordings.tracks import Tracks
 
 PART = "part.npz"
 
@@ -160,12 +161,13 @@ def _rows(parts: Sequence[Path]) -> Arrays:
 
 def _tracks(rows: Arrays) -> NDArray[np.int32]:
     """(M,) number of the person of each row: by name, else by the nearest pose before."""
-    tracker = Tracker()
+    tracker = Tracks()
     tracks = np.zeros(len(rows["frame"]), np.int32)
     for here in _stretches_of_equal(rows["frame"]):
         ids = tuple(rows["id"][here].tolist())
         frame = int(rows["frame"][here][0])
-        tracks[here] = tracker.assign("", frame, ids, rows["keypoints"][here])
+        people = PersonFrame(ids, rows["keypoints"][here], NETWORK_LAYOUT, number=frame)
+        tracks[here] = tracker.assign(people)
     return tracks
 
 

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
 
 from key2mesh_core.camera.camera_info import image_intrinsics, image_lens
 from key2mesh_core.camera.choose import CameraOptions
@@ -24,8 +22,9 @@ from key2mesh_core.meshing.people import Image, usable_people
 from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import BY_TYPE, MessageRefused
 from key2mesh_core.recordings.bag_cameras import first_frame, first_infos
-from key2mesh_core.recordings.bags import definitions, list_topics, opened, raw_messages
-from key2mesh_core.recordings.detections import Losses
+from key2mesh_core.recordings.bag_files import every_message
+from key2mesh_core.recordings.bags import definitions, list_topics
+from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.own_messages import CAMERA_TYPE
 
 
@@ -49,7 +48,7 @@ class BagKeypoints:
         topics = [t for t in list_topics(config.source) if t.message_count]
         self.topic = _choose(config.source, topics, BY_TYPE, config.topic, "--topic")
         self.count = sum(t.message_count for t in topics if t.name == self.topic)
-        self.losses = Losses()
+        self.losses = DroppedRecords()
         self.last: Any = None
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
         self._number = 0
@@ -133,30 +132,6 @@ class BagKeypoints:
                 f"{self._path}: a message on {connection.topic!r} is not a {kind} "
                 f"({len(data)} bytes): {error}"
             ) from error
-
-
-@contextmanager
-def every_message(path: Path) -> Iterator[tuple[Reader, Iterator[tuple[Connection, int, bytes]]]]:
-    """An open recording and all its messages in order.
-
-    Raises:
-        BagError: it is damaged; at the end of the messages also if they are not as many as its
-            metadata says.
-    """
-    with opened(path) as reader:
-        yield reader, _all_of_them(path, reader)
-
-
-def _all_of_them(path: Path, reader: Reader) -> Iterator[tuple[Connection, int, bytes]]:
-    found = 0
-    for item in raw_messages(reader, path, reader.connections):
-        found += 1
-        yield item
-    if found != reader.message_count:
-        raise BagError(
-            f"{path}: its metadata promises {reader.message_count} messages, its storage yields "
-            f"{found}; run `ros2 bag reindex` on it, or give the .mcap or .db3 file inside"
-        )
 
 
 def bag_images(keypoints: BagKeypoints, path: Path) -> Iterator[Image]:

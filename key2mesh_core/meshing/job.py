@@ -20,7 +20,7 @@ from key2mesh_core.meshing.people import Image, MeshMaker, batches
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import MANIFEST, Bundle, load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.recordings.detections import Losses
+from key2mesh_core.recordings.dropped import DroppedRecords
 
 ASSUMED_QUALITY = 0.5
 """Most that `quality` may say while the camera is a guess, as from the node."""
@@ -125,7 +125,7 @@ Work = Callable[[Partial, Progress], None]
 
 def _prepare(
     config: MeshConfig, form: str, bundle: Bundle, maker: MeshMaker
-) -> tuple[Work, int, Losses, bool]:
+) -> tuple[Work, int, DroppedRecords, bool]:
     """What to do, how many frames there are, what gets lost, whether the camera is a guess.
 
     Whatever is wrong with the source is found here, before anything is written.

@@ -9,9 +9,10 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import TargetError
 from key2mesh_core.meshing import cameras
 from key2mesh_core.meshing.config import MeshConfig
-from key2mesh_core.meshing.people import Image, usable_people
-from key2mesh_core.recordings.detections import Losses
-from key2mesh_core.recordings.openpose import read_detections
+from key2mesh_core.meshing.people import Image
+from key2mesh_core.recordings.dropped import DroppedRecords
+from key2mesh_core.recordings.open import open_recording
+from key2mesh_core.recordings.options import RecordingOptions
 
 
 class OpenPoseImages:
@@ -27,25 +28,23 @@ class OpenPoseImages:
     """
 
     def __init__(self, config: MeshConfig) -> None:
-        self._detections = list(read_detections(config.source, config.image_size))
+        options = RecordingOptions(fps=config.fps, need_camera=False)
+        self._detections = list(open_recording(f"openpose:{config.source}", options))
         series = sorted({each.stream for each in self._detections})
         if len(series) > 1:
             raise TargetError(
                 f"{config.source} holds {len(series)} series of images, {', '.join(series[:3])}"
                 "...: persons are followed within one, so give each a folder of its own"
             )
-        self._rate = config.fps
         self._camera: Intrinsics = cameras.from_options(
             config, *config.image_size
         ) or cameras.assumed(*config.image_size)
         self.assumed = not (config.camera_fx or config.fov)
-        self.losses = Losses()
+        self.losses = DroppedRecords()
 
     def __len__(self) -> int:
         return len(self._detections)
 
     def __iter__(self) -> Iterator[Image]:
         for number, each in enumerate(self._detections):
-            stamp = round(1e9 * each.frame / self._rate)
-            ids, keypoints = usable_people(each.ids, each.keypoints)
-            yield Image(number, each.frame, stamp, ids, keypoints, self._camera)
+            yield Image(number, each.number, each.stamp_ns, each.ids, each.keypoints, self._camera)

@@ -12,6 +12,7 @@ from key2mesh_core.camera.choose import Camera, doubt_outside
 from key2mesh_core.camera.lens import undistort
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import get_layout, to_network
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 
 NETWORK_LAYOUT = "openpose_coco_18"
 """The layout of frames whose keypoints are in the network's order."""
@@ -68,8 +69,7 @@ class PersonFrame:
         Raises:
             KeypointError: unknown layout, or keypoints of another shape than the layout's.
         """
-        keypoints = sanitise(to_network(get_layout(self.layout), self.keypoints))
-        return replace(self, keypoints=keypoints, layout=NETWORK_LAYOUT)
+        return replace(self, keypoints=self._network_keypoints(), layout=NETWORK_LAYOUT)
 
     def seen_by(self, camera: Camera) -> PersonFrame:
         """The persons as a pinhole camera of the camera's intrinsics would have seen them: in the
@@ -80,7 +80,7 @@ class PersonFrame:
         Raises:
             KeypointError: see `in_network_order`.
         """
-        keypoints = sanitise(to_network(get_layout(self.layout), self.keypoints))
+        keypoints = self._network_keypoints()
         camera = doubt_outside(camera, keypoints)
         if camera.lens is not None:
             keypoints = undistort(keypoints, camera.intrinsics, camera.lens)
@@ -93,3 +93,9 @@ class PersonFrame:
             width=width,
             height=height,
         )
+
+    def _network_keypoints(self) -> NDArray[np.float32]:
+        """(N, K, 3) in the network's order, sanitised."""
+        if self.layout == NETWORK_LAYOUT and self.keypoints.shape[1] == len(NETWORK_KEYPOINTS):
+            return sanitise(self.keypoints)
+        return sanitise(to_network(get_layout(self.layout), self.keypoints))

@@ -13,7 +13,7 @@ Two kinds of files are read:
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
-from key2mesh_core.keypoints.layouts import to_network
-from key2mesh_core.recordings.detections import Detections
+from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.recordings.dropped import DroppedRecords
+from key2mesh_core.recordings.options import RecordingOptions
 
 COCO_JOINTS = 17
 
@@ -85,20 +86,22 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
     return keypoints.astype(np.float32)
 
 
-def read_detections(path: str | Path, channels: Sequence[str] = ()) -> Iterator[Detections]:
+def read_frames(
+    path: Path, options: RecordingOptions, dropped: DroppedRecords
+) -> Iterator[PersonFrame]:
     """What each camera saw of the dancer, lens included; a pickle's cameras are synchronous.
 
     Args:
         path: one pickle, or a folder.
-        channels: of a folder, only the pickles of these (`ch06`); every one if there are none.
+        options: `sequences` of a folder, only the pickles of these channels, and `fps` count.
+        dropped: nothing is dropped here.
 
     Raises:
         TargetError: there is no such file, or no pickle in the folder.
         EvaluationError: see `read_keypoints`.
     """
-    path = Path(path)
-    if channels:
-        files = [find_keypoints(path, channel) for channel in channels]
+    if options.sequences:
+        files = [find_keypoints(path, channel) for channel in options.sequences]
     else:
         files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
     if not files or not path.exists():
@@ -107,9 +110,17 @@ def read_detections(path: str | Path, channels: Sequence[str] = ()) -> Iterator[
     for file in files:
         for camera, frames in enumerate(read_keypoints(file)):
             stream = f"{file.name} camera {camera + 1}"
-            for frame, points in enumerate(to_network("coco_17", frames)):
-                yield Detections(
-                    stream, frame, ("dancer",), points[None], width, height, take=file.name
+            for number, points in enumerate(frames):
+                yield PersonFrame(
+                    ids=("dancer",),
+                    keypoints=points[None],
+                    layout="coco_17",
+                    stamp_ns=round(1e9 * number / options.fps),
+                    width=width,
+                    height=height,
+                    stream=stream,
+                    number=number,
+                    take=file.name,
                 )
 
 

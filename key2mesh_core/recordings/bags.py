@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.errors import BagError
+from key2mesh_core.recordings.bag_files import opened, raw_topics
 from key2mesh_core.recordings.definitions import message_definitions
 
 try:
     from rosbags.interfaces import Connection, MessageDefinitionFormat
-    from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
     from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 except ModuleNotFoundError as error:  # pragma: no cover
     raise BagError("reading recordings needs the package rosbags: pip install rosbags") from error
@@ -55,7 +55,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Recording:
+class TopicMessages:
     """What `write_bag` puts on one topic: messages made from `message_store().types`."""
 
     topic: str
@@ -81,7 +81,10 @@ def list_topics(bag: str | Path) -> list[Topic]:
         BagError: the recording is missing, damaged, or contradicts its own metadata.
     """
     with opened(Path(bag)) as reader:
-        return [_topic(connection) for connection in reader.connections]
+        counts: Counter[tuple[str, str]] = Counter()
+        for each in reader.connections:  # merged files name a topic more than once
+            counts[each.topic, each.msgtype] += each.msgcount
+        return [Topic(*key, count) for key, count in counts.items()]
 
 
 def topics_of_type(bag: str | Path, message_type: str) -> list[str]:
@@ -100,10 +103,8 @@ def read_raw(
     Raises:
         BagError: see `read_messages`.
     """
-    path = Path(bag)
-    with opened(path) as reader:
-        for _, recorded_ns, data in _checked(reader, path, [topic], message_type):
-            yield recorded_ns, data
+    for _, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
+        yield recorded_ns, data
 
 
 def read_messages(
@@ -121,46 +122,29 @@ def read_messages(
             another type, or a message cannot be decoded. Raised at the first message if the
             recording's metadata contradicts its storage on the number of messages.
     """
-    for _, message in read_topics(bag, [topic], message_type):
-        yield message
-
-
-def read_topics(
-    bag: str | Path, topics: Sequence[str], message_type: str | None = None
-) -> Iterator[tuple[str, Message]]:
-    """The messages of several topics, decoded, in the order they were recorded.
-
-    Yields:
-        the topic's name, and the message.
-
-    Raises:
-        BagError: see `read_messages`; all topics together must hold a message.
-    """
     path = Path(bag)
-    with opened(path) as reader:
-        stores: dict[str, Typestore] = {}
-        for index, (connection, recorded_ns, data) in enumerate(
-            _checked(reader, path, topics, message_type)
-        ):
-            kind = connection.msgtype
-            if kind not in stores:
-                stores[kind] = definitions(connection, path)
-            try:
-                value = stores[kind].deserialize_cdr(data, kind)
-            except Exception as error:  # rosbags lets IndexError, struct.error... through
-                raise BagError(
-                    f"{path}: message {index} on {connection.topic!r} is not a {kind} "
-                    f"({len(data)} bytes): {error}"
-                ) from error
-            yield connection.topic, Message(recorded_ns, value)
+    store: Typestore | None = None
+    for index, (connection, recorded_ns, data) in enumerate(
+        raw_topics(path, [topic], message_type)
+    ):
+        kind = connection.msgtype
+        store = store or definitions(connection, path)
+        try:
+            value = store.deserialize_cdr(data, kind)
+        except Exception as error:  # rosbags lets IndexError, struct.error... through
+            raise BagError(
+                f"{path}: message {index} on {connection.topic!r} is not a {kind} "
+                f"({len(data)} bytes): {error}"
+            ) from error
+        yield Message(recorded_ns, value)
 
 
-def write_bag(bag: str | Path, recordings: Iterable[Recording], *, storage: str = "mcap") -> None:
+def write_bag(bag: str | Path, topics: Iterable[TopicMessages], *, storage: str = "mcap") -> None:
     """Writes a rosbag2 folder with its metadata.yaml, messages in the order of their time.
 
     Args:
         bag: the folder to make.
-        recordings: one per topic; topics without any message are written too.
+        topics: what to write; topics without any message are written too.
         storage: "mcap" (compressed inside, readable by every mcap tool) or "sqlite3".
 
     Raises:
@@ -178,11 +162,9 @@ def write_bag(bag: str | Path, recordings: Iterable[Recording], *, storage: str 
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     with writer:
         queue = []
-        for recording in recordings:
-            connection = writer.add_connection(
-                recording.topic, recording.message_type, typestore=store
-            )
-            queue += [(m.recorded_ns, connection, m.value) for m in recording.messages]
+        for each in topics:
+            connection = writer.add_connection(each.topic, each.message_type, typestore=store)
+            queue += [(m.recorded_ns, connection, m.value) for m in each.messages]
         for recorded_ns, connection, value in sorted(queue, key=lambda item: item[0]):
             try:
                 data = store.serialize_cdr(value, connection.msgtype)
@@ -191,93 +173,6 @@ def write_bag(bag: str | Path, recordings: Iterable[Recording], *, storage: str 
                     f"a message for {connection.topic!r} is not a {connection.msgtype}: {error}"
                 ) from error
             writer.write(connection, recorded_ns, data)
-
-
-def _topic(connection: Connection) -> Topic:
-    return Topic(connection.topic, connection.msgtype, connection.msgcount)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Reader]:
-    """An open reader, for a whole recording at once; `read_messages` is for one topic of it.
-
-    Raises:
-        BagError: the recording is missing, damaged, or contradicts its own metadata; everything
-            that damaged files make rosbags raise on entry.
-    """
-    if not path.exists():
-        raise BagError(f"there is no recording {path}")
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
-        way_out = f"; open {path / inside[0]} instead" if inside else ""
-        raise BagError(f"{path} has no metadata.yaml, so it is not a rosbag2 folder{way_out}")
-    try:
-        reader = Reader(path)
-        reader.open()
-    except Exception as error:  # damaged files make rosbags raise asserts, struct.error, TypeError
-        raise BagError(f"{path} is not a readable rosbag2 recording: {error!r}") from error
-    try:
-        promised = sum(connection.msgcount for connection in reader.connections)
-        if promised != reader.message_count:
-            raise BagError(
-                f"{path}: its metadata speaks of {reader.message_count} messages in all, but of "
-                f"{promised} when its topics are added up; run `ros2 bag reindex` on it"
-            )
-        yield reader
-    finally:
-        reader.close()
-
-
-def _checked(
-    reader: Reader, path: Path, topics: Sequence[str], message_type: str | None
-) -> Iterator[tuple[Connection, int, bytes]]:
-    """Raw messages of some topics, refused unless they are as many as the metadata says.
-
-    They are counted before the first is handed out: a folder whose metadata does not fit its
-    storage yields nothing, or too little, without any error from the reader.
-    """
-    connections = [c for c in reader.connections if c.topic in topics]
-    for topic in topics:
-        if not any(c.topic == topic for c in connections):
-            known = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
-            raise BagError(f"{path} has no topic {topic!r}; it has: {known or 'none at all'}")
-    for connection in connections:
-        if message_type not in (None, connection.msgtype):
-            raise BagError(
-                f"{path}: topic {connection.topic!r} holds {connection.msgtype}, "
-                f"expected {message_type}"
-            )
-    found = Counter(c.topic for c, _, _ in raw_messages(reader, path, connections))
-    for topic in topics:
-        promised = sum(c.msgcount for c in connections if c.topic == topic)
-        if promised != found[topic]:
-            raise BagError(
-                f"{path}: its metadata promises {promised} messages on {topic!r}, its storage "
-                f"yields {found[topic]}; run `ros2 bag reindex` on it, or open the .mcap or .db3 "
-                "file inside"
-            )
-    if not found:
-        raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
-    yield from raw_messages(reader, path, connections)
-
-
-def raw_messages(
-    reader: Reader, path: Path, connections: list[Connection]
-) -> Iterator[tuple[Connection, int, bytes]]:
-    """Of some topics: where from, when recorded [ns], CDR bytes; not compared with the metadata.
-
-    Raises:
-        BagError: the recording breaks off.
-    """
-    messages = reader.messages(connections)
-    while True:
-        try:
-            item = next(messages)
-        except StopIteration:
-            return
-        except Exception as error:  # as on opening
-            raise BagError(f"{path} is damaged or breaks off: {error!r}") from error
-        yield item
 
 
 def definitions(connection: Connection, path: Path) -> Typestore:

@@ -2,8 +2,13 @@
 """COCO's keypoint JSON: files of annotations, and lists of detection results.
 
 - annotations: `{"images": [{"id", "width", "height", "file_name"}], "annotations": [{"image_id",
-  "keypoints": [x, y, v, ...]}], "categories": [...]}`, v = 0 not labelled, 1 hidden, 2 visible;
-- results: `[{"image_id", "keypoints": [x, y, score, ...], "score"}]`, as detectors write them.
+  "category_id", "keypoints": [x, y, v, ...]}], "categories": [...]}`, v = 0 not labelled, 1 hidden,
+  2 visible;
+- results: `[{"image_id", "category_id", "keypoints": [x, y, score, ...], "score"}]`, as detectors
+  write them.
+
+What is of another category than persons is dropped and counted. Other programs' own JSON is refused
+by name.
 """
 
 from __future__ import annotations
@@ -16,57 +21,68 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.errors import TargetError
+from key2mesh_core.errors import KeypointError, TargetError
 from key2mesh_core.io import read_json
-from key2mesh_core.keypoints.layouts import Layout, get_layout, to_network
-from key2mesh_core.recordings.detections import Detections, Losses
+from key2mesh_core.keypoints.layouts import Layout, to_network
+from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
+from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.jsons import keypoint_list
 from key2mesh_core.recordings.numbering import number_names
+from key2mesh_core.recordings.options import RecordingOptions
+from key2mesh_core.recordings.which_layout import which_layout
 
 MAX_FILE_BYTES = 512 << 20
 """COCO's largest file of keypoints has 240 MB; a decoded file takes several times its size."""
 
-LAYOUTS_BY_COUNT = {17: "coco_17", 26: "halpe_26"}
-
 HIDDEN_CONFIDENCE = 0.5
 """Of a keypoint that was labelled though it cannot be seen (v = 1)."""
 
+_WAY_OUT = (
+    'write one entry for each person, {"image_id": 0, "category_id": 1, "keypoints": [x, y, score, '
+    "...]}, or arrays of a .npz file (docs/targets.md)"
+)
 
-def read_detections(
-    path: str | Path, size: tuple[int, int], layout: str | None, losses: Losses
-) -> Iterator[Detections]:
+_Person = tuple[str, NDArray[np.float32]]
+"""Name and (L, 3) keypoints."""
+
+
+def read_frames(
+    path: Path, options: RecordingOptions, dropped: DroppedRecords
+) -> Iterator[PersonFrame]:
     """The people of every image, ordered by the numbers in the files' names (or the images' ids).
 
     Args:
         path: the file.
-        size: width and height [px] of the images that the file does not describe; 0 for unknown.
-        layout: name of the layout; None takes it from the number of keypoints.
-        losses: gets crowds, which are no persons.
+        options: `layout` and `fps` count.
+        dropped: gets crowds, other categories and persons without keypoints.
 
     Raises:
-        TargetError: the file is damaged or another's; a value is of the wrong kind.
+        TargetError: the file is damaged or another's; a value is of the wrong kind; people of
+            unequal or unknown numbers of keypoints.
         KeypointError: an unknown layout.
     """
-    path = Path(path)
     content = read_json(path, MAX_FILE_BYTES, TargetError)
+    _refuse_others(path, content)
     if isinstance(content, dict):
         entries, what = content.get("annotations"), "annotations"
         described = _images(path, content.get("images", []))
-        categories = content.get("categories", [])
+        categories = _person_categories(content.get("categories"))
     else:
-        entries, what, described, categories = content, "results", {}, []
+        entries, what, described, categories = content, "results", {}, {}
     if not isinstance(entries, list):
         raise TargetError(
             f'{path} is neither a file of annotations (a list "annotations") nor a list of results'
         )
-    people = _people(path, what, entries, losses)
+    people = _people(path, what, entries, set(categories), dropped)
     if not any(people.values()) and not described:
-        raise TargetError(f"{path}: its list of {what} has no person with keypoints")
-    known = _layout_of(path, people, layout, categories)
+        causes = f": {dropped}" if dropped.counts else ""
+        raise TargetError(f"{path}: its list of {what} has no person with keypoints{causes}")
+    layout = _layout_of(path, people, options.layout, categories)
     if isinstance(content, dict) and _are_flags(people):
         for persons in people.values():
             for _, points in persons:
-                points[:, 2] = np.choose(points[:, 2].astype(int), [0.0, HIDDEN_CONFIDENCE, 1.0])
+                flags = np.nan_to_num(points[:, 2]).astype(int)
+                points[:, 2] = np.choose(flags, [0.0, HIDDEN_CONFIDENCE, 1.0])
     everywhere = dict.fromkeys([*described, *people])
     names = {image: described.get(image, (str(image), 0, 0))[0] for image in everywhere}
     numbered = number_names(names.values())
@@ -76,16 +92,38 @@ def read_detections(
     for name, (stream, number) in numbered.items():
         image = ordered[name]
         persons = people.get(image, [])
-        keypoints = np.array([points for _, points in persons], dtype=np.float32)
-        stacked = keypoints.reshape(len(persons), len(known), 3)
+        keypoints = np.array([points[: len(layout)] for _, points in persons], dtype=np.float32)
         _, width, height = described.get(image, ("", 0, 0))
-        yield Detections(
-            stream=f"{path.name} {stream}",
-            frame=number,
+        yield PersonFrame(
             ids=tuple(name for name, _ in persons),
-            keypoints=to_network(known, stacked),
-            width=width or size[0],
-            height=height or size[1],
+            keypoints=to_network(layout, keypoints.reshape(len(persons), len(layout), 3)),
+            layout=NETWORK_LAYOUT,
+            stamp_ns=round(1e9 * number / options.fps),
+            width=width,
+            height=height,
+            stream=f"{path.name} {stream}",
+            number=number,
+        )
+
+
+def _refuse_others(path: Path, content: Any) -> None:
+    """Refuses the JSON of programs that write keypoints in a form of their own, by name."""
+    first = content[0] if isinstance(content, list) and content else None
+    owner = ""
+    if isinstance(content, dict) and "instance_info" in content:
+        owner = "MMPose's (instance_info)"
+    elif isinstance(content, dict) and "shapes" in content and "imagePath" in content:
+        owner = "LabelMe's (shapes)"
+    elif isinstance(first, dict) and "image_id" not in first:
+        keypoints = first.get("keypoints")
+        if "keypoint_scores" in first or "instances" in first:
+            owner = "MMPose's own (keypoint_scores)"
+        elif isinstance(keypoints, dict) or {"box", "class", "confidence"} <= set(first):
+            owner = "Ultralytics' own (box, class, keypoints)"
+    if owner:
+        raise TargetError(
+            f"{path} is {owner} JSON, which does not say of which image a person is, and not "
+            f"COCO's: {_WAY_OUT}"
         )
 
 
@@ -97,7 +135,7 @@ def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:
     for index, image in enumerate(images):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
             raise TargetError(f"{path}: images[{index}] has no id")
-        width, height = image.get("width", 0), image.get("height", 0)
+        width, height = image.get("width") or 0, image.get("height") or 0
         if not all(type(n) is int and 0 <= n < 1 << 20 for n in (width, height)):
             raise TargetError(f"{path}: images[{index}] is {width!r} x {height!r} pixels large")
         # The id makes names unique, as cameras may name their files alike.
@@ -108,24 +146,47 @@ def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:
     return found
 
 
+def _person_categories(categories: Any) -> dict[Any, tuple[str, ...]]:
+    """id -> names of the keypoints, of the categories that are persons: those of that name, else
+    those with keypoints. Empty where the file does not tell."""
+    found, named = {}, {}
+    for category in categories if isinstance(categories, list) else []:
+        if not isinstance(category, dict) or not isinstance(category.get("id"), int | str):
+            continue
+        names = category.get("keypoints")
+        names = tuple(map(str, names)) if isinstance(names, list) else ()
+        if str(category.get("name", "")).lower() == "person":
+            named[category["id"]] = names
+        elif names:
+            found[category["id"]] = names
+    return named or found
+
+
 def _people(
-    path: Path, what: str, entries: list, losses: Losses
-) -> dict[int | str, list[tuple[str, NDArray[np.float32]]]]:
-    """image id -> persons as (name, (K, 3) keypoints)."""
+    path: Path, what: str, entries: list, categories: set[Any], dropped: DroppedRecords
+) -> dict[int | str, list[_Person]]:
+    """image id -> persons."""
     people = defaultdict(list)
+    used = {entry.get("category_id") for entry in entries if isinstance(entry, dict)} - {None}
+    if not categories and len(used) > 1 and 1 in used:
+        categories = {1}  # results name no categories, and COCO's person is 1
     for index, entry in enumerate(entries):
         where = f"{what}[{index}]"
         if not isinstance(entry, dict) or "image_id" not in entry:
-            raise TargetError(f'{path}: {where} has no "image_id", so this is not COCO\'s format')
+            raise TargetError(
+                f'{path}: {where} has no "image_id", so this is not COCO\'s format: {_WAY_OUT}'
+            )
         image = entry["image_id"]
         if not isinstance(image, int | str):
             raise TargetError(f"{path}: {where}.image_id is {image!r}, not a number or a name")
-        if "keypoints" not in entry:
-            raise TargetError(
-                f'{path}: {where} has no "keypoints"; COCO keeps them in person_keypoints_*.json'
-            )
+        if categories and entry.get("category_id", next(iter(categories))) not in categories:
+            dropped.add("other_category", where)
+            continue
         if entry.get("iscrowd"):
-            losses.add("crowd", where)
+            dropped.add("crowd", where)
+            continue
+        if not entry.get("keypoints"):
+            dropped.add("no_keypoints", f"{where}; COCO keeps keypoints in person_keypoints_*.json")
             continue
         track = entry.get("track_id", entry.get("idx"))
         name = str(track) if isinstance(track, int | str) else ""
@@ -135,38 +196,39 @@ def _people(
 
 def _layout_of(
     path: Path,
-    people: dict[int | str, list[tuple[str, NDArray[np.float32]]]],
-    wanted: str | None,
-    categories: Any,
+    people: dict[int | str, list[_Person]],
+    stated: str,
+    categories: dict[Any, tuple[str, ...]],
 ) -> Layout:
-    counts = sorted({len(points) for persons in people.values() for _, points in persons})
+    """As stated; else by the names that the file gives, else by number and places."""
+    everyone = [points for persons in people.values() for _, points in persons]
+    counts = sorted({len(points) for points in everyone})
     if len(counts) > 1:
         raise TargetError(f"{path}: persons of {counts} keypoints in one file")
-    count = counts[0] if counts else len(get_layout(wanted or "coco_17"))
-    if wanted is None and count not in LAYOUTS_BY_COUNT:
-        raise TargetError(
-            f"{path}: persons of {count} keypoints; known are {LAYOUTS_BY_COUNT}: name another "
-            "with ?layout="
-        )
-    layout = get_layout(wanted or LAYOUTS_BY_COUNT[count])
-    if len(layout) != count:
-        raise TargetError(
-            f"{path}: layout '{layout.name}' has {len(layout)} keypoints, persons here have {count}"
-        )
-    for category in categories if isinstance(categories, list) and wanted is None else []:
-        names = category.get("keypoints") if isinstance(category, dict) else None
-        if names and tuple(names) != layout.keypoint_names:
-            raise TargetError(
-                f"{path}: its keypoints are {names}, not those of '{layout.name}'; name the right "
-                "layout with ?layout= if there is one"
-            )
-    return layout
+    named = {names for names in categories.values() if names}
+    if not everyone:
+        everyone = [np.zeros((17, 3), np.float32)]
+    elif not stated and len(named) == 1 and len(names := next(iter(named))) == counts[0]:
+        return _named_layout(path, names)
+    return which_layout(np.array(everyone), stated, str(path))
 
 
-def _are_flags(people: dict[int | str, list[tuple[str, NDArray[np.float32]]]]) -> bool:
+def _named_layout(path: Path, names: tuple[str, ...]) -> Layout:
+    """The file's own order of keypoints."""
+    plain = tuple(name.strip().lower().replace(" ", "_").replace("-", "_") for name in names)
+    try:
+        return Layout(f"of {path.name}", plain)
+    except KeypointError as error:
+        raise TargetError(
+            f"{path}: its keypoints are {list(names)}, which are not a person's by COCO's names "
+            f"({error}); name the right layout, layout=NAME, if there is one"
+        ) from error
+
+
+def _are_flags(people: dict[int | str, list[_Person]]) -> bool:
     """Whether the third numbers are visibility flags rather than scores."""
     return all(
-        np.isin(points[:, 2], (0, 1, 2)).all()
+        np.isin(np.nan_to_num(points[:, 2]), (0, 1, 2)).all()
         for persons in people.values()
         for _, points in persons
     )

@@ -13,7 +13,7 @@ from key2mesh_core.errors import TargetError
 
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
-    """A flat list x, y, confidence, x, ... as (K, 3) float32; NaN is let through, as unseen.
+    """A flat list x, y, confidence, x, ... as (L, 3) float32; null is NaN, which is unseen.
 
     Raises:
         TargetError: no list of numbers, or not three for each keypoint.
@@ -21,7 +21,7 @@ def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
     if not isinstance(values, list):
         raise TargetError(f"{path}: {where} is {_short(values)}, not a list of numbers")
     for at, value in enumerate(values):
-        if type(value) not in (int, float):
+        if type(value) not in (int, float, type(None)):
             raise TargetError(f"{path}: {where}[{at}] is {_short(value)}, not a number")
     if len(values) % 3:
         raise TargetError(

@@ -4,7 +4,7 @@
 | key | shape | meaning |
 |---|---|---|
 | `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image a row |
-| `layout` | () text | name of the layout; by K where K leaves no doubt |
+| `layout` | () text | name of the layout; without it, by K and the places (`which_layout`) |
 | `sequence` | (N,) | number or name of the person's track; without it, found by nearness |
 | `frame` | (N,) whole numbers | number of the image; without it, the row's |
 | `camera` | (N,) | number or name of the camera or video |
@@ -29,11 +29,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError, TargetError
-from key2mesh_core.keypoints.layouts import LAYOUTS, get_layout, to_network
-from key2mesh_core.recordings.detections import Detections
+from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
+from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.numbering import number_names
+from key2mesh_core.recordings.options import RecordingOptions
+from key2mesh_core.recordings.which_layout import which_layout
 
 MAX_BYTES = 1 << 30
 """All arrays together, unpacked: two million persons of 25 keypoints have 600 MB."""
@@ -52,21 +56,21 @@ _OTHERS = (
 )  # fmt: skip
 
 
-def read_detections(
-    path: str | Path, size: tuple[int, int] = (0, 0), layout: str | None = None
-) -> Iterator[Detections]:
-    """The people of every image of a file.
+def read_frames(
+    path: Path, options: RecordingOptions, dropped: DroppedRecords
+) -> Iterator[PersonFrame]:
+    """The people of every image of a file; with the camera where the file tells it.
 
     Args:
         path: the file.
-        size: width and height [px] where the file has none; 0 for unknown.
-        layout: name of the layout, before what the file says.
+        options: `layout`, before what the file says, and `fps` count.
+        dropped: nothing is dropped here.
 
     Raises:
-        TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another.
+        TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another;
+            keypoints whose number is of no layout.
         KeypointError: an unknown layout, or keypoints of a shape that is not the layout's.
     """
-    path = Path(path)
     arrays = _load(path)
     key = next((key for key in _KEYPOINTS if key in arrays), None)
     if key is None:
@@ -75,15 +79,24 @@ def read_detections(
             f"{sorted(arrays)}"
         )
     raw = arrays[key]
-    keypoints = to_network(_layout(path, arrays, raw, layout or _KEYPOINTS[key]), raw)
+    if raw.ndim != 3 or raw.shape[2] != 3 or raw.dtype.kind not in "fiu":
+        raise TargetError(
+            f"{path}: {key} is {raw.dtype} of shape {raw.shape}; expected numbers of shape "
+            "(N, K, 3): persons, keypoints, (x px, y px, confidence)"
+        )
+    stated = options.layout or (_KEYPOINTS[key] or str(arrays.get("layout", "")))
+    with np.errstate(over="ignore"):  # too large for float32: infinite, so unseen
+        people = raw.astype(np.float32)
+    layout = which_layout(people, stated, str(path))
+    keypoints = to_network(layout, people[:, : len(layout)])
     count = len(keypoints)
     camera, frame = _images(path, arrays, count)
     takes = _takes(path, arrays, count)
     ids = _texts(path, "sequence", arrays, count) if "sequence" in arrays else [""] * count
-    sizes = [
-        _whole(path, name, arrays, count) if name in arrays else np.full(count, given)
-        for name, given in zip(("width", "height"), size, strict=True)
-    ]
+    width, height = (
+        _whole(path, name, arrays, count) if name in arrays else np.zeros(count, np.int64)
+        for name in ("width", "height")
+    )
     intrinsics = _intrinsics(path, arrays, count)
     streams, numbers = np.unique(np.array(camera, dtype=str), return_inverse=True)
     order = np.lexsort((frame, numbers))
@@ -95,14 +108,18 @@ def read_detections(
                 f"{path}: image {frame[first]} of camera {camera[first]!r} is of the "
                 f"takes {found}; an image is of one take: number the images on from take to take"
             )
-        yield Detections(
-            stream=f"{path.name} {streams[numbers[first]]}".rstrip(),
-            frame=int(frame[first]),
+        size = int(width[first]), int(height[first])
+        told = intrinsics[first]
+        yield PersonFrame(
             ids=tuple(ids[row] for row in rows),
             keypoints=keypoints[rows],
-            width=int(sizes[0][first]),
-            height=int(sizes[1][first]),
-            intrinsics=intrinsics[first],
+            layout=NETWORK_LAYOUT,
+            stamp_ns=round(1e9 * int(frame[first]) / options.fps),
+            width=size[0],
+            height=size[1],
+            camera=None if told is None else Camera(told, *size, "intrinsics of the file"),
+            stream=f"{path.name} {streams[numbers[first]]}".rstrip(),
+            number=int(frame[first]),
             take=takes[first],
         )
 
@@ -124,22 +141,6 @@ def _load(path: Path) -> dict[str, NDArray]:
         raise TargetError(
             f"{path} cannot be read as .npz of plain arrays (nothing pickled): {error}"
         ) from error
-
-
-def _layout(path: Path, arrays: dict[str, NDArray], raw: NDArray, given: str | None) -> str:
-    if given is not None:
-        return get_layout(given).name
-    if "layout" in arrays:
-        return get_layout(str(arrays["layout"])).name
-    count = raw.shape[1] if raw.ndim == 3 else 0
-    fitting = [name for name, layout in LAYOUTS.items() if len(layout) == count]
-    preferred = [name for name in ("openpose_coco_18", "coco_17") if name in fitting]
-    if len(fitting) == 1 or preferred:
-        return (preferred or fitting)[0]
-    raise TargetError(
-        f"{path}: keypoints of shape {raw.shape} without a layout, which could be "
-        f"{fitting or 'none that is known'}; name it with ?layout= or in the file"
-    )
 
 
 def _images(

@@ -23,7 +23,7 @@ from key2mesh_core.people.frames import (
 )
 from key2mesh_core.recordings.bags import (
     Message,
-    Recording,
+    TopicMessages,
     list_topics,
     message_store,
     read_messages,
@@ -120,7 +120,7 @@ def read_topologies(bag: str | Path) -> Iterator[Topology]:
             )
 
 
-def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> Recording:
+def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> TopicMessages:
     """Frames as messages on a topic, for `write_bag`; recorded when their images were taken."""
     types = message_store().types
     person = types["key2mesh_ros/msg/PersonKeypoints"]
@@ -139,10 +139,10 @@ def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> Recording
             people=people,
         )
         messages.append(Message(frame.stamp_ns, value))
-    return Recording(topic, KEYPOINTS_TYPE, messages)
+    return TopicMessages(topic, KEYPOINTS_TYPE, messages)
 
 
-def camera_recording(topic: str, camera: Camera, stamps_ns: Sequence[int]) -> Recording:
+def camera_recording(topic: str, camera: Camera, stamps_ns: Sequence[int]) -> TopicMessages:
     """A camera without distortion as CameraInfo messages, one per stamp, for `write_bag`."""
     types = message_store().types
     at = camera.intrinsics
@@ -168,7 +168,7 @@ def camera_recording(topic: str, camera: Camera, stamps_ns: Sequence[int]) -> Re
         )
         for stamp in stamps_ns
     ]
-    return Recording(topic, CAMERA_TYPE, messages)
+    return TopicMessages(topic, CAMERA_TYPE, messages)
 
 
 def _columns(points: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

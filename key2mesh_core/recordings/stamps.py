@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.errors import BagError
+from key2mesh_core.people.person_frame import PersonFrame
+
 JUMP = 1000
-"""Images that pass, as it were, when the clock jumps back: nothing moves across that."""
+"""By how many images the numbers jump when the clock jumps back: nothing moves across that."""
 
 
 def frame_numbers(stamps_ns: Sequence[int], step_ns: float | None = None) -> NDArray[np.int64]:
     """Images of one stream numbered in steps of their usual distance in time, each one further.
 
-    A clock that jumps back goes on `JUMP` images later.
+    After a clock that jumps back the numbers are `JUMP` images further.
 
     Args:
         stamps_ns: when each was taken [ns].
@@ -56,6 +61,46 @@ def moment_numbers(stamps_ns: Sequence[Sequence[int]]) -> list[NDArray[np.int64]
     middles = np.rint(np.bincount(moment, weights=times) / np.bincount(moment))
     numbers = frame_numbers(middles.astype(np.int64).tolist(), step)[moment]
     return np.split(numbers, np.cumsum([len(one) for one in stamps_ns])[:-1])
+
+
+def number_by_stamps(frames: Sequence[PersonFrame], name: str) -> list[PersonFrame]:
+    """The frames with `number` by their stamps: a gap in time is a gap in the numbers.
+
+    Those of one take are numbered on one clock, so that one moment has one number; other streams
+    each for itself.
+
+    Args:
+        name: of the recording, for errors.
+
+    Raises:
+        BagError: the clock of a stream of a take jumps back.
+    """
+    streams: dict[str, dict[str, list[int]]] = {}
+    for place, frame in enumerate(frames):
+        clock = frame.take or f"\0{frame.stream}"
+        streams.setdefault(clock, {}).setdefault(frame.stream, []).append(place)
+    numbers = np.zeros(len(frames), np.int64)
+    for of_stream in streams.values():
+        places = list(of_stream.values())
+        stamps = [[frames[place].stamp_ns for place in one] for one in places]
+        if len(places) == 1 and not frames[places[0][0]].take:
+            numbers[places[0]] = frame_numbers(stamps[0])
+            continue
+        for stream, one in zip(of_stream, stamps, strict=True):
+            _check_forward(f"{name}: the clock of {stream!r}", one, len(places))
+        for one, found in zip(places, moment_numbers(stamps), strict=True):
+            numbers[one] = found
+    return [replace(f, number=int(n)) for f, n in zip(frames, numbers, strict=True)]
+
+
+def _check_forward(clock: str, stamps_ns: Sequence[int], cameras: int) -> None:
+    for before, after in pairwise(stamps_ns):
+        if after < before:
+            raise BagError(
+                f"{clock} jumps back from {before} to {after} ns, so which images "
+                f"of {cameras} cameras belong together is unknown: cut the bag there, or read the "
+                "topics one at a time"
+            )
 
 
 def _usual_step(stamps_ns: Sequence[Sequence[int]]) -> float:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.recordings.detections import Detections
+from key2mesh_core.people.person_frame import PersonFrame
 
 Person = tuple[str, str]
 """A take and a name in it, empty for who is alone in the image."""
 
 
-def persons_of_take(image: Detections, usable: Sequence[str]) -> list[Person | None]:
+def persons_of_take(image: PersonFrame, usable: Sequence[str]) -> list[Person | None]:
     """Who the usable persons of an image are in its take.
 
     Args:

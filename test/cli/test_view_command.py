@@ -15,7 +15,7 @@ from helpers_bundle import make_bundle
 from key2mesh_core.cli.view import BagView, ViewConfig, open_bag, play, view
 from key2mesh_core.errors import BagError, BundleError, Key2MeshError
 from key2mesh_core.model.bundle import load_bundle
-from key2mesh_core.recordings.bags import Message, Recording, message_store, write_bag
+from key2mesh_core.recordings.bags import Message, TopicMessages, message_store, write_bag
 from key2mesh_core.recordings.own_messages import (
     MESHES_TYPE,
     TOPOLOGY_TYPE,
@@ -63,7 +63,7 @@ def mesh_bag(path: Path, topology: bool, body_model: str = "bones@000000000000")
         )
         header = types["std_msgs/msg/Header"](time_type(5, i * 100_000_000), "eye")
         messages.append(Message(i + 1, types[MESHES_TYPE](header, body_model, [body])))
-    recordings = [Recording("/meshes", MESHES_TYPE, messages)]
+    recordings = [TopicMessages("/meshes", MESHES_TYPE, messages)]
     if topology:
         value = types[TOPOLOGY_TYPE](
             body_model=body_model,
@@ -71,7 +71,7 @@ def mesh_bag(path: Path, topology: bool, body_model: str = "bones@000000000000")
             joint_names=["j"] * 24,
             parents=np.array([-1, *range(23)], np.int32),
         )
-        recordings.append(Recording("/topology", TOPOLOGY_TYPE, [Message(0, value)]))
+        recordings.append(TopicMessages("/topology", TOPOLOGY_TYPE, [Message(0, value)]))
     write_bag(path, recordings)
     return path
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from key2mesh_core.errors import BagError
 from key2mesh_core.people.frames import Camera, KeypointFrame
 from key2mesh_core.recordings.bags import (
     Message,
-    Recording,
+    TopicMessages,
     list_topics,
     message_store,
     read_messages,
@@ -134,7 +135,7 @@ def test_meshes_come_back(tmp_path):
     array = types[MESHES_TYPE](header=header, body_model="x@1", bodies=bodies)
     nobody = types[MESHES_TYPE](header=header, body_model="x@1", bodies=[])
     write_bag(
-        tmp_path / "b", [Recording("/m", MESHES_TYPE, [Message(1, array), Message(2, nobody)])]
+        tmp_path / "b", [TopicMessages("/m", MESHES_TYPE, [Message(1, array), Message(2, nobody)])]
     )
     frame, empty = read_meshes(tmp_path / "b")
     np.testing.assert_array_equal(frame.joints, joints)
@@ -268,19 +269,68 @@ def test_a_message_of_garbage_names_its_place(tmp_path):
         next(read_keypoints(tmp_path / "bag"))
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "readable"),
-        ("rosbag2_bagfile_information: 3", "readable"),
-        ("{", "readable"),
-    ],
-)
-def test_bad_metadata_is_refused(tmp_path, text, says):
-    bag = write(tmp_path / "bag")
-    (bag / "metadata.yaml").write_text(text)
-    with pytest.raises(BagError, match=says):
+# Whose way out is in the folder, or in a tool.
+
+NO_STORAGE = re.compile(r"storage_identifier: \w+")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("text", ["", "rosbag2_bagfile_information: 3", "{", "no storage", None])
+def test_metadata_that_says_nothing_gives_way_to_the_one_file(tmp_path, storage, text):
+    """None: there is no metadata.yaml; no storage: `ros2 bag reindex` of Humble."""
+    bag = write(tmp_path / "bag", storage=storage)
+    metadata = bag / "metadata.yaml"
+    if text is None:
+        metadata.unlink()
+    elif text == "no storage":
+        metadata.write_text(NO_STORAGE.sub("storage_identifier: ''", metadata.read_text()))
+    else:
+        metadata.write_text(text)
+    assert_same(list(read_keypoints(bag)), frames())
+    (file,) = [p for p in bag.iterdir() if p.suffix in (".mcap", ".db3")]
+    shutil.copy(file, bag / f"second{file.suffix}")
+    with pytest.raises(BagError, match="ros2 bag reindex") as refused:
         list_topics(bag)
+    assert "report issue" not in str(refused.value)
+
+
+def test_a_file_that_the_metadata_misses_is_not_made_up_for_by_the_other(tmp_path):
+    bag = write(tmp_path / "bag")
+    metadata = bag / "metadata.yaml"
+    text = metadata.read_text().replace("  - bag.mcap", "  - bag.mcap\n  - bag_1.mcap")
+    metadata.write_text(text)
+    with pytest.raises(BagError, match=r"bag_1\.mcap"):
+        list_topics(bag)
+
+
+@pytest.mark.parametrize("with_metadata", [False, True])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_power_cut_names_the_tool_that_recovers(tmp_path, with_metadata, as_file):
+    bag = write(tmp_path / "bag")
+    file = bag / "bag.mcap"
+    file.write_bytes(file.read_bytes()[:-200])
+    if not with_metadata:
+        (bag / "metadata.yaml").unlink()
+    with pytest.raises(BagError, match=r"mcap recover \S*bag\.mcap -o"):
+        list_topics(file if as_file else bag)
+
+
+def test_a_sqlite3_file_cut_short_names_the_tool_that_recovers(tmp_path):
+    bag = write(tmp_path / "bag", storage="sqlite3")
+    (file,) = bag.glob("*.db3")
+    file.write_bytes(file.read_bytes()[:4096])
+    with pytest.raises(BagError, match=r"sqlite3 .*recover|reindex"):
+        list(read_keypoints(bag))
+
+
+@pytest.mark.parametrize("name", ["old.bag", "folder/old.bag"])
+def test_a_bag_of_ros_1_names_the_converter(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"#ROSBAG V2.0\n" + bytes(4096))
+    for path in {file, file.parent if "/" in name else file}:
+        with pytest.raises(BagError, match=r"ROS 1.*rosbags-convert --src \S*old\.bag"):
+            list_topics(path)
 
 
 def test_wrong_requests_say_what_there_is(tmp_path):
@@ -295,9 +345,6 @@ def test_wrong_requests_say_what_there_is(tmp_path):
         write_bag(bag, [])
     with pytest.raises(BagError, match="unknown storage 'rosbag'"):
         write_bag(tmp_path / "new", [], storage="rosbag")
-    (bag / "metadata.yaml").unlink()
-    with pytest.raises(BagError, match=r"open .*bag\.mcap instead"):
-        list_topics(bag)
 
 
 def test_unequal_lists_of_a_person_are_refused(tmp_path):

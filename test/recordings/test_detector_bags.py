@@ -178,7 +178,12 @@ LENS = (-0.3, 0.1, 0.001, -0.002, 0.0)
 RAW, RECTIFIED = Intrinsics(500.0, 510.0, 330.0, 250.0), Intrinsics(450.0, 450.0, 320.0, 240.0)
 
 
-def filmed_bag(path: Path, cameras: dict[str, str], **changes: object) -> Path:
+K_SMALL = np.array([490.0, 0, 320, 0, 490, 240, 0, 0, 1])
+
+
+def filmed_bag(
+    path: Path, cameras: dict[str, str], by_topic: dict | None = None, **changes: object
+) -> Path:
     """Our keypoints in the frame "eye" as a bent lens sees them; CameraInfo topics by frame."""
     bent = points(COCO, 0, 0)
     lens = read_distortion("plumb_bob", LENS)
@@ -193,6 +198,7 @@ def filmed_bag(path: Path, cameras: dict[str, str], **changes: object) -> Path:
         at = RECTIFIED
         projection = [at.fx, 0.0, at.cx, 0.0, 0.0, at.fy, at.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
         described = {"d": np.array(LENS), "p": np.array(projection)} | changes
+        described |= (by_topic or {}).get(topic, {})
         for message in recording.messages:
             for name, value in described.items():
                 object.__setattr__(message.value, name, value)
@@ -224,15 +230,38 @@ def test_a_rectified_image_has_another_camera_and_no_lens(tmp_path: Path) -> Non
     found = load_targets([f"bag:{bag}?rectified=true"])
     assert np.abs(pixels(found) - straight()).max() > 1
     np.testing.assert_array_equal(found.intrinsics, np.tile(RECTIFIED.as_array(), (IMAGES, 1)))
-    with pytest.raises(TargetError, match="rectified is true or false, got 'yes'"):
+    with pytest.raises(TargetError, match="rectified is 'yes'"):
         load_targets([f"bag:{bag}?rectified=yes"])
 
 
 def test_of_several_cameras_the_one_with_the_keypoints_frame_counts(tmp_path: Path) -> None:
     bag = filmed_bag(tmp_path / "one", {"/left/camera_info": "eye", "/right/camera_info": "ear"})
     assert (load_targets([f"bag:{bag}"]).intrinsics == RAW.as_array()).all()
-    bag = filmed_bag(tmp_path / "both", {"/left/camera_info": "eye", "/right/camera_info": "eye"})
-    assert not load_targets([f"bag:{bag}"]).intrinsics.any()
+    with pytest.raises(BagError, match=r"none has the keypoints' frame 'eye'.*camera_info="):
+        load_targets([f"bag:{filmed_bag(tmp_path / 'none', {'/a': 'ear', '/b': 'ear'})}"])
+
+
+def test_camera_infos_that_say_the_same_are_one_camera(tmp_path: Path) -> None:
+    """As a RealSense's of the colour image and of the depth aligned to it."""
+    topics = {"/aligned/camera_info": "eye", "/color/camera_info": "eye"}
+    bag = filmed_bag(tmp_path / "bag", topics)
+    assert (load_targets([f"bag:{bag}"]).intrinsics == RAW.as_array()).all()
+
+
+def test_camera_infos_of_one_frame_that_differ_must_be_chosen_from(tmp_path: Path) -> None:
+    """A field of view states the camera just as well."""
+    topics = {"/color/camera_info": "eye", "/small/camera_info": "eye"}
+    bag = filmed_bag(tmp_path / "bag", topics, {"/small/camera_info": {"k": K_SMALL}})
+    with pytest.raises(BagError, match=r"/color/camera_info, /small/camera_info.*camera_info="):
+        load_targets([f"bag:{bag}"])
+    found = load_targets([f"bag:{bag}?camera_info=/color/camera_info"])
+    assert (found.intrinsics == RAW.as_array()).all()
+    found = load_targets([f"bag:{bag}?camera_info=/small/camera_info"])
+    assert (found.intrinsics[:, 0] == K_SMALL[0]).all()
+    stated = load_targets([f"bag:{bag}?fov=90"])
+    np.testing.assert_allclose(stated.intrinsics[:, 0], WIDTH / 2, rtol=1e-6)
+    with pytest.raises(BagError, match="no CameraInfo on '/other'"):
+        load_targets([f"bag:{bag}?camera_info=/other"])
 
 
 def test_a_lens_of_an_unknown_model_is_left_as_it_is(tmp_path: Path) -> None:
@@ -319,7 +348,7 @@ def test_hri_without_an_image_size_is_refused_with_the_way_out(tmp_path: Path) -
 def test_a_wrong_topic_lists_those_that_can_be_read(tmp_path: Path) -> None:
     bag = hri_bag(tmp_path / "bag")
     with pytest.raises(BagError) as refused:
-        load_targets([f"bag:{bag}"])
+        load_targets([f"bag:{bag}?topic=/keypoints"])
     assert "no topic '/keypoints'" in str(refused.value)
     assert "/humans/bodies/b/skeleton2d (hri_msgs/msg/Skeleton2D, 5 messages)" in str(refused.value)
     with pytest.raises(BagError, match="no topic '/dogs/\\*'"):

@@ -15,8 +15,9 @@ from key2mesh_core.cli.main import main
 from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.keypoints.arrays import sanitise, usable
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
+from key2mesh_core.recordings.options import OPTIONS, parse_source
 from key2mesh_core.recordings.own_messages import read_keypoints
-from key2mesh_core.recordings.targets import OPTIONS, Spec, load_targets
+from key2mesh_core.recordings.targets import load_targets
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"
 
@@ -53,13 +54,17 @@ def test_rows_of_a_sequence_are_consecutive_in_time() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("my_bag", "KIND:PATH"),
+        ("my_bag", "there is no my_bag.*KIND:PATH"),
         ("rosbag:my_bag", "one of bag"),
         ("bag:", "no path"),
         ("bag:b?colour=red", r"options? \['colour'\]"),
         ("bag:b?width", r"\?width"),
-        ("bag:b?width=640", "belong together"),
-        ("bag:b?width=640&height=-1", "whole numbers"),
+        ("bag:b?width=640", "go together"),
+        ("bag:b?width=640&height=-1", "whole number"),
+        ("bag:b?fov=wide", "fov is 'wide'"),
+        ("bag:b?fov=200", "less than 180"),
+        ("bag:b?rectified=yes", "true or false"),
+        ("openpose:b?fps=0", "fps"),
     ],
 )
 def test_a_spec_that_says_nothing_clear_is_refused(spec: str, says: str) -> None:
@@ -113,7 +118,7 @@ def test_aistpp_refusals(tmp_path: Path) -> None:
 def test_every_target_on_its_page_can_be_written_so() -> None:
     page = (STREET.parents[2] / "docs" / "targets.md").read_text()
     specs = re.findall(r"`'?((?:bag|openpose|coco|aistpp|npz):[^`']+)'?`", page)
-    assert {Spec.parse(spec).kind for spec in specs} == set(OPTIONS)
+    assert {parse_source(spec).kind for spec in specs} == set(OPTIONS)
     listed = re.search(r"^Layouts: (.*?)\.$", page, re.MULTILINE | re.DOTALL)
     assert listed is not None
     assert set(re.findall(r"`(\w+)`", listed[1])) == set(LAYOUTS)

@@ -52,8 +52,8 @@ class AdaptConfig:
     init: str = "default"
     """The model to start from: the one that comes with the project, a bundle's folder, or a
     checkpoint of `key2mesh pretrain`."""
-    topic: str = "/keypoints"
-    """The topic of bags."""
+    topic: str = ""
+    """The topic of bags that name none; by default the only one of keypoints."""
     name: str = ""
     """The new bundle's name; the old one's with `-adapted` when not given."""
     body: str = "default"

@@ -122,10 +122,10 @@ def _intrinsics(targets: TargetKeypoints, horizontal_fov: float) -> np.ndarray:
 
 
 def _image_sizes(targets: TargetKeypoints) -> np.ndarray:
-    """(N, 2) px; unknown ones are the largest coordinates in the sequence."""
+    """(N, 2) px; unknown ones are the largest coordinates that the camera saw."""
     size = np.array(targets.image_size, np.float32)
     unknown = (size <= 0).any(axis=1)
-    for sequence in np.unique(targets.sequence[unknown]):
-        rows = unknown & (targets.sequence == sequence)
+    for camera in np.unique(targets.camera[unknown]):
+        rows = unknown & (targets.camera == camera)
         size[rows] = np.maximum(targets.keypoints[rows][..., :2].max(axis=(0, 1)), 1.0)
     return size

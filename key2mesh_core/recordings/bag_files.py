@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening bags with suspicion: what is wrong with a damaged one is named, with the way out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from key2mesh_core.errors import BagError
+
+try:
+    from rosbags.interfaces import Connection
+    from rosbags.rosbag2 import Reader
+except ModuleNotFoundError as error:  # pragma: no cover
+    raise BagError("reading recordings needs the package rosbags: pip install rosbags") from error
+
+RawMessage = tuple[Connection, int, bytes]
+"""Where a message is from, when it was recorded [ns], and its CDR bytes."""
+
+_MCAP, _SQLITE, _ROS_1 = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"#ROSBAG"
+_BUG_REPORT = "; please report issue."  # rosbags' advice, which is not its users'
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Reader]:
+    """An open reader of a rosbag2 folder or file.
+
+    A folder whose metadata is missing or cannot be read is read by the one file in it.
+
+    Raises:
+        BagError: the recording is missing, damaged, of ROS 1, or contradicts its own metadata.
+    """
+    reader = _reader(path)
+    try:
+        promised = sum(connection.msgcount for connection in reader.connections)
+        if promised != reader.message_count:
+            raise BagError(
+                f"{path}: its metadata speaks of {reader.message_count} messages in all, but of "
+                f"{promised} when its topics are added up; run `ros2 bag reindex` on it"
+            )
+        yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
+def every_message(path: Path) -> Iterator[tuple[Reader, Iterator[RawMessage]]]:
+    """An open recording and all its messages in order.
+
+    Raises:
+        BagError: see `opened`; at the end of the messages also if they are not as many as the
+            metadata says.
+    """
+    with opened(path) as reader:
+        yield reader, _all(path, reader)
+
+
+def raw_topics(
+    path: Path, topics: Sequence[str], message_type: str | None = None
+) -> Iterator[RawMessage]:
+    """The messages of some topics in the order they were recorded.
+
+    They are counted before the first is handed out: a folder whose metadata does not fit its
+    storage yields nothing, or too little, without any error from the reader.
+
+    Args:
+        message_type: refuse topics that hold anything else.
+
+    Raises:
+        BagError: see `opened`; a topic is missing, of another type, or has not as many messages as
+            the metadata says; all topics together hold none.
+    """
+    with opened(path) as reader:
+        connections = [c for c in reader.connections if c.topic in topics]
+        _check_topics(path, reader, connections, topics, message_type)
+        yield from _raw(path, reader, connections)
+
+
+def _check_topics(
+    path: Path,
+    reader: Reader,
+    connections: list[Connection],
+    topics: Sequence[str],
+    message_type: str | None,
+) -> None:
+    for topic in topics:
+        if not any(c.topic == topic for c in connections):
+            known = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
+            raise BagError(f"{path} has no topic {topic!r}; it has: {known or 'none at all'}")
+    for connection in connections:
+        if message_type not in (None, connection.msgtype):
+            raise BagError(
+                f"{path}: topic {connection.topic!r} holds {connection.msgtype}, "
+                f"expected {message_type}"
+            )
+    found = Counter(c.topic for c, _, _ in _raw(path, reader, connections))
+    for topic in topics:
+        promised = sum(c.msgcount for c in connections if c.topic == topic)
+        if promised != found[topic]:
+            raise BagError(
+                f"{path}: its metadata promises {promised} messages on {topic!r}, its storage "
+                f"yields {found[topic]}; run `ros2 bag reindex` on it, or open the .mcap or .db3 "
+                "file inside"
+            )
+    if not found:
+        raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
+
+
+def _all(path: Path, reader: Reader) -> Iterator[RawMessage]:
+    found = 0
+    for item in _raw(path, reader, reader.connections):
+        found += 1
+        yield item
+    if found != reader.message_count:
+        raise BagError(
+            f"{path}: its metadata promises {reader.message_count} messages, its storage yields "
+            f"{found}; run `ros2 bag reindex` on it, or give the .mcap or .db3 file inside"
+        )
+
+
+def _raw(path: Path, reader: Reader, connections: list[Connection]) -> Iterator[RawMessage]:
+    messages = reader.messages(connections)
+    while True:
+        try:
+            item = next(messages)
+        except StopIteration:
+            return
+        except Exception as error:  # damaged files make rosbags raise asserts, struct.error...
+            raise BagError(
+                f"{path} is damaged or breaks off: {error!r}; {_recover(path)}"
+            ) from error
+        yield item
+
+
+def _reader(path: Path) -> Reader:
+    """An open reader."""
+    if not path.exists():
+        raise BagError(f"there is no recording {path}")
+    inside = _files(path) if path.is_dir() else [path]
+    file = path if not path.is_dir() or (path / "metadata.yaml").exists() else None
+    if file is None and len(inside) != 1:
+        hint = f"run `ros2 bag reindex {path}`" if inside else "give the folder of a recording"
+        raise BagError(
+            f"{path} has no metadata.yaml, so it is not a rosbag2 folder, and {len(inside)} files "
+            f".mcap or .db3: {hint}"
+        )
+    try:
+        return _open(file or inside[0])
+    except Exception as error:  # damaged files make rosbags raise asserts, struct.error, TypeError
+        if "files are missing" in str(error):  # so the file inside is not the whole recording
+            raise BagError(f"{path} cannot be read: {error}") from error
+        if file == path and path.is_dir() and len(inside) == 1:
+            try:
+                return _open(inside[0])
+            except Exception as inner:
+                error = inner
+        raise BagError(f"{path} cannot be read: {_why(inside, error)}") from error
+
+
+def _open(file: Path) -> Reader:
+    reader = Reader(file)
+    reader.open()
+    return reader
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3", ".bag"))
+
+
+def _why(files: list[Path], error: Exception) -> str:
+    """What is wrong with files that cannot be opened, and the way out."""
+    for file in files:
+        with file.open("rb") as stream:
+            begin = stream.read(16)
+            stream.seek(max(0, file.stat().st_size - len(_MCAP)))
+            end = stream.read()
+        if begin.startswith(_ROS_1) or file.suffix == ".bag":
+            return (
+                f"{file} is a bag of ROS 1: convert it with `rosbags-convert --src {file} --dst "
+                f"{file.with_suffix('')}`"
+            )
+        known = {".mcap": _MCAP, ".db3": _SQLITE}[file.suffix] if file.suffix else b""
+        if not begin.startswith(known):
+            return f"{file} is no {file.suffix[1:]} file, or its beginning is damaged ({error})"
+        if len(files) == 1 or (file.suffix == ".mcap" and end != _MCAP):
+            return f"{file} was not closed (a power cut, say) or is damaged; {_recover(file)}"
+    text = str(error).removesuffix(_BUG_REPORT)
+    return f"{text}; run `ros2 bag reindex` on it, or give one of the .mcap or .db3 files inside"
+
+
+def _recover(path: Path) -> str:
+    """How to recover what a damaged file holds."""
+    file = next(iter(_files(path)), path / "FILE.mcap") if path.is_dir() else path
+    good = file.with_name(f"{file.stem}_recovered{file.suffix}")
+    if file.suffix == ".db3":
+        return f"recover it with `sqlite3 {file} .recover | sqlite3 {good}` and read {good}"
+    return f"recover it with `mcap recover {file} -o {good}` and read {good}"

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The persons in a bag's messages, of any detector that we understand, message by message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection
+
+from key2mesh_core.errors import BagError
+from key2mesh_core.people.messages import BY_TYPE, MessageRefused
+from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.recordings.bag_files import raw_topics
+from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
+from key2mesh_core.recordings.bags import Topic, definitions, list_topics
+from key2mesh_core.recordings.bodies_of_image import BodiesOfImage
+from key2mesh_core.recordings.camera_infos import BagCamera, find_camera
+from key2mesh_core.recordings.options import RecordingOptions
+from key2mesh_core.recordings.prepare import Preparation
+
+Read = tuple[PersonFrame, Any]
+"""A frame, and the std_msgs/Header of its message."""
+
+
+@dataclass
+class _Stream:
+    """A topic of keypoints.
+
+    Attributes:
+        camera: that saw them.
+        name: of the stream; the topics of the persons of one image are one stream.
+        person: name of persons to whom the message gives none.
+        number: of the next message.
+    """
+
+    topic: Topic
+    camera: BagCamera
+    name: str
+    person: str
+    number: int = 0
+
+
+class BagKeypoints:
+    """Reads the messages of one bag that hold keypoints, and the CameraInfo beside them.
+
+    Attributes:
+        topics: the topics of keypoints.
+        count: messages on them.
+        preparation: the books of what was read; `rewind` opens new ones.
+
+    Raises:
+        BagError: the bag is damaged; no topic of keypoints or several, or several cameras, and the
+            options do not tell which; a topic of another type.
+    """
+
+    def __init__(self, path: Path, options: RecordingOptions) -> None:
+        self._path, self._options = path, options
+        self._decoders: dict[str, Callable[[bytes], Any]] = {}
+        topics = list_topics(path)
+        chosen = choose_topics(path, options.topic, topics)
+        self._take = path.absolute().name if chosen.cameras else ""
+        infos = options.camera_info.split(",")
+        if len(infos) not in (1, len(chosen.topics)):
+            raise BagError(
+                f"{path}: {len(infos)} topics of CameraInfo for {len(chosen.topics)} of keypoints"
+            )
+        self._streams: dict[str, _Stream] = {}
+        camera = BagCamera()
+        for number, topic in enumerate(chosen.topics):
+            if chosen.cameras or not number:
+                wanted = infos[number % len(infos)]
+                alone = not chosen.cameras
+                camera = find_camera(path, topics, topic, options.camera, wanted, alone)
+            name = chosen.pattern or topic.name
+            person = wildcard(chosen.pattern, topic.name)
+            self._streams[topic.name] = _Stream(topic, camera, name, person)
+        self.topics = tuple(self._streams)
+        self.count = sum(stream.topic.message_count for stream in self._streams.values())
+        cameras = {id(s.camera): s.camera for s in self._streams.values() if s.camera.topic}
+        self._cameras = tuple(cameras.values())
+        self._images = BodiesOfImage() if chosen.pattern else None
+        self._frame_id = ""
+        self.rewind(Preparation(options))
+
+    def rewind(self, preparation: Preparation) -> None:
+        """The bag is read from its beginning again, with new books."""
+        self.preparation = preparation
+        for stream in self._streams.values():
+            stream.number = 0
+        for camera in self._cameras:
+            camera.rewind()
+        if self._images is not None:
+            self._images = BodiesOfImage()
+
+    def frames(self, preparation: Preparation) -> Iterator[PersonFrame]:
+        """The frames of the whole bag, in the order of its messages."""
+        self.rewind(preparation)
+        names = [*self.topics, *dict.fromkeys(camera.topic for camera in self._cameras)]
+        for connection, recorded_ns, data in raw_topics(self._path, names):
+            for frame, _ in self.read(connection, recorded_ns, data):
+                yield frame
+        for frame, _ in self.end():
+            yield frame
+
+    def read(self, connection: Connection, recorded_ns: int, data: bytes) -> list[Read]:
+        """The frames that a message completes: none for messages of other topics and for refused
+        ones, its own for most, earlier ones where every person has a topic.
+
+        Messages must come in the order of the bag: a CameraInfo counts from its place on.
+
+        Raises:
+            BagError: the message cannot be decoded.
+            CameraError: the image's size is needed and not known.
+        """
+        for camera in self._cameras:
+            if camera.topic == connection.topic:
+                camera.update(self._decoded(connection, data))
+        stream = self._streams.get(connection.topic)
+        if stream is None:
+            return []
+        number, stream.number = stream.number, stream.number + 1
+        message = self._decoded(connection, data)
+        where = f"message {number} on {stream.topic.name}"
+        try:
+            read = BY_TYPE[connection.msgtype].read
+            frame = read(message, stream.camera.info, self._options.camera)
+        except MessageRefused as error:
+            self.preparation.dropped.add(error.cause, f"{where}: {error}")
+            return []
+        except AttributeError as error:
+            raise BagError(
+                f"{self._path}: {where} is an unknown kind of {connection.msgtype}: {error}"
+            ) from error
+        frame = replace(
+            frame,
+            ids=tuple(own or stream.person for own in frame.ids),
+            stamp_ns=frame.stamp_ns or recorded_ns,
+            stream=stream.name,
+            number=number,
+            take=self._take,
+        )
+        if self._images is None:
+            return self._prepared(stream, [(frame, message.header)])
+        self._frame_id = self._frame_id or frame.frame_id
+        if frame.frame_id != self._frame_id:
+            raise BagError(
+                f"{self._path}: the topics {stream.name} are of several cameras, whose frames are "
+                f"{self._frame_id!r} and {frame.frame_id!r}: name one camera's topics"
+            )
+        complete = self._images.add(frame, message.header, self.preparation.dropped)
+        return self._prepared(stream, complete)
+
+    def end(self) -> list[Read]:
+        """The frames that the end of the bag completes."""
+        if self._images is None:
+            return []
+        return self._prepared(next(iter(self._streams.values())), self._images.rest())
+
+    def _prepared(self, stream: _Stream, read: list[Read]) -> list[Read]:
+        info = stream.camera.info
+        return [(self.preparation.prepare(frame, info), header) for frame, header in read]
+
+    def _decoded(self, connection: Connection, data: bytes) -> Any:
+        kind = connection.msgtype
+        if kind not in self._decoders:
+            store = definitions(connection, self._path)
+            self._decoders[kind] = lambda data: store.deserialize_cdr(data, kind)
+        try:
+            return self._decoders[kind](data)
+        except Exception as error:  # rosbags lets IndexError, struct.error... through
+            raise BagError(
+                f"{self._path}: a message on {connection.topic!r} is not a {kind} "
+                f"({len(data)} bytes): {error}"
+            ) from error

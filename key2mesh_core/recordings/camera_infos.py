@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of a recording's CameraInfo describes the camera that recorded keypoints were seen by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from key2mesh_core.camera.choose import Camera, CameraOptions, choose_camera, newest_info
+from key2mesh_core.errors import BagError, CameraError
+from key2mesh_core.people.messages import BY_TYPE, MessageRefused
+from key2mesh_core.recordings.bags import Topic, read_messages
+
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+
+class BagCamera:
+    """The CameraInfo of one topic of keypoints, from place to place in the recording.
+
+    The first one counts from the recording's beginning, the others from their places on.
+
+    Attributes:
+        topic: the CameraInfo's topic; empty where there is none.
+        info: the newest sensor_msgs/CameraInfo; None where there is none.
+    """
+
+    def __init__(self, topic: str = "", info: Any | None = None) -> None:
+        self.topic = topic
+        self.info = self._first = info
+
+    def rewind(self) -> None:
+        """The recording is read from its beginning again."""
+        self.info = self._first
+
+    def update(self, message: Any) -> None:
+        """The recording's next CameraInfo on the topic."""
+        self.info = newest_info(self.info, message)
+
+
+def find_camera(
+    path: Path,
+    topics: Sequence[Topic],
+    keypoints: Topic,
+    options: CameraOptions,
+    wanted: str = "",
+    alone: bool = True,
+) -> BagCamera:
+    """The camera of a topic of keypoints.
+
+    Of several CameraInfo topics those with the keypoints' frame count, and where these say the
+    same (RealSense: colour, and depth aligned to it), they are one.
+
+    Args:
+        topics: all of the recording's.
+        options: what the user states; a stated camera needs no CameraInfo.
+        wanted: name of the CameraInfo's topic, if the user says which.
+        alone: whether no other camera's keypoints are read from the recording: a single CameraInfo
+            is then the keypoints', whatever its frame.
+
+    Raises:
+        BagError: there is no such topic, or several differ and the user does not say which; see
+            also `bags.read_messages`.
+    """
+    names = sorted({t.name for t in topics if t.message_type == CAMERA_INFO and t.message_count})
+    if wanted:
+        if wanted not in names:
+            raise BagError(
+                f"{path} has no CameraInfo on {wanted!r}; it has it on: "
+                f"{', '.join(names) or 'no topic'}"
+            )
+        return BagCamera(wanted, _first(path, wanted))
+    infos = {name: _first(path, name) for name in names}
+    if not infos or (len(infos) == 1 and alone):
+        return BagCamera(*next(iter(infos.items()), ("", None)))
+    message = next(read_messages(path, keypoints.name)).value
+    seen = {
+        name: camera
+        for name, info in infos.items()
+        if (camera := _seen_by(info, message, keypoints.message_type, options)) is not None
+    }
+    calibrated = {name: camera for name, camera in seen.items() if camera.metric} or seen
+    agreeing = _same(list(calibrated.values()))
+    if calibrated and agreeing:
+        name = next(iter(calibrated))
+        return BagCamera(name, infos[name])
+    if options.stated or not (alone or seen):
+        return BagCamera()
+    frame = message.header.frame_id
+    raise BagError(
+        f"{path} has CameraInfo on {', '.join(names)}; "
+        + (
+            f"those of the keypoints' frame {frame!r} ({', '.join(calibrated)}) differ"
+            if seen
+            else f"none has the keypoints' frame {frame!r}"
+        )
+        + ": say which by camera_info=TOPIC (--camera-topic TOPIC)"
+    )
+
+
+def _first(path: Path, topic: str) -> Any:
+    return next(read_messages(path, topic, CAMERA_INFO)).value
+
+
+def _seen_by(info: Any, message: Any, kind: str, options: CameraOptions) -> Camera | None:
+    """The camera that a message of keypoints is seen by if a CameraInfo describes it; None where
+    they name different frames."""
+    plain = replace(CameraOptions(), image_size=options.image_size, rectified=options.rectified)
+    frame_id, width, height = message.header.frame_id, 0, 0
+    try:
+        read = BY_TYPE[kind].read(message, info, plain)
+        frame_id, width, height = read.frame_id, read.width, read.height
+    except MessageRefused:
+        pass  # of this message, the header is known
+    if info.header.frame_id != frame_id:
+        return None
+    try:
+        return choose_camera(info, plain, width=width, height=height, frame_id=frame_id)
+    except CameraError:
+        return None
+
+
+def _same(cameras: list[Camera]) -> bool:
+    """Whether cameras are one, to a thousandth."""
+    values = np.array([[*c.intrinsics.as_array(), c.width, c.height] for c in cameras], float)
+    alike = np.allclose(values, values[:1], rtol=1e-3)
+    return alike and len({camera.lens for camera in cameras}) <= 1

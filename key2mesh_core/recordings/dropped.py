@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reader dropped: how often for each cause, with the first example."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DroppedRecords:
+    """Messages, images and persons that were left out.
+
+    Attributes:
+        counts: how many, by cause.
+        examples: the first of each cause, in words.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, cause: str, example: str, count: int = 1) -> None:
+        """Counts `count` more of one cause; the first example of a cause is kept."""
+        if count:
+            self.counts[cause] += count
+            self.examples.setdefault(cause, example)
+
+    def copy(self) -> DroppedRecords:
+        """An independent copy."""
+        return DroppedRecords(Counter(self.counts), dict(self.examples))
+
+    def __str__(self) -> str:
+        """The causes, the most frequent first, each with its first example."""
+        return "; ".join(
+            f"{count} x {cause} (first: {self.examples[cause]})"
+            for cause, count in self.counts.most_common()
+        )

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a user names a recording, and what they say of it.
+
+A source is a plain path, whose kind is recognised by what lies there, or `KIND:PATH`; both take
+options behind a question mark: `bag:my_bag?topic=/people&fov=70`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import parse_qsl
+
+from key2mesh_core.camera.choose import CameraOptions
+from key2mesh_core.errors import CameraError, TargetError
+from key2mesh_core.io import read_json
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.table import REQUIRED
+
+Kind = Literal["bag", "openpose", "coco", "aistpp", "npz"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """What a user says of a recording.
+
+    Attributes:
+        topic: of bags, the topic of the keypoints. Empty: the only one, `/keypoints` of several.
+            With `*`, one topic for each person ("/humans/bodies/*/skeleton2d"). Several with commas
+            between them are cameras that saw the same people at the same time.
+        camera_info: of bags, the CameraInfo's topic (one for each of several keypoint topics, with
+            commas between them). Empty: the one of the keypoints' frame.
+        layout: of files, name of the keypoints' layout. Empty: by their number and places.
+        fps: of files, images per second.
+        sequences: of a folder of AIST++, only these (`ch06`). Empty: all.
+        together: of an OpenPose folder, whether the folders in it are cameras that took their
+            images of one number at the same moment.
+        minimum: seen keypoints that a person needs; others are dropped and counted.
+        need_camera: refuse images whose size nobody knows, where the camera cannot do without;
+            otherwise their frames have no camera.
+        camera: what the user states about the camera.
+
+    Raises:
+        TargetError: a value is outside its range.
+    """
+
+    topic: str = ""
+    camera_info: str = ""
+    layout: str = ""
+    fps: float = 30.0
+    sequences: tuple[str, ...] = ()
+    together: bool = False
+    minimum: int = MINIMUM_KEYPOINTS
+    need_camera: bool = True
+    camera: CameraOptions = field(default_factory=CameraOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps <= 1000:  # false for NaN
+            raise TargetError(f"fps must be more than 0 and at most 1000, got {self.fps}")
+        if not 1 <= self.minimum <= REQUIRED:
+            raise TargetError(
+                f"a person has 1 to {REQUIRED} keypoints; asked for at least {self.minimum}"
+            )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording as the user names it.
+
+    Attributes:
+        kind: what is read.
+        path: where it lies.
+        options: the given options with those of the name put in.
+        text: the name.
+    """
+
+    kind: Kind
+    path: Path
+    options: RecordingOptions
+    text: str
+
+
+def parse_source(text: str | Path, options: RecordingOptions | None = None) -> Source:
+    """What a name means; its options come before `options`.
+
+    Raises:
+        TargetError: an unknown kind, nothing there that is known, or an option that the kind does
+            not have or whose value cannot be.
+    """
+    options = options or RecordingOptions()
+    name = str(text)
+    before, colon, rest = name.partition(":")
+    if Path(name).exists() or not (colon and before in KINDS):
+        whole, kind = name, None
+    else:
+        whole, kind = rest, before
+    path, _, query = (whole, "", "") if Path(whole).exists() else whole.partition("?")
+    if not path:
+        raise TargetError(f"{name!r} has no path after '{kind}:'")
+    where = Path(path).expanduser()
+    if kind is None:
+        if not where.exists():
+            raise TargetError(
+                f"there is no {path}; give a path, or KIND:PATH with one of {', '.join(KINDS)}, "
+                "for example bag:my_bag"
+            )
+        kind = recognise(where)
+    return Source(kind, where, _with(name, kind, _pairs(name, query), options), name)
+
+
+def recognise(path: Path) -> Kind:
+    """The kind of what lies at an existing path.
+
+    Raises:
+        TargetError: nothing that is known.
+    """
+    if path.is_dir():
+        inside = sorted(path.iterdir())
+        bag = {p.suffix for p in inside} & {".mcap", ".db3", ".bag"}
+        if bag or any(p.name == "metadata.yaml" for p in inside):
+            return "bag"
+        if any(p.suffix == ".pkl" for p in inside):
+            return "aistpp"
+        if next(path.rglob("*.json"), None) is not None:
+            return "openpose"
+        raise TargetError(
+            f"{path} holds no recording that is known: no rosbag2 (.mcap, .db3), no JSON files of "
+            "OpenPose, no pickles of AIST++"
+        )
+    match path.suffix.lower():
+        case ".mcap" | ".db3" | ".bag":
+            return "bag"
+        case ".npz":
+            return "npz"
+        case ".pkl":
+            return "aistpp"
+        case ".json":
+            content = read_json(path, 512 << 20, TargetError)
+            openpose = isinstance(content, dict) and "people" in content
+            return "openpose" if openpose else "coco"
+    raise TargetError(
+        f"{path} is no recording that is known by its name: .mcap, .db3, .json or .npz; name its "
+        f"kind, KIND:{path}, with one of {', '.join(KINDS)}"
+    )
+
+
+def _pairs(name: str, query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    except ValueError as error:
+        raise TargetError(
+            f"{name!r}: options are written ?name=value&name=value, got '?{query}'"
+        ) from error
+
+
+def _boolean(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("it is true or false")
+    return value == "true"
+
+
+def _pixels(value: str) -> int:
+    if not (value.isdecimal() and 0 < int(value) < 1 << 20):
+        raise ValueError("it is a whole number of pixels")
+    return int(value)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(value.split(","))
+
+
+# Option -> (field of RecordingOptions or CameraOptions, how its text is read).
+_CAMERA: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "width": ("width", _pixels),
+    "height": ("height", _pixels),
+    "fx": ("fx", float),
+    "fy": ("fy", float),
+    "cx": ("cx", float),
+    "cy": ("cy", float),
+    "fov": ("fov_deg", float),
+    "rectified": ("rectified", _boolean),
+}
+_OTHERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "topic": ("topic", str),
+    "camera_info": ("camera_info", str),
+    "layout": ("layout", str),
+    "fps": ("fps", float),
+    "sequences": ("sequences", _names),
+    "together": ("together", _boolean),
+}
+_STATED = ("width", "height", "fx", "fy", "cx", "cy", "fov")
+OPTIONS: dict[Kind, tuple[str, ...]] = {
+    "bag": ("topic", "camera_info", "rectified", *_STATED),
+    "openpose": ("layout", "together", "fps", *_STATED),
+    "coco": ("layout", "fps", *_STATED),
+    "aistpp": ("sequences", "fps", *_STATED[2:]),
+    "npz": ("layout", "fps", *_STATED),
+}
+"""The options that each kind has behind the question mark."""
+
+
+def _with(
+    name: str, kind: Kind, given: dict[str, str], options: RecordingOptions
+) -> RecordingOptions:
+    unknown = sorted(set(given) - set(OPTIONS[kind]))
+    if unknown:
+        raise TargetError(
+            f"{name!r} has the option {unknown}; {kind} has: {', '.join(OPTIONS[kind])}"
+        )
+    values: dict[str, Any] = {}
+    for option, text in given.items():
+        _, read = (_CAMERA | _OTHERS)[option]
+        try:
+            values[option] = read(text)
+        except ValueError as error:
+            raise TargetError(f"{name!r}: {option} is {text!r}: {error}") from error
+    width, height = values.pop("width", 0), values.pop("height", 0)
+    if bool(width) != bool(height):
+        raise TargetError(f"{name!r}: width and height go together")
+    camera = {_CAMERA[key][0]: values.pop(key) for key in list(values) if key in _CAMERA}
+    if width:
+        camera["image_size"] = (width, height)
+    try:
+        merged = replace(options.camera, **_instead(options.camera, camera))
+    except CameraError as error:
+        raise TargetError(f"{name!r}: {error}") from error
+    return replace(options, camera=merged, **{_OTHERS[key][0]: v for key, v in values.items()})
+
+
+def _instead(camera: CameraOptions, given: dict[str, Any]) -> dict[str, Any]:
+    """A field of view that is given replaces a focal length stated before, and the reverse."""
+    if "fov_deg" in given and not {"fx", "fy", "cx", "cy"} & set(given):
+        given = {"fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0} | given
+    elif "fx" in given and "fov_deg" not in given:
+        plain = {f.name: f.default for f in fields(CameraOptions)}
+        given = {"fov_deg": 0.0} | {k: plain[k] for k in ("fy", "cx", "cy")} | given
+    return given

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the persons as a recording has them to those that are estimated, and what is dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from key2mesh_core.camera.choose import CameraMemory
+from key2mesh_core.errors import CameraError, TargetError
+from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, person_sizes
+from key2mesh_core.keypoints.table import REQUIRED
+from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.recordings.dropped import DroppedRecords
+from key2mesh_core.recordings.options import RecordingOptions
+
+
+@dataclass
+class Preparation:
+    """Prepares the frames of one recording, in order, and keeps the books.
+
+    Attributes:
+        options: what the user says.
+        dropped: what was left out.
+        warnings: what there is to doubt: name of each warning, and the first reason.
+        images, persons: how many frames were prepared, and the usable persons in them.
+    """
+
+    options: RecordingOptions
+    dropped: DroppedRecords = field(default_factory=DroppedRecords)
+    warnings: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    persons: int = 0
+    _cameras: dict[str, CameraMemory] = field(default_factory=dict)
+
+    def prepare(self, frame: PersonFrame, info: Any | None = None) -> PersonFrame:
+        """The frame in the network's order and sanitised, its camera chosen and the lens undone,
+        without the persons of no use.
+
+        Args:
+            frame: as it was read. A camera that it has already, of a file that tells it, is kept
+                unless the user states another.
+            info: the sensor_msgs/CameraInfo of its camera, or None.
+
+        Raises:
+            CameraError: the image's size is needed and not known.
+            KeypointError: keypoints of another shape than the layout's.
+        """
+        camera = frame.camera
+        if camera is None or self.options.camera.stated:
+            memory = self._cameras.setdefault(frame.stream, CameraMemory())
+            try:
+                camera = memory.choose(
+                    info,
+                    self.options.camera,
+                    width=frame.width,
+                    height=frame.height,
+                    frame_id=frame.frame_id,
+                )
+            except CameraError:
+                if self.options.need_camera:
+                    raise
+                camera = None
+        frame = frame.in_network_order() if camera is None else frame.seen_by(camera)
+        self._warn(frame)
+        frame = self._usable(frame)
+        self.images += 1
+        self.persons += len(frame)
+        return frame
+
+    def end(self, name: str) -> None:
+        """Checks at the end of the recording that there was anybody.
+
+        Raises:
+            TargetError: there was not a single usable person; names every cause.
+        """
+        if not self.persons:
+            causes = self.dropped if self.dropped.counts else "it is empty"
+            raise TargetError(
+                f"{name}: {self.images} images were read and not one usable person was found in "
+                f"them: {causes}"
+            )
+
+    def _warn(self, frame: PersonFrame) -> None:
+        for doubted in (frame, frame.camera):
+            if doubted is not None:
+                for warning, reason in zip(doubted.warnings, doubted.reasons, strict=True):
+                    self.warnings.setdefault(warning, reason)
+
+    def _usable(self, frame: PersonFrame) -> PersonFrame:
+        """The persons that can be estimated; the others are counted."""
+        where = f"{frame.stream}, image {frame.number}".removeprefix(", ")
+        if not len(frame):
+            self.dropped.add("nobody_in_image", where)
+            return frame
+        keypoints = frame.keypoints[:, :REQUIRED]
+        seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
+        spot = person_sizes(keypoints) < MINIMUM_SIZE_PX
+        enough = seen >= self.options.minimum
+        good = enough & ~spot
+        if good.all():
+            return frame
+        few = (seen > 0) & ~enough
+        causes = (
+            ("no_keypoints", seen == 0, ""),
+            ("too_few_keypoints", few, f" with {seen[np.argmax(few)]}"),
+            ("all_on_one_spot", enough & spot, ": coordinates are pixels, not 0 to 1"),
+        )
+        for cause, which, hint in causes:
+            self.dropped.add(cause, where + hint, int(which.sum()))
+        return frame.select(good)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which layout keypoints of a file are in: as stated, else by their number and their places.
+
+One rule for every kind of file. Numbers beyond a layout's own are whole bodies, whose first
+keypoints are the layout's and whose others (hands, face) are cut off. Where two orders have one
+number, the places of some keypoints between others tell them apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core.errors import TargetError
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.layouts import Layout, get_layout
+
+_BODY_25, _BODY_25B = "openpose_body_25", "openpose_body_25b"
+
+BY_COUNT = {
+    17: "coco_17", 18: "openpose_coco_18", 25: f"{_BODY_25} or {_BODY_25B}", 26: "halpe_26",
+    33: "mediapipe_33", 34: "zed_34", 38: "zed_38",
+}  # fmt: skip
+"""The layout of a number of keypoints."""
+
+FIRST_OF = {23: 17, 133: 17, 135: 25, 136: 26, 137: 25, 543: 33, 553: 33}
+"""How many of a whole body's keypoints come first and are the body's: COCO-WholeBody with feet and
+whole, OpenPose's BODY_135, Halpe's 136, BODY_25 with face and hands, MediaPipe Holistic's (468 or
+478 of the face)."""
+
+# The keypoint that lies in the middle of two others, by number.
+_HUMAN36M = "Human3.6M's 17 joints"
+_BETWEEN = {
+    _BODY_25: ((1, 2, 5), (8, 9, 12), (0, 15, 16)),  # neck, mid_hip, nose
+    _BODY_25B: ((0, 1, 2),),  # nose between the eyes
+    "coco_17": ((0, 1, 2), (0, 3, 4)),  # nose between the eyes and between the ears
+    _HUMAN36M: ((0, 1, 4), (8, 11, 14), (7, 0, 8)),  # pelvis, thorax, spine
+}
+_TOLERANCE = 0.15
+"""Of a person's longer side."""
+
+_LEAST_CONFIDENCE, _MOST_CONFIDENCE = -0.01, 100.0
+_FEW = 0.01
+
+
+def which_layout(people: NDArray[np.float32], stated: str, where: str) -> Layout:
+    """The layout of people's keypoints.
+
+    Args:
+        people: (N, L, 3) x, y, confidence.
+        stated: name of the layout, or empty.
+        where: what the people were read from, for errors.
+
+    Raises:
+        TargetError: no layout has so many keypoints, or nobody shows which of two it is; third
+            numbers that are no confidences.
+        KeypointError: `stated` is no layout.
+    """
+    _refuse_no_confidences(people, where)
+    count = people.shape[1]
+    body = FIRST_OF.get(count, count)
+    if stated:
+        layout = get_layout(stated)
+        if len(layout) not in (count, body):
+            raise TargetError(
+                f"{where}: layout '{layout.name}' has {len(layout)} keypoints, people here {count}"
+            )
+        return layout
+    if body == 25:
+        return get_layout(_either_25(people[:, :25], where))
+    if body not in BY_COUNT:
+        raise TargetError(
+            f"{where}: people have {count} keypoints, which no layout has that is known by its "
+            f"number ({', '.join(map(str, (*BY_COUNT, *FIRST_OF)))}): name it, layout=NAME"
+        )
+    if body == 17 and _votes(people[:, :17], _HUMAN36M, "coco_17")[0] > 0.5:
+        raise TargetError(
+            f"{where}: the keypoints lie like {_HUMAN36M} (pelvis, right hip, right knee...), not "
+            "like COCO's 17 (nose, eyes, ears...): give the 2D detector's own keypoints, or say "
+            "layout=coco_17 if they are"
+        )
+    return get_layout(BY_COUNT[body])
+
+
+def in_layout(people: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    """The layout's keypoints of people's (N, L, 3): the first ones."""
+    return people[:, : len(layout)]
+
+
+def _refuse_no_confidences(people: NDArray[np.float32], where: str) -> None:
+    third = people[..., 2]
+    with np.errstate(invalid="ignore"):
+        given = np.isfinite(people).all(axis=-1) & (people[..., :2] > 0).all(axis=-1)
+        no_confidence = given & ((third < _LEAST_CONFIDENCE) | (third > _MOST_CONFIDENCE))
+    if np.count_nonzero(no_confidence) > _FEW * np.count_nonzero(given):
+        values = third[given]
+        raise TargetError(
+            f"{where}: the third number of keypoints, from {values.min():.3g} to "
+            f"{values.max():.3g}, is no confidence (MediaPipe's third number is z): give x px, "
+            "y px, confidence (MediaPipe's `visibility`)"
+        )
+
+
+def _either_25(people: NDArray[np.float32], where: str) -> str:
+    body_25, body_25b = _votes(people, _BODY_25, _BODY_25B)
+    if max(body_25, body_25b) <= 0.5:
+        raise TargetError(
+            f"{where}: nobody shows enough to tell {_BODY_25} from {_BODY_25B}: say which, "
+            f"layout={_BODY_25}"
+        )
+    return _BODY_25 if body_25 > body_25b else _BODY_25B
+
+
+def _votes(people: NDArray[np.float32], first: str, second: str) -> tuple[float, float]:
+    """The shares of people who fit each of two layouts better; of those who tell."""
+    of_first, of_second = _misfit(first, people), _misfit(second, people)
+    # Somebody seen from behind may show one layout's relations alone; NaN compares as false.
+    both = np.isfinite(of_first) & np.isfinite(of_second)
+    for_first = np.where(both, of_first < of_second, of_first <= _TOLERANCE)
+    for_second = np.where(both, of_second < of_first, of_first > _TOLERANCE)
+    counts = np.count_nonzero(for_first), np.count_nonzero(for_second)
+    return (counts[0] / sum(counts), counts[1] / sum(counts)) if any(counts) else (0.0, 0.0)
+
+
+def _misfit(name: str, people: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) the largest way between a keypoint and the middle of the pair that it should lie at.
+
+    In parts of a person's longer side; NaN where no three such keypoints are seen together.
+    """
+    points = people[..., :2].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        seen = (people[..., 2] >= SEEN_CONFIDENCE) & np.isfinite(people).all(axis=2)
+        seen &= points.any(axis=2)
+    points = np.where(seen[..., None], points, np.nan)
+    low = np.where(seen[..., None], points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(seen[..., None], points, -np.inf).max(axis=1, initial=-np.inf)
+    side = np.maximum((high - low).max(axis=1), 1.0)
+    ways = [
+        np.linalg.norm(points[:, at] - (points[:, one] + points[:, other]) / 2, axis=1) / side
+        for at, one, other in _BETWEEN[name]
+    ]
+    return np.fmax.reduce(ways)
