@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lifecycle node whose callbacks run one at a time, in any executor, and never end the process.
 
-rclpy lets an exception of a callback out of the executor's `spin`, which ends the process, and the
-callbacks that rclpy itself makes (parameters, lifecycle) are no exception: a request for a
-transition that the node's state does not have raises.
+rclpy lets an exception of a callback out of the executor's `spin`, which ends the process. That
+holds for the callbacks that rclpy itself makes, too: a request for a transition that the node's
+state does not have raises.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions
 from rclpy.lifecycle import LifecycleNode
 
 from .throttled_logger import ThrottledLogger
@@ -35,7 +36,11 @@ class GuardedNode(LifecycleNode):
         self.lock = threading.RLock()
         super().__init__(name, **options)
         self.throttled_log = ThrottledLogger(self.get_logger())
-        for service in self.services:  # rclpy's own: parameters and lifecycle
+        services = {service.srv_name.rpartition("/")[2]: service for service in self.services}
+        self._available_transitions = services["get_available_transitions"].callback
+        change_state = services["change_state"]
+        change_state.callback = self._only_if_available(change_state.callback)
+        for service in services.values():  # rclpy's own: parameters and lifecycle
             service.callback = self.guarded(service.callback, _response)
 
     def create_subscription(
@@ -81,6 +86,25 @@ class GuardedNode(LifecycleNode):
                     return None if otherwise is None else otherwise(error, *arguments)
 
         return call
+
+    def _only_if_available(self, change_state: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(change_state)
+        def callback(request: ChangeState.Request, response: ChangeState.Response) -> Any:
+            asked = request.transition
+            transitions = self._available_transitions(
+                GetAvailableTransitions.Request(), GetAvailableTransitions.Response()
+            ).available_transitions
+            known = {each.transition.id: each.transition.label for each in transitions}
+            if not asked.label and asked.id not in known:
+                self.get_logger().error(
+                    f"transition {asked.id} refused: from here the node can "
+                    f"{', '.join(f'{label} ({number})' for number, label in known.items())}"
+                )
+                response.success = False
+                return response
+            return change_state(request, response)
+
+        return callback
 
     def on_callback_error(self, error: Exception) -> None:
         """Called under the lock after a callback has raised `error`, which is logged already."""

@@ -25,7 +25,7 @@ from helpers_bundle import standing_person
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -265,22 +265,49 @@ def client(node: str = "/mesh_node") -> Iterator[Client]:
         result.close()
 
 
+def make_node(namespace: str = "", **values: Any) -> MeshNode:
+    """A mesh node in this process, not yet configured."""
+    values = PLAIN | values
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    return MeshNode(namespace=namespace, parameter_overrides=overrides)
+
+
+@contextmanager
+def spinning(*nodes: Node, executor: Executor | None = None) -> Iterator[list[BaseException]]:
+    """Some nodes, spun by a thread; what came out of `spin`, which should be nothing."""
+    executor = executor or SingleThreadedExecutor()
+    raised: list[BaseException] = []
+    over = threading.Event()
+
+    def spin() -> None:
+        try:
+            while not over.is_set():
+                executor.spin_once()
+        except BaseException as error:
+            raised.append(error)
+
+    for node in nodes:
+        executor.add_node(node)
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield raised
+    finally:
+        over.set()
+        executor.create_task(bool)
+        thread.join(10)
+        for node in nodes:
+            node.destroy_node()
+        executor.shutdown()
+
+
 @contextmanager
 def node_here(**values: Any) -> Iterator[MeshNode]:
     """A mesh node in this process, not yet configured, spun by a thread."""
-    values = PLAIN | values
-    overrides = [Parameter(name, value=value) for name, value in values.items()]
-    node = MeshNode(parameter_overrides=overrides)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    try:
+    node = make_node(**values)
+    with spinning(node) as raised:
         yield node
-    finally:
-        executor.shutdown()
-        thread.join(10)
-        node.destroy_node()
+    assert raised == []
 
 
 class NodeProcess:
