@@ -311,13 +311,18 @@ def node_here(**values: Any) -> Iterator[MeshNode]:
 
 
 class NodeProcess:
-    """The mesh node in a process of its own, started by its entry point."""
+    """The mesh node in a process of its own, started by its entry point or another program."""
 
-    def __init__(self, log: Path, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        log: Path,
+        arguments: Sequence[str],
+        program: Sequence[str] = ("-m", "key2mesh_ros.mesh_node"),
+    ) -> None:
         self._log = log
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "key2mesh_ros.mesh_node", "--ros-args", *arguments],
+                [sys.executable, *program, "--ros-args", *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "RCUTILS_COLORIZED_OUTPUT": "0"},
@@ -347,6 +352,9 @@ class NodeProcess:
         self._process.send_signal(number)
         return self._process.wait(PATIENCE_S), time.monotonic() - begin
 
+    def signal(self, number: signal.Signals = signal.SIGINT) -> None:
+        self._process.send_signal(number)
+
     def wait(self) -> int:
         """The exit code of a process that ends by itself."""
         return self._process.wait(PATIENCE_S)
@@ -358,14 +366,16 @@ class NodeProcess:
 
 
 @contextmanager
-def node_process(log: Path, **values: Any) -> Iterator[NodeProcess]:
+def node_process(
+    log: Path, program: Sequence[str] = ("-m", "key2mesh_ros.mesh_node"), **values: Any
+) -> Iterator[NodeProcess]:
     """The node with these parameters, killed afterwards if it is still there."""
     arguments = []
     values = PLAIN | values
     for name, value in values.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         arguments += ["-p", f"{name}:={text}"]
-    process = NodeProcess(log, arguments)
+    process = NodeProcess(log, arguments, program)
     try:
         yield process
     finally:

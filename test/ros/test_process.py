@@ -2,6 +2,8 @@
 """The node as a process: it starts by itself, ends when told to, and says what is wrong."""
 
 import signal
+import time
+from pathlib import Path
 
 import pytest
 from helpers_ros import client, node_process, people, standing
@@ -10,6 +12,8 @@ from rclpy.serialization import serialize_message
 
 from key2mesh_ros.middleware import NAME, OLD_NAME, PROFILE, make_room_for_meshes
 from key2mesh_ros.msg import BodyMeshArray
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -34,6 +38,35 @@ def test_a_signal_ends_a_node_that_could_not_configure(tmp_path, number):
             assert probe.state() == "unconfigured"  # alive, and answers
         code, seconds = process.end(number)
         assert (code, seconds < 2) == (0, True), process.log
+        assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize(
+    "program",
+    [("-m", "key2mesh_ros.mesh_node"), (str(EXAMPLES / "one_process.py"),)],
+    ids=["one node", "two nodes"],
+)
+def test_a_second_ctrl_c_changes_nothing(tmp_path, bundle, program):
+    """Whenever it comes until the process is gone."""
+    with node_process(tmp_path / "log", program, model=bundle) as process:
+        with client() as probe:
+            probe.wait_for_node()
+            probe.exchange(people(standing()))
+        process.signal()
+        while process.running():
+            process.signal()
+            time.sleep(0.005)
+        assert process.wait() == 0, process.log
+        assert "Traceback" not in process.log
+        assert "Error" not in process.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_midst_of_the_start_is_heard(tmp_path, bundle, number):
+    with node_process(tmp_path / "log", model=bundle) as process:
+        process.wait_for_log("runs on")  # the engine is there, configuring is not over
+        code, _ = process.end(number)
+        assert code == 0, process.log
         assert "Traceback" not in process.log
 
 
