@@ -140,14 +140,15 @@ class Sender:
             self._publisher(camera, CAMERA).publish(camera)
             for topic, message in self._good(f"good{self._stamp}", self._stamp):
                 self._publisher(message, topic).publish(message)
+                self._probe.spin(0.02)  # the node keeps the newest of a topic only
             pause = time.monotonic() + 0.5
             while time.monotonic() < pause:
-                self._probe.executor_.spin_once(timeout_sec=0.02)
                 meshes, self._probe.meshes[:] = list(self._probe.meshes), []
                 for each in meshes:
                     assert np.isfinite(numbers(each)).all(), f"near message {self.sent}"
                     if each.header.stamp.sec == self._stamp and len(each.bodies) == 1:
                         return each
+                self._probe.executor_.spin_once(timeout_sec=0.02)
             assert self._process.running(), self._process.log[-3000:]
         raise AssertionError(f"a good message got no body within 30 s: {self._process.log[-3000:]}")
 
@@ -185,13 +186,12 @@ def good_hri(name, stamp):
 
     points = in_layout("hri_18") / np.array([640.0, 480.0, 1.0])
     skeleton = [NormalizedPointOfInterest2D(x=x, y=y, c=c) for x, y, c in points.tolist()]
-    topic, header = "/humans/bodies/good/skeleton2d", stamped(stamp, 0, "camera")
-    # The others stay tracked and are not there: the next image ends the one before.
-    after = stamped(stamp + 1, 0, "camera")
+    topic = "/humans/bodies/good/skeleton2d"
+    headers = [stamped(stamp + later, 0, "camera") for later in range(4)]
+    # The others stay tracked and are not there: later images end the one that waits for them.
     return [
-        (IDS, IdsList(header=header, ids=["good", "a", "b", "c"])),
-        (topic, Skeleton2D(header=header, skeleton=skeleton)),
-        (topic, Skeleton2D(header=after, skeleton=skeleton)),
+        (IDS, IdsList(header=headers[0], ids=["good", "a", "b", "c"])),
+        *((topic, Skeleton2D(header=each, skeleton=skeleton)) for each in headers),
     ]
 
 
