@@ -60,9 +60,14 @@ env: .ros/.built  ## make .venv and .ros: enough to run everything but training 
 .PHONY: env-test
 env-test: $(VENV)/.test .ros/.built  ## the same, with what training and tests need
 
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+  --fork-strategy fewest --generate-hashes --no-header --no-annotate \
+  --override requirements/overrides.txt
 .PHONY: lock
-lock: $(VENV)/.demo  ## pin the requirements anew (needs uv on the path)
-	@$(VENV)/bin/python tools/lock_requirements.py
+lock: $(VENV)/.demo  ## pin the requirements anew, with uv (ARGS=--upgrade)
+	@$(PIP) install uv
+	@$(LOCK) $(ARGS) requirements/demo.in -o requirements/demo.txt
+	@$(LOCK) $(ARGS) requirements/test.in -c requirements/demo.txt -o requirements/test.txt
 
 .PHONY: clean
 clean:  ## remove what make made
@@ -88,15 +93,15 @@ $(VENV)/bin/python:
 	  "or name it with PYTHON=/path/to/python." >&2; \
 	exit 1
 
-$(VENV)/.demo: requirements/ros.txt requirements/demo.txt tools/fix_ros_wheels.py setup.py \
+$(VENV)/.demo: requirements/demo.txt tools/fix_ros_wheels.py setup.py \
     pyproject.toml | $(VENV)/bin/python
 	@echo "installing what running needs (see requirements/)"
 	@for tool in gcc cmake; do \
 	  command -v $$tool >/dev/null || { echo "$$tool is missing: install it first." >&2; exit 1; }; \
 	done
 	@$(PIP_LOCKED) --only-binary :all: \
-	  -r <(sed -n '/^setuptools==/,/[^\\]$$/p' requirements/ros.txt)
-	@$(PIP_LOCKED) --no-build-isolation -r requirements/ros.txt -r requirements/demo.txt
+	  -r <(sed -n '/^setuptools==/,/[^\\]$$/p' requirements/demo.txt)
+	@$(PIP_LOCKED) --no-build-isolation -r requirements/demo.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(VENV)/bin/python tools/fix_ros_wheels.py
 	@touch $@
