@@ -62,6 +62,7 @@ class MeshNode(GuardedNode):
 
     def __init__(self, **options: Any) -> None:
         self._statistics = FrameStatistics(time.monotonic())
+        options = {"automatically_declare_parameters_from_overrides": True, **options}
         super().__init__("mesh_node", **options)
         self._resources: ExitStack | None = None  # of the configured node
         self._outputs: Publishers | None = None  # likewise
@@ -294,7 +295,7 @@ class MeshNode(GuardedNode):
 
     def _frames_are_theirs(self) -> bool:
         """Whether the frames' names are those that a ROS4HRI detector publishes itself."""
-        return self._detector.kind == "hri" and self._settings.tf_prefix == HRI_PREFIX
+        return self._detector.kind == "hri" and self._body_frames.prefix == HRI_PREFIX
 
     def _refuse(self, cause: str, text: str) -> None:
         self._statistics.count(cause)
@@ -319,7 +320,7 @@ class MeshNode(GuardedNode):
             **self._facts,
             "input": f"{detector.kind} on {detector.topic}",
             "scale": self._anchors.description(settings),
-            "tf": f"{settings.tf_prefix}<id>" if self._body_frames else "none",
+            "tf": f"{self._body_frames.prefix}<id>" if self._body_frames else "none",
         }
 
     def _publish_diagnostics(self) -> None:

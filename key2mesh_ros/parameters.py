@@ -7,6 +7,7 @@ The dataclass is the only list. Descriptors, ranges and defaults are made from i
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields, replace
@@ -88,7 +89,9 @@ class Parameters:
         "auto",
         "The detector's messages: 'auto' takes the type that is published.",
         change=UNCONFIGURED,
-        constraints=f"One of {', '.join(INPUT_TYPES)}.",
+        constraints="One of auto, "
+        + ", ".join(f"{each.name} ({each.title})" for each in DETECTORS.values())
+        + ".",
     )
     publish_vertices: bool = _parameter(
         True, "Publish the mesh's points with each body; without them a frame costs less."
@@ -188,7 +191,8 @@ class Parameters:
     )
     tf_prefix: str = _parameter(
         "body_",
-        "Each body's frame in TF is called this and its id; empty: no TF.",
+        "The frame of a body in TF is the node's namespace, this and the body's id; with a leading "
+        "'/' the namespace is left out; empty: no TF.",
         change=UNCONFIGURED,
     )
     marker_color: tuple[float, ...] = _parameter(
@@ -264,8 +268,15 @@ def descriptor(parameter: Field[Any]) -> ParameterDescriptor:
 
 
 def declare(node: Node) -> Parameters:
-    """Declare every parameter on `node`; their values with what the command line, the launch
-    file or a parameter file says.
+    """Declare every parameter on `node`; returns the values that the command line, the launch file
+    or a parameter file gives.
+
+    Other parameters that these give to the node are named in a warning, and not declared: one of
+    them may be a misspelt one.
+
+    Args:
+        node: made with `automatically_declare_parameters_from_overrides=True`, which is rclpy's way
+            to tell which parameters it was given.
 
     Raises:
         ParameterError: a value the node cannot work with.
@@ -273,9 +284,21 @@ def declare(node: Node) -> Parameters:
     """
     values = {}
     for each in fields(Parameters):
+        if node.has_parameter(each.name):  # as it was given, with no descriptor
+            node.undeclare_parameter(each.name)
         declared = node.declare_parameter(each.name, _to_ros(each.default), descriptor(each))
         values[each.name] = _from_ros(declared.value)
+    for name in sorted(set(node.get_parameters_by_prefix("")) - set(values)):
+        if name not in _RCLPY and not name.startswith("qos_overrides."):
+            node.undeclare_parameter(name)
+            near = difflib.get_close_matches(name, values, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            node.get_logger().warning(f"{node.get_name()} has no parameter '{name}'{hint}")
     return Parameters(**values)
+
+
+_RCLPY = ("use_sim_time", "start_type_description_service")
+"""Parameters that rclpy declares on every node."""
 
 
 def change(current: Parameters, changes: Iterable[Parameter], unconfigured: bool) -> Parameters:

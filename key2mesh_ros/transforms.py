@@ -59,24 +59,39 @@ def body_transforms(
     return result
 
 
+def frame_prefix(namespace: str, prefix: str) -> str:
+    """What the frames' names begin with: nodes in two namespaces publish frames of two names.
+
+    Args:
+        namespace: of the node.
+        prefix: relative to the namespace, or absolute with a leading "/", as names are in ROS.
+    """
+    if prefix.startswith("/"):
+        return prefix.lstrip("/")
+    return f"{namespace}/{prefix}".lstrip("/")
+
+
 class BodyFrames:
     """The publisher on /tf, of the configured node.
 
     Args:
-        node: whose it is.
-        resources: undoes it.
-        prefix: of the frames' names.
+        node: that publishes.
+        resources: destroys the publisher.
+        prefix: the parameter `tf_prefix`.
+
+    Attributes:
+        prefix: of the frames' names; see `frame_prefix`.
     """
 
     def __init__(self, node: Any, resources: Any, prefix: str) -> None:
-        self._prefix = prefix
+        self.prefix = frame_prefix(node.get_namespace(), prefix)
         self._publisher = node.create_publisher(TFMessage, "/tf", QUALITY)
         resources.callback(node.destroy_publisher, self._publisher)
 
     def publish(self, header: Any, ids: Sequence[str], bodies: Bodies) -> None:
         """Frames of a frame's bodies, if somebody listens and the header names a frame."""
         if header.frame_id and len(bodies) and self._publisher.get_subscription_count():
-            transforms = body_transforms(message_header(header), ids, bodies, self._prefix)
+            transforms = body_transforms(message_header(header), ids, bodies, self.prefix)
             self._publisher.publish(TFMessage(transforms=transforms))
 
 

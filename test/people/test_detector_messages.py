@@ -5,6 +5,7 @@ keypoint under its name, in pixels of a known image and frame; refusals with a c
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -330,6 +331,15 @@ def test_the_table_names_every_type_once(detector: Any) -> None:
     assert all(BY_TYPE[each] is detector for each in detector.types)
     assert detector.topic_types
     assert bool(detector.list_type) == bool(detector.list_topic)
+
+
+@pytest.mark.parametrize("detector", DETECTORS.values(), ids=lambda detector: detector.name)
+def test_the_page_of_detectors_has_each_with_its_messages(detector: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "robot.md").read_text()
+    packages = [each.split("/")[0] for each in detector.types]
+    name = detector.types[0].replace("/msg/", "/")
+    for word in (f"`{detector.name}`", f"`{name}`", *packages):
+        assert word in page
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])  # OpenPose's keypoint_scale 3 and 4

@@ -28,9 +28,19 @@ NAMES = [each.name for each in fields(Parameters)]
 def declared(arguments=(), **values):
     """Parameters of a node with command line `arguments` and overrides."""
     overrides = [Parameter(name, value=value) for name, value in values.items()]
-    node = Node("some_node", parameter_overrides=overrides, cli_args=["--ros-args", *arguments])
+    node = Node(
+        "some_node",
+        parameter_overrides=overrides,
+        cli_args=["--ros-args", *arguments],
+        automatically_declare_parameters_from_overrides=True,
+    )
     try:
-        return declare(node)
+        result = declare(node)
+        assert set(node.get_parameters_by_prefix("")) - {*NAMES} <= {
+            "use_sim_time",
+            "start_type_description_service",
+        }
+        return result
     finally:
         node.destroy_node()
 
@@ -110,6 +120,22 @@ def test_wrong_values_are_refused_by_name_everywhere(values):
         Parameters(**values)
     with pytest.raises((ParameterError, ParameterException), match=name):
         declared(**{name: list(value) if isinstance(value, tuple) else value})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("smothing", "did you mean 'smoothing'"), ("colour", "no parameter 'colour'")],
+)
+def test_a_parameter_that_does_not_exist_is_named(tmp_path, capfd, name, said):
+    text = yaml.safe_dump({"/**": {"ros__parameters": {name: False, "threads": 3}}})
+    (tmp_path / "mine.yaml").write_text(text)
+    assert declared(["--params-file", str(tmp_path / "mine.yaml")]) == Parameters(threads=3)
+    assert said in capfd.readouterr().err
+
+
+def test_parameters_of_rclpy_itself_are_not_remarked_on(capfd):
+    assert declared(["-p", "use_sim_time:=true"]) == Parameters()
+    assert "no parameter" not in capfd.readouterr().err
 
 
 def test_a_value_of_another_type_is_refused_by_name():

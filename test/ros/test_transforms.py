@@ -76,6 +76,19 @@ def tf_installed(monkeypatch):
     return TFMessage
 
 
+@pytest.mark.parametrize(
+    ("namespace", "prefix", "expected"),
+    [
+        ("/", "body_", "body_"),
+        ("/left", "body_", "left/body_"),
+        ("/robot/left", "person_", "robot/left/person_"),
+        ("/left", "/body_", "body_"),
+    ],
+)
+def test_frames_of_two_namespaces_have_two_names(namespace, prefix, expected):
+    assert transforms.frame_prefix(namespace, prefix) == expected
+
+
 @pytest.mark.parametrize("prefix", ["body_", "person_", ""])
 def test_the_node_publishes_frames_of_everybody_at_the_stamps_of_the_meshes(
     bundle, tf_installed, prefix
