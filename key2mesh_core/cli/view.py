@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.interrupts import end_at_next_interrupt
-from key2mesh_core.people.frames import Camera, KeypointFrame, MeshFrame, bodies_frame
+from key2mesh_core.people.mesh_frame import MeshFrame, bodies_frame
+from key2mesh_core.people.tracking import unshared
+from key2mesh_core.recordings.options import Source, parse_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,16 +29,17 @@ if TYPE_CHECKING:
 class ViewConfig:
     """Watch body meshes live in a browser.
 
-    Shows what the node publishes, or a recording (--bag): one of meshes, or one of keypoints,
-    of which meshes are made on the fly. End it with Ctrl-C.
+    Shows what the node publishes, or a recording (--bag): a bag of meshes, or any recording of
+    keypoints, of which meshes are made while it plays. End it with Ctrl-C.
     """
 
     topic: str = "/mesh_node/meshes"
-    """Meshes to show; the topology is looked for beside them. Needs a ROS environment."""
+    """Meshes to show; the topology is expected beside them. Needs a ROS environment."""
     camera_topic: str = "/camera_info"
     """The camera to draw."""
-    bag: Path | None = None
-    """Show this recording instead: a rosbag2 folder, or a .mcap or .db3 file. Needs no ROS."""
+    bag: str | None = None
+    """Show this recording instead, of any kind that `key2mesh mesh` reads: a path, or
+    KIND:PATH?option=value as in docs/targets.md (json/?width=1280&height=720). Needs no ROS."""
     model: str = "default"
     """Model bundle that makes meshes of recorded keypoints: its folder, or 'default'."""
     loop: bool = True
@@ -56,7 +59,7 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
-class BagView:
+class RecordingView:
     """What a recording has to show.
 
     Attributes:
@@ -78,7 +81,7 @@ def view(config: ViewConfig) -> int:
         Key2MeshError: the recording, the model or the port cannot be used, or no ROS is at hand.
     """
     # Whatever can fail fails before a page is served.
-    recording = None if config.bag is None else open_bag(config.bag, config.model)
+    recording = None if config.bag is None else open_view(config.bag, config.model)
     watch = None if recording is not None else _topic_watcher()
     from key2mesh_core.view.viewer import Viewer  # viser takes a second to import
 
@@ -96,28 +99,37 @@ def view(config: ViewConfig) -> int:
     return 0
 
 
-def open_bag(bag: Path, model: str = "default") -> BagView:
-    """Finds out what a recording holds, and checks that all of it can be read.
+def open_view(recording: str | Path, model: str = "default") -> RecordingView:
+    """Finds out what a recording has to show, and checks that it can be read.
 
     Raises:
-        BagError: it cannot be read, or has neither meshes nor keypoints.
-        BundleError: the model cannot be used.
+        Key2MeshError: it cannot be read, has neither meshes nor a usable person, or the model
+            cannot be used.
     """
-    from key2mesh_core.recordings import own_messages as recordings
+    source = parse_source(recording)
+    if source.kind == "bag":
+        from key2mesh_core.recordings.bags import topics_of_type
+        from key2mesh_core.recordings.own_messages import MESHES_TYPE
+
+        if topics_of_type(source.path, MESHES_TYPE):
+            return _recorded_meshes(source.path, model)
+    return _made_meshes(source, model)
+
+
+def _recorded_meshes(bag: Path, model: str) -> RecordingView:
+    from key2mesh_core.recordings import own_messages
     from key2mesh_core.recordings.bags import topics_of_type
 
-    camera = None
-    if topics_of_type(bag, recordings.CAMERA_TYPE):
-        camera = recordings.read_camera(bag)
-    if topics_of_type(bag, recordings.MESHES_TYPE):
-        first = next(recordings.read_meshes(bag))
-        triangles, parents = _topology(bag, model, first.body_model)
-        return BagView(triangles, parents, camera, lambda: recordings.read_meshes(bag))
-    topic = recordings.the_topic(bag, recordings.KEYPOINTS_TYPE)
-    return _keypoint_view(model, camera, lambda: recordings.read_keypoints(bag, topic))
+    infos = topics_of_type(bag, own_messages.CAMERA_TYPE)
+    camera = own_messages.read_camera(bag, infos[0]) if len(infos) == 1 else None
+    first = next(own_messages.read_meshes(bag))
+    triangles, parents = _topology(bag, model, first.body_model)
+    return RecordingView(triangles, parents, camera, lambda: own_messages.read_meshes(bag))
 
 
-def play(viewer: Viewer, recording: BagView, *, loop: bool = False, rate: float = 1.0) -> None:
+def play(
+    viewer: Viewer, recording: RecordingView, *, loop: bool = False, rate: float = 1.0
+) -> None:
     """Shows a recording at the speed of its stamps, times `rate`."""
     if recording.triangles is not None and recording.parents is not None:
         viewer.set_topology(recording.triangles, recording.parents)
@@ -136,30 +148,25 @@ def play(viewer: Viewer, recording: BagView, *, loop: bool = False, rate: float 
         time.sleep(0.5)  # so that the jump back can be seen as one
 
 
-def _keypoint_view(
-    model: str, camera: Camera | None, keypoints: Callable[[], Iterator[KeypointFrame]]
-) -> BagView:
-    from key2mesh_core.keypoints.arrays import usable
-    from key2mesh_core.keypoints.layouts import to_network
+def _made_meshes(source: Source, model: str) -> RecordingView:
+    """Meshes of recorded keypoints, made as `key2mesh mesh` makes them."""
     from key2mesh_core.model.bundle import load_bundle
     from key2mesh_core.model.estimator import Estimator
+    from key2mesh_core.recordings.open import open_recording
 
     bundle = load_bundle(model)
+    recording = open_recording(source)
+    # Raises where the recording ends without anybody.
+    first = next(frame for frame in recording if len(frame))
     estimator = Estimator(bundle)
-    first = next(keypoints())
-    if camera is None:
-        intrinsics = Intrinsics.from_field_of_view(first.width, first.height)
-        camera = Camera(intrinsics, first.width, first.height, first.frame_id)
 
     def frames() -> Iterator[MeshFrame]:
-        for frame in keypoints():
-            people = to_network(frame.layout, frame.keypoints)
-            seen = usable(people)
-            bodies = estimator.estimate(people[seen], camera.intrinsics)
-            ids = tuple(name for name, one in zip(frame.ids, seen, strict=True) if one)
-            yield bodies_frame(bodies, ids, frame.stamp_ns, bundle.body_model)
+        for frame in recording:
+            if frame.stream == first.stream:  # one camera's images are one scene
+                bodies = estimator.estimate(frame.keypoints, frame.camera.intrinsics)
+                yield bodies_frame(bodies, unshared(frame.ids), frame.stamp_ns, bundle.body_model)
 
-    return BagView(bundle.triangles, bundle.parents, camera, frames)
+    return RecordingView(bundle.triangles, bundle.parents, first.camera, frames)
 
 
 def _topology(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording with meshes added: every message as it was, meshes right behind their keypoints.
+"""A recording with meshes added: every message as it was, meshes right after their keypoints.
 
 The work is cut into segments, each a complete file of the new recording; that is how rosbag2
 itself splits long ones, so nothing needs to be copied together in the end.
@@ -8,118 +8,114 @@ itself splits long ones, so nothing needs to be copied together in the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rosbags.interfaces import (
-    Connection,
-    MessageDefinitionFormat,
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from ruamel.yaml import YAML
 
 from key2mesh_core.errors import BagError
-from key2mesh_core.meshing.bag_in import BagKeypoints, every_message
+from key2mesh_core.meshing.bag_writer import MIB, assemble, topic_key, writer
 from key2mesh_core.meshing.config import MeshConfig
+from key2mesh_core.meshing.maker import BATCH_IMAGES, BATCH_PERSONS, MeshMaker
 from key2mesh_core.meshing.partial import Partial
-from key2mesh_core.meshing.people import BATCH_IMAGES, BATCH_PERSONS, Image, MeshMaker
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
-from key2mesh_core.recordings.bags import definitions, message_store
+from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.recordings.bag_files import RawMessage, every_message
+from key2mesh_core.recordings.bag_keypoints import BagKeypoints, Read
+from key2mesh_core.recordings.bags import message_store
+from key2mesh_core.recordings.open import Recording
 from key2mesh_core.recordings.own_messages import MESHES_TYPE, TOPOLOGY_TYPE
 
-MIB = 1 << 20
 _GROUP_BYTES = 64 * MIB  # held in memory while the engine works: images may lie between keypoints
-_NO_HASH = "RIHS01_" + "0" * 64  # of types that old recordings do not describe
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A message, and if it holds keypoints, its image and header."""
+    """A message of the recording, and the frames of keypoints that it completes.
 
-    connection: Connection
+    Attributes:
+        message: None at the end of the recording, which completes frames, too.
+    """
+
+    message: RawMessage | None
     recorded_ns: int
-    data: bytes
-    image: Image | None
-    header: Any
+    read: list[Read] = field(default_factory=list)
+
+    @property
+    def frames(self) -> list[PersonFrame]:
+        return [frame for frame, _ in self.read]
 
 
 def add_meshes(
     config: MeshConfig,
-    keypoints: BagKeypoints,
+    recording: Recording,
     bundle: Bundle,
     maker: MeshMaker,
     partial: Partial,
     progress: Progress,
-    most_quality: float,
 ) -> None:
-    """Makes the new recording, going on behind what is complete already.
-
-    Args:
-        most_quality: what `quality` is cut to.
+    """Makes the new recording, resuming after what is complete already.
 
     Raises:
         BagError: the recording is damaged, or has topics of the names that are to be added.
+        TargetError: nobody is in the recording.
     """
-    ours = _Messages(bundle, most_quality)
-    with every_message(config.source) as (reader, messages):
+    ours, path = _Messages(bundle), recording.source.path
+    preparation = recording.begin()
+    recording.bag.rewind(preparation)
+    with every_message(path) as (reader, messages):
         taken = {c.topic for c in reader.connections} & {config.meshes_topic, config.topology_topic}
         if taken:
-            raise BagError(
-                f"{config.source} has {sorted(taken)} already: choose another --meshes-topic"
-            )
-        groups = _groups(keypoints, messages)
+            raise BagError(f"{path} has {sorted(taken)} already: choose another --meshes-topic")
+        groups = _groups(recording.bag, messages)
         at = _skip(groups, partial.state().get("messages", 0), maker)
         group = next(groups, None)
         while group is not None:
             with partial.segment() as (folder, state):
-                with _writer(folder / "bag", config, reader) as (out, connections):
+                with writer(folder / "bag", config, path, reader) as (out, connections):
                     if at == 0:
                         begin = group[0].recorded_ns
                         out.write(connections[TOPOLOGY_TYPE], begin, ours.topology())
                     written = 0
                     while group is not None and written < config.segment * MIB:
-                        images, bodies = maker.make([i.image for i in group if i.image is not None])
-                        for connection, recorded_ns, data in _merged(group, images, bodies, ours):
-                            out.write(connections[connection], recorded_ns, data)
+                        frames, bodies = maker.make([f for item in group for f in item.frames])
+                        for key, recorded_ns, data in _merged(group, frames, bodies, ours):
+                            out.write(connections[key], recorded_ns, data)
                             written += len(data)
                         at += len(group)
-                        progress.add(len(images), len(bodies), [i.stamp_ns for i in images])
+                        progress.add(len(frames), len(bodies), [f.stamp_ns for f in frames])
                         group = next(groups, None)
                 state["messages"] = at
                 state["images"] = progress.frames
-    partial.finish(lambda segments, made: _assemble(segments, made, config.target.name))
+    preparation.end(recording.source.text)
+    partial.finish(lambda segments, made: assemble(segments, made, config.target.name))
 
 
-def _groups(
-    keypoints: BagKeypoints, messages: Iterator[tuple[Connection, int, bytes]]
-) -> Iterator[list[Item]]:
+def _groups(bag: BagKeypoints, messages: Iterator[RawMessage]) -> Iterator[list[Item]]:
     """Messages in groups that are worth a run of the engine."""
     group: list[Item] = []
     persons = images = size = 0
-    for connection, recorded_ns, data in messages:
-        image = keypoints.read(connection, data)
-        header = None if image is None else keypoints.last.header
-        group.append(Item(connection, recorded_ns, data, image, header))
-        size += len(data)
-        if image is not None:
-            images += 1
-            persons += len(image.ids)
+    for item in _items(bag, messages):
+        group.append(item)
+        size += len(item.message[2]) if item.message else 0
+        images += len(item.read)
+        persons += sum(map(len, item.frames))
         if persons >= BATCH_PERSONS or images >= BATCH_IMAGES or size >= _GROUP_BYTES:
             yield group
             group, persons, images, size = [], 0, 0, 0
     if group:
         yield group
+
+
+def _items(bag: BagKeypoints, messages: Iterator[RawMessage]) -> Iterator[Item]:
+    recorded_ns = 0
+    for connection, recorded_ns, data in messages:
+        read = bag.read(connection, recorded_ns, data)
+        yield Item((connection, recorded_ns, data), recorded_ns, read)
+    if rest := bag.end():
+        yield Item(None, recorded_ns, rest)
 
 
 def _skip(groups: Iterator[list[Item]], messages: int, maker: MeshMaker) -> int:
@@ -130,34 +126,36 @@ def _skip(groups: Iterator[list[Item]], messages: int, maker: MeshMaker) -> int:
         if not group:
             break
         at += len(group)
-        maker.recall([item.image for item in group if item.image is not None])
+        maker.recall([frame for item in group for frame in item.frames])
     return at
 
 
 def _merged(
-    group: list[Item], images: Sequence[Image], bodies: Bodies, ours: _Messages
+    group: list[Item], frames: Sequence[PersonFrame], bodies: Bodies, ours: _Messages
 ) -> Iterator[tuple[Any, int, bytes]]:
-    """Key of the topic, time of recording and bytes of each message, meshes behind keypoints."""
-    left, first = iter(images), 0
+    """Key of the topic, time of recording and bytes of each message, meshes after keypoints."""
+    named, first = iter(frames), 0
     for item in group:
-        yield _key(item.connection), item.recorded_ns, item.data
-        if item.image is not None:
-            ids = next(left).ids
-            here = bodies.select(np.arange(first, first + len(ids)))
-            yield MESHES_TYPE, item.recorded_ns, ours.meshes(item.header, ids, here)
-            first += len(ids)
+        if item.message is not None:
+            connection, recorded_ns, data = item.message
+            yield topic_key(connection), recorded_ns, data
+        for _, header in item.read:
+            frame = next(named)
+            here = bodies.select(np.arange(first, first + len(frame)))
+            yield MESHES_TYPE, item.recorded_ns, ours.meshes(header, frame, here)
+            first += len(frame)
 
 
 class _Messages:
     """Makes CDR bytes of bodies."""
 
-    def __init__(self, bundle: Bundle, most_quality: float) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._most_quality = np.float32(most_quality)
         self._store = message_store()
         types = self._store.types
         self._array, self._body = types[MESHES_TYPE], types["key2mesh_ros/msg/BodyMesh"]
         self._point = types["geometry_msgs/msg/Point"]
+        self._header = types["std_msgs/msg/Header"]
 
     def topology(self) -> bytes:
         bundle = self._bundle
@@ -169,12 +167,12 @@ class _Messages:
         )
         return bytes(self._store.serialize_cdr(value, TOPOLOGY_TYPE))
 
-    def meshes(self, header: Any, ids: Sequence[str], bodies: Bodies) -> bytes:
+    def meshes(self, header: Any, frame: PersonFrame, bodies: Bodies) -> bytes:
         none = np.zeros(0, np.float32)
         values = [
             self._body(
                 id=name,
-                quality=float(min(bodies.quality[i], self._most_quality)),
+                quality=float(bodies.quality[i]),
                 reprojection_error=float(bodies.reprojection_error[i]),
                 position=self._point(*bodies.translation[i].tolist()),
                 betas=bodies.betas[i],
@@ -182,120 +180,9 @@ class _Messages:
                 joints=bodies.joints[i].ravel(),
                 vertices=none if bodies.vertices is None else bodies.vertices[i].ravel(),
             )
-            for i, name in enumerate(ids)
+            for i, name in enumerate(frame.ids)
         ]
+        # The detector's policy says in which frame its numbers are; its header may name another.
+        header = self._header(header.stamp, frame.frame_id or header.frame_id)
         value = self._array(header=header, body_model=self._bundle.body_model, bodies=values)
         return bytes(self._store.serialize_cdr(value, MESHES_TYPE))
-
-
-def _key(connection: Connection) -> tuple:
-    return connection.topic, connection.msgtype, repr(connection.ext)
-
-
-@contextmanager
-def _writer(
-    folder: Path, config: MeshConfig, reader: Reader
-) -> Iterator[tuple[Writer, dict[Any, Connection]]]:
-    """An open file with all topics; the source's by `_key`, ours by type."""
-    storage = storage_of(config)
-    out = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
-    for key, value in (reader.storage.metadata.custom or {}).items():
-        out.set_custom_data(key, str(value))
-    if storage == "mcap":
-        out.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    with out:
-        connections: dict[Any, Connection] = {}
-        for each in reader.connections:
-            if _key(each) not in connections:  # merged files name a topic more than once
-                definition, digest = _described(each, config.source)
-                connections[_key(each)] = out.add_connection(
-                    each.topic,
-                    each.msgtype,
-                    msgdef=definition,
-                    rihs01=digest,
-                    serialization_format=each.ext.serialization_format,
-                    offered_qos_profiles=each.ext.offered_qos_profiles,
-                )
-        store = message_store()
-        for topic, kind, latched in (
-            (config.meshes_topic, MESHES_TYPE, False),
-            (config.topology_topic, TOPOLOGY_TYPE, True),
-        ):
-            connections[kind] = out.add_connection(
-                topic, kind, typestore=store, offered_qos_profiles=[_qos(latched)]
-            )
-        yield out, connections
-
-
-def storage_of(config: MeshConfig) -> str:
-    """How the new recording is stored: "mcap" or "sqlite3"."""
-    if config.storage != "same":
-        return config.storage
-    path = config.source
-    names = [p.name for p in path.iterdir()] if path.is_dir() else [path.name]
-    return "sqlite3" if any(".db3" in name for name in names) else "mcap"
-
-
-def _described(connection: Connection, path: Path) -> tuple[str, str]:
-    """Definition and hash of a topic's type; old recordings may have neither."""
-    definition, digest = connection.msgdef.data, connection.digest
-    if definition and digest:
-        return definition, digest
-    try:
-        store = definitions(connection, path)
-        if connection.msgdef.format == MessageDefinitionFormat.NONE:
-            definition, _ = store.generate_msgdef(connection.msgtype, ros_version=2)
-        return definition, digest or store.hash_rihs01(connection.msgtype)
-    except BagError:  # of a type nobody knows: its bytes are kept all the same
-        return definition, digest or _NO_HASH
-
-
-def _qos(latched: bool) -> Qos:
-    zero = QosTime(0, 0)
-    return Qos(
-        history=QosHistory.KEEP_LAST,
-        depth=1 if latched else 5,
-        reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        deadline=zero,
-        lifespan=zero,
-        liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=zero,
-        avoid_ros_namespace_conventions=False,
-    )
-
-
-def _assemble(segments: list[Path], made: Path, name: str) -> None:
-    """The segments' files side by side, and one metadata.yaml for all."""
-    made.mkdir(exist_ok=True)
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    infos = []
-    for number, segment in enumerate(segments):
-        info = yaml.load((segment / "bag" / "metadata.yaml").read_text())
-        info = info["rosbag2_bagfile_information"]
-        (old,) = info["relative_file_paths"]
-        file = f"{name}_{number}{Path(old).suffix}"
-        info["relative_file_paths"] = [file]
-        info["files"][0]["path"] = file
-        infos.append(info)
-        if (segment / "bag" / old).exists():  # else an interrupted process has moved it
-            (segment / "bag" / old).rename(made / file)
-    whole = infos[0]
-    start = min(each["starting_time"]["nanoseconds_since_epoch"] for each in infos)
-    end = max(
-        each["starting_time"]["nanoseconds_since_epoch"] + each["duration"]["nanoseconds"]
-        for each in infos
-    )
-    for each in infos[1:]:
-        whole["relative_file_paths"] += each["relative_file_paths"]
-        whole["files"] += each["files"]
-        whole["message_count"] += each["message_count"]
-        for topic, more in zip(
-            whole["topics_with_message_count"], each["topics_with_message_count"], strict=True
-        ):
-            topic["message_count"] += more["message_count"]
-    whole["starting_time"] = {"nanoseconds_since_epoch": start}
-    whole["duration"] = {"nanoseconds": end - start}
-    with (made / "metadata.yaml").open("w") as stream:
-        yaml.dump({"rosbag2_bagfile_information": whole}, stream)

@@ -5,38 +5,39 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.interrupts import deferred_interrupts
 from key2mesh_core.meshing import arrays
 from key2mesh_core.meshing.config import MeshConfig
+from key2mesh_core.meshing.maker import MeshMaker, batches
 from key2mesh_core.meshing.partial import Partial, writing
-from key2mesh_core.meshing.people import Image, MeshMaker, batches
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import MANIFEST, Bundle, load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.recordings.dropped import DroppedRecords
-
-ASSUMED_QUALITY = 0.5
-"""Most that `quality` may say while the camera is a guess, as from the node."""
+from key2mesh_core.recordings.open import Recording, open_recording
+from key2mesh_core.recordings.options import Source, parse_source
 
 _HARMLESS = ("threads", "restart", "source", "target")  # options that change nothing in the result
 
 
 def mesh(config: MeshConfig) -> int:
-    """Makes the target, going on with what an earlier process began.
+    """Makes the target, resuming what an earlier process began.
 
     Raises:
-        Key2MeshError: the source, the model or an option cannot be used; nothing was written
-            then. Or the disk is full: the same command goes on where it was.
+        Key2MeshError: the source, the model or an option cannot be used, or there is nobody in the
+            recording; the target does not exist then. Or the disk is full: the same command
+            resumes.
     """
-    form = form_of(config)
+    source = parse_source(config.source, config.recording_options())
+    form = form_of(config, source)
     bundle = load_bundle(config.model)
+    recording = open_recording(source)
     with ExitStack() as resources:
         # A library that is interrupted while it loads says that it is not installed.
         with deferred_interrupts() as check_interrupt:
@@ -44,53 +45,56 @@ def mesh(config: MeshConfig) -> int:
         resources.callback(estimator.close)
         check_interrupt()
         maker = MeshMaker(estimator, config.vertices, config.smooth)
-        work, count, losses, assumed = _prepare(config, form, bundle, maker)
-        if assumed:
-            print(
-                "nothing is known of the camera: 60 degrees are assumed, and positions are to "
-                "scale only (--fov, --camera-fx, --camera-topic)",
-                file=sys.stderr,
-            )
+        work = _work(config, form, recording, bundle, maker)
         resources.enter_context(writing(config.target))
-        settings = settings_of(config, form, bundle)
+        settings = settings_of(config, form, source, bundle)
         partial = Partial(config.target, settings, config.restart, durable=form != "obj")
         resources.callback(partial.close)
         done = partial.state().get("images", 0)
         if done:
-            print(f"going on behind {done} of {count} frames", file=sys.stderr)
-        progress = Progress(count, done)
+            print(f"resuming after {done} of {len(recording)} frames", file=sys.stderr)
+        progress = Progress(len(recording), done)
         try:
             work(partial, progress)
         except KeyboardInterrupt:
             progress.end()
             kept = partial.state().get("images", 0)
-            print(f"{kept} of {count} frames are kept; the same command goes on", file=sys.stderr)
+            print(
+                f"{kept} of {len(recording)} frames are kept; the same command resumes",
+                file=sys.stderr,
+            )
+            raise
+        except TargetError:  # nobody is in the recording: there is nothing to resume
+            progress.end()
+            partial.discard()
             raise
         progress.end()
-        if losses.counts:
-            print(f"messages refused: {losses}", file=sys.stderr)
+        _report(recording, maker)
         print(_summary(config, progress))
     return 0
 
 
-def form_of(config: MeshConfig) -> str:
+def form_of(config: MeshConfig, source: Source) -> str:
     """What to make: "bag", "npz", "obj" or "amass".
 
     Raises:
-        Key2MeshError: the source is not there, or cannot become that.
+        Key2MeshError: the source cannot become that.
     """
-    if not config.source.exists():
-        raise Key2MeshError(f"there is no {config.source}")
-    of_bag = _is_bag(config.source)
+    bag = source.kind == "bag"
     form = config.form
     if form == "auto":
-        form = "npz" if config.target.suffix == ".npz" else "bag" if of_bag else "obj"
-    if form == "bag" and not of_bag:
+        form = "npz" if config.target.suffix == ".npz" else "bag" if bag else "obj"
+    if form == "bag" and not bag:
         raise Key2MeshError(
             f"{config.source} is no bag, and only a bag becomes one: choose another --form"
         )
-    if config.source.resolve() in config.target.resolve().parents:
-        raise Key2MeshError(f"{config.target} lies in {config.source}: choose a place outside")
+    if form == "bag" and "," in source.options.topic:
+        raise Key2MeshError(
+            f"{source.options.topic} are the topics of several cameras, and a bag gets meshes on "
+            "one topic: name one topic, or choose another --form"
+        )
+    if source.path.resolve() in config.target.resolve().parents:
+        raise Key2MeshError(f"{config.target} is inside {source.path}: choose a place outside")
     if form == "npz" and config.target.suffix != ".npz":
         raise Key2MeshError(f"{config.target}: an npz file's name ends in .npz")
     if form == "obj" and not config.vertices:
@@ -98,84 +102,57 @@ def form_of(config: MeshConfig) -> str:
     return form
 
 
-def settings_of(config: MeshConfig, form: str, bundle: Bundle) -> dict[str, Any]:
-    """All that the result depends on: what goes on must go on with the same."""
+def settings_of(config: MeshConfig, form: str, source: Source, bundle: Bundle) -> dict[str, Any]:
+    """All that the result depends on: what is resumed must be resumed with the same."""
     values = {k: v for k, v in asdict(config).items() if k not in _HARMLESS}
-    source = config.source.resolve()
-    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    path = source.path.resolve()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     inside = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     values |= {
         "form": form,
         "image_size": list(config.image_size),
-        "source": str(source),
+        "source": str(path),
+        "source_options": repr(source.options),
         "source_files": hashlib.sha256(repr(inside).encode()).hexdigest(),
         "model": hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest(),
     }
     return values
 
 
-def _is_bag(path: Path) -> bool:
-    if path.is_file():
-        return path.suffix in (".mcap", ".db3")
-    return any(p.name == "metadata.yaml" or p.suffix in (".mcap", ".db3") for p in path.iterdir())
-
-
 Work = Callable[[Partial, Progress], None]
 
 
-def _prepare(
-    config: MeshConfig, form: str, bundle: Bundle, maker: MeshMaker
-) -> tuple[Work, int, DroppedRecords, bool]:
-    """What to do, how many frames there are, what gets lost, whether the camera is a guess.
-
-    Whatever is wrong with the source is found here, before anything is written.
-    """
-    if not _is_bag(config.source):
-        from key2mesh_core.meshing.openpose_in import OpenPoseImages
-
-        images = OpenPoseImages(config)
-        return (
-            _arrays(form, images, config, bundle, maker),
-            len(images),
-            images.losses,
-            images.assumed,
-        )
+def _work(
+    config: MeshConfig, form: str, recording: Recording, bundle: Bundle, maker: MeshMaker
+) -> Work:
+    if form != "bag":
+        return _arrays(config, form, recording, bundle, maker)
     # Bags need the package rosbags, which nothing else here does.
-    from key2mesh_core.meshing.bag_in import BagKeypoints, bag_images
     from key2mesh_core.meshing.bag_out import add_meshes
 
-    keypoints = BagKeypoints(config)
-    if form == "bag":
-
-        def work(partial: Partial, progress: Progress) -> None:
-            most = ASSUMED_QUALITY if keypoints.assumed else 1.0
-            add_meshes(config, keypoints, bundle, maker, partial, progress, most)
-
-    else:
-        images = bag_images(keypoints, config.source)
-        work = _arrays(form, images, config, bundle, maker)
-    return work, keypoints.count, keypoints.losses, keypoints.assumed
+    return lambda partial, progress: add_meshes(config, recording, bundle, maker, partial, progress)
 
 
 def _arrays(
-    form: str, images: Iterable[Image], config: MeshConfig, bundle: Bundle, maker: MeshMaker
+    config: MeshConfig, form: str, recording: Recording, bundle: Bundle, maker: MeshMaker
 ) -> Work:
     """The work on everything but bags: a segment is what the engine gets at once."""
 
     def work(partial: Partial, progress: Progress) -> None:
-        done = partial.state().get("images", 0)
-        for batch in batches(images):
-            if batch[-1].number < done:
+        done, seen = partial.state().get("images", 0), 0
+        for batch in batches(recording):
+            seen += len(batch)
+            if seen <= done:
                 maker.recall(batch)
                 continue
             named, bodies = maker.make(batch)
             with partial.segment() as (folder, state):
                 if form == "obj":
-                    arrays.write_obj(folder, named, bodies, bundle)
+                    arrays.write_obj(folder, named, bodies, bundle, recording.streams > 1)
                 else:
                     arrays.write_part(folder, named, bodies)
-                state["images"] = batch[-1].number + 1
-            progress.add(len(batch), len(bodies), [image.stamp_ns for image in batch])
+                state["images"] = seen
+            progress.add(len(batch), len(bodies), [frame.stamp_ns for frame in batch])
         partial.finish(finish)
 
     def finish(segments: list[Path], made: Path) -> None:
@@ -185,9 +162,21 @@ def _arrays(
             case "obj":
                 arrays.collect_obj(segments, made)
             case _:
-                arrays.write_amass(segments, made, config.body, bundle, config.fps)
+                from key2mesh_core.meshing.amass_out import write_amass
+
+                write_amass(segments, made, config.body, bundle, config.fps)
 
     return work
+
+
+def _report(recording: Recording, maker: MeshMaker) -> None:
+    """Says what was left out and what there is to doubt."""
+    if recording.dropped.counts:
+        print(f"left out: {recording.dropped}", file=sys.stderr)
+    if maker.doubts.counts:
+        print(f"warning: {maker.doubts}", file=sys.stderr)
+    for reason in recording.warnings.values():
+        print(f"warning: {reason}", file=sys.stderr)
 
 
 def _summary(config: MeshConfig, progress: Progress) -> str:

@@ -124,6 +124,10 @@ class Partial:
         for path in (*made.rglob("*"), made) if self._durable else ():
             io.sync(path)
 
+    def discard(self) -> None:
+        """Removes what is complete: it led to nothing."""
+        self._clear()
+
     def close(self) -> None:
         """Lets another process go on; a folder without anything worth keeping goes."""
         if self.folder.exists() and not self.segments() and not self._lock.closed:
@@ -153,8 +157,8 @@ def writing(target: Path) -> Iterator[None]:
 def _no_room(target: Path, error: Exception) -> Key2MeshError:
     free = shutil.disk_usage(target.parent).free >> 20
     return Key2MeshError(
-        f"no room to write {target} ({error}; {free} MiB are free): make room, and the same "
-        "command goes on where it was"
+        f"no room to write {target} ({error}; {free} MiB are free): make room, and give the same "
+        "command again: it resumes"
     )
 
 

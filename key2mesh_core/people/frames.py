@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.people.mesh_frame import MeshFrame, Topology, bodies_frame, mesh_frame
+from key2mesh_core.people.person_frame import stamp_ns_of
 
-if TYPE_CHECKING:
-    from key2mesh_core.people.bodies import Bodies
+# ruff: noqa: F401
 
 
 @dataclass(frozen=True)
@@ -46,83 +45,3 @@ class Camera:
     width: int
     height: int
     frame_id: str
-
-
-@dataclass(frozen=True)
-class MeshFrame:
-    """The bodies found in one image, in the camera's optical frame [m].
-
-    Attributes:
-        stamp_ns: when the image was taken [ns].
-        body_model: "name@hash" of the body model.
-        ids: the persons' names, N of them.
-        quality: (N,) 0 to 1.
-        reprojection_error: (N,) px.
-        joints: (N, 24, 3).
-        vertices: (N, V, 3); V = 0 if the meshes were not asked for.
-    """
-
-    stamp_ns: int
-    body_model: str
-    ids: tuple[str, ...]
-    quality: NDArray[np.float32]
-    reprojection_error: NDArray[np.float32]
-    joints: NDArray[np.float32]
-    vertices: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Topology:
-    """Of the body called `body_model`: triangles (F, 3) and each joint's parent (24,)."""
-
-    body_model: str
-    triangles: NDArray[np.int32]
-    parents: NDArray[np.int32]
-
-
-def mesh_frame(message: Any) -> MeshFrame:
-    """A BodyMeshArray (of rclpy or of a recording alike) as arrays.
-
-    Raises:
-        Key2MeshError: meshes of unequal sizes, or not of three numbers a vertex.
-    """
-    bodies = message.bodies
-    sizes = {len(body.vertices) for body in bodies} or {0}
-    if len(sizes) > 1 or min(sizes) % 3:
-        raise Key2MeshError(
-            f"meshes of {sorted(sizes)} numbers in one message; expected 3 a vertex"
-        )
-    count = len(bodies)
-
-    def stack(values: list, *shape: int) -> NDArray[np.float32]:
-        return np.array(values, dtype=np.float32).reshape(count, *shape)
-
-    return MeshFrame(
-        stamp_ns=stamp_ns_of(message.header),
-        body_model=message.body_model,
-        ids=tuple(body.id for body in bodies),
-        quality=stack([body.quality for body in bodies]),
-        reprojection_error=stack([body.reprojection_error for body in bodies]),
-        joints=stack([body.joints for body in bodies], 24, 3),
-        vertices=stack([body.vertices for body in bodies], min(sizes) // 3, 3),
-    )
-
-
-def bodies_frame(bodies: Bodies, ids: tuple[str, ...], stamp_ns: int, body_model: str) -> MeshFrame:
-    """What the estimator returns as a frame."""
-    count = len(bodies)
-    vertices = np.zeros((count, 0, 3), np.float32) if bodies.vertices is None else bodies.vertices
-    return MeshFrame(
-        stamp_ns=stamp_ns,
-        body_model=body_model,
-        ids=ids,
-        quality=bodies.quality,
-        reprojection_error=bodies.reprojection_error,
-        joints=bodies.joints,
-        vertices=vertices,
-    )
-
-
-def stamp_ns_of(header: Any) -> int:
-    """A message header's stamp [ns]; 0 is what nobody set."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,3 +100,8 @@ class PersonFrame:
         if self.layout == NETWORK_LAYOUT and self.keypoints.shape[1] == len(NETWORK_KEYPOINTS):
             return sanitise(self.keypoints)
         return sanitise(to_network(get_layout(self.layout), self.keypoints))
+
+
+def stamp_ns_of(header: Any) -> int:
+    """A message header's stamp [ns]; 0 is what nobody set."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

@@ -32,6 +32,7 @@ class Recording:
     Attributes:
         source: what was opened.
         count: images (messages) that there are to read.
+        streams: how many streams of images they belong to.
         dropped: what was left out so far: messages, images and persons, by cause.
         warnings: what there is to doubt so far: name of each warning, and the first reason.
         bag: reads a bag message by message; None for other kinds.
@@ -44,8 +45,9 @@ class Recording:
         frames: Callable[[Preparation], Iterator[PersonFrame]],
         dropped: DroppedRecords | None = None,
         bag: BagKeypoints | None = None,
+        streams: int = 1,
     ) -> None:
-        self.source, self.count, self.bag = source, count, bag
+        self.source, self.count, self.bag, self.streams = source, count, bag, streams
         self._frames, self._dropped_before = frames, dropped or DroppedRecords()
         self._preparation = Preparation(source.options, self._dropped_before.copy())
 
@@ -65,9 +67,13 @@ class Recording:
     def __len__(self) -> int:
         return self.count
 
+    def begin(self) -> Preparation:
+        """New books, for who reads the recording from its beginning."""
+        self._preparation = Preparation(self.source.options, self._dropped_before.copy())
+        return self._preparation
+
     def __iter__(self) -> Iterator[PersonFrame]:
-        dropped = self._dropped_before.copy()
-        preparation = self._preparation = Preparation(self.source.options, dropped)
+        preparation = self.begin()
         yield from self._frames(preparation)
         preparation.end(self.source.text)
 
@@ -94,7 +100,8 @@ def open_recording(
         from key2mesh_core.recordings.bag_keypoints import BagKeypoints
 
         bag = BagKeypoints(source.path, source.options)
-        return Recording(source, bag.count, bag.frames, bag=bag)
+        streams = len(source.options.topic.split(","))
+        return Recording(source, bag.count, bag.frames, bag=bag, streams=streams)
     reader = import_module(f"key2mesh_core.recordings.{source.kind}")
     dropped = DroppedRecords()
     try:
@@ -106,4 +113,5 @@ def open_recording(
         len(frames),
         lambda preparation: (preparation.prepare(frame) for frame in frames),
         dropped,
+        streams=len({frame.stream for frame in frames}),
     )

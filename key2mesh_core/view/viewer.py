@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.frames import Camera, MeshFrame
+from key2mesh_core.view.viewpoint import CAMERA_SIZE_M, FIELD_OF_VIEW, view_of
 
 try:
     import viser
@@ -37,7 +38,10 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 """Colours of persons, in the order in which they are first seen."""
 
 GROUND_MEMORY = 90
-"""The ground lies under the lowest foot of this many frames."""
+"""The ground is under the lowest foot of this many frames, and the page opens with their people."""
+
+FRAMING_PERIOD_S = 1.0
+"""How often the view that the page opens with follows the people."""
 
 
 class Viewer:
@@ -79,7 +83,8 @@ class Viewer:
         self._colours: dict[str, tuple[int, int, int]] = {}
         self._lowest: deque[float] = deque(maxlen=GROUND_MEMORY)
         self._arrivals: deque[float] = deque(maxlen=30)
-        self._framed = False
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=GROUND_MEMORY)
+        self._framings, self._framed_at = 0, 0.0
         self._frustum: Any = None
         self._build()
 
@@ -101,7 +106,7 @@ class Viewer:
             "/camera",
             fov=2 * float(np.arctan2(camera.height / 2, camera.intrinsics.fy)),
             aspect=camera.width / max(camera.height, 1),
-            scale=0.4,
+            scale=CAMERA_SIZE_M,
             color=(70, 70, 80),
         )
 
@@ -111,14 +116,17 @@ class Viewer:
         with self._server.atomic():
             for name in self._people.keys() - set(names):
                 self._remove(name)
-            for i, name in enumerate(names):
-                error = float(frame.reprojection_error[i])
-                self._draw(name, frame.joints[i], frame.vertices[i], error)
+            drawn = [
+                i
+                for i, name in enumerate(names)
+                if self._draw(name, frame.joints[i], frame.vertices[i], frame.reprojection_error[i])
+            ]
             self._lay_ground(frame)
-        self._write_status(frame, names)
-        if not self._framed and len(frame.ids):
-            self._framed = True
-            self._frame_view(frame.joints)
+        self._write_status(frame, names, drawn)
+        if drawn:
+            self._recent.append(frame.joints[drawn].reshape(-1, 3))
+            if not self._framings or time.monotonic() - self._framed_at >= FRAMING_PERIOD_S:
+                self._frame_view()
         self._server.flush()
 
     def close(self) -> None:
@@ -174,11 +182,11 @@ class Viewer:
 
     def _draw(
         self, name: str, joints: NDArray[np.float32], vertices: NDArray[np.float32], error: float
-    ) -> None:
-        drawable = np.isfinite(joints).all() and np.isfinite(vertices).all()
-        if not drawable:
+    ) -> bool:
+        """Draws a person; False where there are no numbers to draw."""
+        if not (np.isfinite(joints).all() and np.isfinite(vertices).all()):
             self._remove(name)
-            return
+            return False
         parts = self._people.get(name)
         if parts is not None and ("mesh" in parts) != bool(self._has_mesh(vertices)):
             self._remove(name)
@@ -188,7 +196,7 @@ class Viewer:
         if parts is None:
             self._people[name] = self._make(name, joints, vertices, head, text)
             self._apply_choices_to(self._people[name])
-            return
+            return True
         if "mesh" in parts:
             parts["mesh"].vertices = vertices
         if "bones" in parts:
@@ -196,6 +204,7 @@ class Viewer:
         parts["joints"].points = joints
         parts["label"].position = head
         parts["label"].text = text
+        return True
 
     def _make(
         self,
@@ -255,27 +264,32 @@ class Viewer:
             self._lowest.append(float(points[..., 1].max()))
             self._ground.position = (0.0, float(np.percentile(self._lowest, 90)), 8.0)
 
-    def _frame_view(self, joints: NDArray[np.float32]) -> None:
-        """Looks at the people from beside and above the camera, for whoever comes now or later."""
-        centre = joints.reshape(-1, 3).mean(axis=0)
-        distance = max(float(centre[2]), 1.0)
-        position = distance * np.array([-0.4, -0.28, -0.22])
-        start = self._server.initial_camera
-        start.position, start.look_at, start.fov = position, 0.75 * centre, np.radians(38.0)
-        for client in self._server.get_clients().values():
-            client.camera.position, client.camera.look_at = position, 0.75 * centre
-            client.camera.fov = np.radians(38.0)
+    def _frame_view(self) -> None:
+        """Makes the page open with the camera and the people of the last frames in the picture.
 
-    def _write_status(self, frame: MeshFrame, names: list[str]) -> None:
+        Who looks already is moved twice, at the first frame and when a second of them is known.
+        """
+        self._framings, self._framed_at = self._framings + 1, time.monotonic()
+        position, look_at = view_of(np.concatenate(self._recent))
+        start = self._server.initial_camera
+        start.position, start.look_at, start.fov = position, look_at, FIELD_OF_VIEW
+        clients = self._server.get_clients().values() if self._framings <= 2 else ()
+        for client in clients:
+            client.camera.position, client.camera.look_at = position, look_at
+            client.camera.fov = FIELD_OF_VIEW
+
+    def _write_status(self, frame: MeshFrame, names: list[str], drawn: list[int]) -> None:
         self._arrivals.append(time.monotonic())
         spent = self._arrivals[-1] - self._arrivals[0]
         rate = (len(self._arrivals) - 1) / spent if spent > 0 else 0.0
-        lines = [f"**{len(frame.ids)} in view**, {rate:.0f} frames/s", ""]
-        if len(frame.ids):
+        lines = [f"**{len(drawn)} in view**, {rate:.0f} frames/s", ""]
+        if len(drawn) < len(names):
+            lines += [f"{len(names) - len(drawn)} not drawn: not all numbers are finite", ""]
+        if drawn:
             lines += ["| person | error [px] | quality | distance [m] |", "|---|---|---|---|"]
-        for i, name in enumerate(names):
+        for i in drawn:
             lines.append(
-                f"| {name} | {frame.reprojection_error[i]:.1f} | {frame.quality[i]:.2f} "
+                f"| {names[i]} | {frame.reprojection_error[i]:.1f} | {frame.quality[i]:.2f} "
                 f"| {frame.joints[i, 0, 2]:.2f} |"
             )
         self._status.content = "\n".join(lines)

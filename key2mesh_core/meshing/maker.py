@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The persons of many images to bodies, by few and large runs of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.smoothing import Smoother
+from key2mesh_core.people.tracking import Tracker, unshared
+from key2mesh_core.recordings.dropped import DroppedRecords
+
+BATCH_PERSONS = 256
+"""About as many persons go to the engine at once: larger batches are no faster."""
+
+BATCH_IMAGES = 1024
+"""At most so many images, however few people are in them."""
+
+ASSUMED_QUALITY = 0.5
+"""Most that `quality` may say while the camera is a guess, as from the node."""
+
+RESTART_NS = 1_000_000_000
+"""A clock that jumps back by more begins the recording again [ns]; by less, an image is late."""
+
+
+def batches(frames: Iterable[PersonFrame]) -> Iterator[list[PersonFrame]]:
+    """Frames in groups of about `BATCH_PERSONS` persons."""
+    batch: list[PersonFrame] = []
+    persons = 0
+    for frame in frames:
+        batch.append(frame)
+        persons += len(frame)
+        if persons >= BATCH_PERSONS or len(batch) >= BATCH_IMAGES:
+            yield batch
+            batch, persons = [], 0
+    if batch:
+        yield batch
+
+
+class MeshMaker:
+    """Makes the bodies of successive frames of a recording.
+
+    Args:
+        vertices: whether to make the meshes' points.
+        smooth: whether to track persons from image to image and to smooth their motion.
+
+    Attributes:
+        doubts: what was done otherwise than the detector says, by cause.
+    """
+
+    def __init__(self, estimator: Estimator, vertices: bool, smooth: bool = False) -> None:
+        self._estimator = estimator
+        self._vertices, self._smooth = vertices, smooth
+        self._streams: dict[str, _Stream] = {}
+        self.doubts = DroppedRecords()
+
+    def make(self, frames: Sequence[PersonFrame]) -> tuple[list[PersonFrame], Bodies]:
+        """The frames with the persons' names (tracked, if they are smoothed), and the bodies of all
+        their persons, one frame's after the other.
+
+        Raises:
+            EngineError: see `Estimator.estimate`.
+        """
+        named = [self._without_shared_ids(frame) for frame in frames]
+        bodies = _cut_quality(named, estimate(self._estimator, named))
+        if self._smooth:
+            named, bodies = self._smoothed(named, bodies)
+        return named, self._estimator.add_vertices(bodies) if self._vertices else bodies
+
+    def recall(self, frames: Sequence[PersonFrame]) -> None:
+        """Frames whose bodies an earlier process has made: later ones depend on them."""
+        if self._smooth:
+            self._smoothed(frames, estimate(self._estimator, frames))
+
+    def _without_shared_ids(self, frame: PersonFrame) -> PersonFrame:
+        ids = unshared(frame.ids)
+        lost = sum(bool(own) and not kept for own, kept in zip(frame.ids, ids, strict=True))
+        if not lost:
+            return frame
+        twice = next(own for own, kept in zip(frame.ids, ids, strict=True) if own and not kept)
+        where = f"id {twice!r} in image {frame.number}"
+        self.doubts.add("id_shared_by_several_persons", where, lost)
+        return replace(frame, ids=ids)
+
+    def _smoothed(
+        self, frames: Sequence[PersonFrame], bodies: Bodies
+    ) -> tuple[list[PersonFrame], Bodies]:
+        named, parts, first = [], [], 0
+        for frame in frames:
+            here = bodies.select(np.arange(first, first + len(frame)))
+            first += len(frame)
+            stream = self._streams.get(frame.stream)
+            if stream is None:
+                stream = self._streams[frame.stream] = _Stream(
+                    Smoother(self._estimator.bundle.parents)
+                )
+            if frame.stamp_ns < stream.last_ns - RESTART_NS:
+                stream.tracker.reset()
+                stream.smoother.reset()
+                stream.last_ns = -1
+            if frame.stamp_ns < stream.last_ns:
+                self.doubts.add("late_image_not_smoothed", f"image {frame.number}", len(frame))
+            else:
+                ids = stream.tracker.name(frame.ids, frame.keypoints[:, :18], frame.stamp_ns)
+                here = stream.smoother.smooth(ids, here, frame.stamp_ns)
+                frame, stream.last_ns = replace(frame, ids=ids), frame.stamp_ns
+            named.append(frame)
+            parts.append(here)
+        return named, joined(parts) if parts else bodies
+
+
+@dataclass
+class _Stream:
+    """What is remembered of a stream from image to image, as by the node."""
+
+    smoother: Smoother
+    tracker: Tracker = field(default_factory=Tracker)
+    last_ns: int = -1
+
+
+def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
+    """The bodies of all the frames' persons without vertices, in their order.
+
+    Raises:
+        EngineError: see `Estimator.estimate`.
+    """
+    cameras: dict[Intrinsics, list[int]] = {}  # nearly always one
+    for index, frame in enumerate(frames):
+        if len(frame):
+            cameras.setdefault(frame.camera.intrinsics, []).append(index)
+    if not cameras:
+        return estimator.estimate_poses(np.zeros((0, 18, 3)), Intrinsics(1, 1, 0, 0))
+    ends = np.cumsum([len(frame) for frame in frames])
+    parts, order = [], []
+    for intrinsics, members in cameras.items():
+        keypoints = np.concatenate([frames[i].keypoints for i in members])
+        parts.append(estimator.estimate_poses(keypoints, intrinsics))
+        order += [np.arange(ends[i] - len(frames[i]), ends[i]) for i in members]
+    return joined(parts).select(np.argsort(np.concatenate(order)))
+
+
+def joined(parts: Sequence[Bodies]) -> Bodies:
+    """Several groups of bodies as one."""
+    values = {}
+    for field_ in fields(Bodies):
+        arrays = [getattr(part, field_.name) for part in parts]
+        values[field_.name] = None if arrays[0] is None else np.concatenate(arrays)
+    return Bodies(**values)
+
+
+def _cut_quality(frames: Sequence[PersonFrame], bodies: Bodies) -> Bodies:
+    """The bodies, none with more quality than a guessed camera allows."""
+    guessed = [frame.camera is not None and not frame.camera.metric for frame in frames]
+    most = np.where(guessed, np.float32(ASSUMED_QUALITY), np.float32(1.0))
+    limits = np.repeat(most, [len(frame) for frame in frames])
+    return replace(bodies, quality=np.minimum(bodies.quality, limits))
