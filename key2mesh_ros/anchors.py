@@ -21,9 +21,9 @@ from key2mesh_core.model.scale import (
     rescale,
 )
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.person_frame import PersonFrame
 
 from .depth import DepthRefused, DepthSource
-from .inputs import Frame
 from .parameters import Parameters
 
 
@@ -69,7 +69,7 @@ class Anchors:
     def apply(
         self,
         bodies: Bodies,
-        frame: Frame,
+        frame: PersonFrame,
         camera: Camera,
         settings: Parameters,
         estimator: Estimator,

@@ -16,8 +16,7 @@ from key2mesh_core.camera.depth import Lookup, cloud_lookup, image_lookup
 from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.frames import stamp_ns_of
-
-from .inputs import Frame
+from key2mesh_core.people.person_frame import PersonFrame
 
 KEPT = 8
 """Depth messages to choose from: a detector that takes a quarter of a second finds its own."""
@@ -60,14 +59,14 @@ class DepthSource:
     def _keep(self, message: Any) -> None:
         self._kept.append(message)
 
-    def lookup(self, frame: Frame, camera: Camera, most_age: float) -> Lookup:
+    def lookup(self, frame: PersonFrame, camera: Camera, most_age: float) -> Lookup:
         """Measured depths at the pixels of a frame.
 
         Raises:
             DepthRefused: nothing has come within `most_age` s of the frame's stamp; the depth is
                 of another frame, or of an encoding that is not known.
         """
-        stamp = stamp_ns_of(frame.header)
+        stamp = frame.stamp_ns
 
         def age(message: Any) -> int:
             return abs(stamp_ns_of(message.header) - stamp)
@@ -75,16 +74,16 @@ class DepthSource:
         message = min(self._kept, key=age, default=None)
         if message is None or age(message) > most_age * 1e9:
             raise DepthRefused("no_depth", f"no message on {self.topic} within {most_age} s")
-        if message.header.frame_id != frame.header.frame_id:
+        if message.header.frame_id != frame.frame_id:
             raise DepthRefused(
                 "depth_frame",
                 f"{self.topic} is of frame '{message.header.frame_id}', keypoints are of "
-                f"'{frame.header.frame_id}'",
+                f"'{frame.frame_id}'",
             )
         return self._lookup_of(message, frame, camera)
 
 
-def _image(message: Image, frame: Frame, camera: Camera) -> Lookup:
+def _image(message: Image, frame: PersonFrame, camera: Camera) -> Lookup:
     depth = image_metres(message)
     size = np.array([frame.width or message.width, frame.height or message.height])
     scale = np.array([message.width, message.height]) / size
@@ -96,7 +95,7 @@ def _image(message: Image, frame: Frame, camera: Camera) -> Lookup:
     return image_lookup(depth, to_pixels)
 
 
-def _cloud(message: PointCloud2, frame: Frame, camera: Camera) -> Lookup:
+def _cloud(message: PointCloud2, frame: PersonFrame, camera: Camera) -> Lookup:
     points = cloud_points(message)
     points = points[:: max(1, len(points) // CLOUD_POINTS)]
     radius = CLOUD_RADIUS_PX * max(1.0, (frame.width or 640) / 640)

@@ -1,85 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors' messages to plain arrays of persons, and who of them is worth estimating.
-
-Whatever the message, a `Frame` is made of it, and everything behind knows only that. Functions
-here look at attributes alone, so they work on any object of a message's shape.
-"""
+"""From a detector's message to a `PersonFrame`, the only form that the node knows behind here, and
+the persons in it who can be estimated."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
 from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes
-from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import Reader
 from key2mesh_core.people.person_frame import PersonFrame
 
 from .serialised import Header, Stamp
 
 FUTURE_TOLERANCE_NS = 100_000_000
-"""Clocks of two machines differ by less than this [ns] where anybody cares for their time."""
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """The persons of one image, whichever detector found them.
-
-    Attributes:
-        header: the image's stamp and optical frame, by the detector's policy.
-        width, height: size [px] of the image the keypoints lie in; 0 where unknown.
-        ids: the detector's name for each person; may be empty strings.
-        keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order; unusable
-            ones are (0, 0, 0).
-        warnings: causes to doubt the frame, by their names in the diagnostics.
-    """
-
-    header: Any
-    width: int
-    height: int
-    ids: tuple[str, ...]
-    keypoints: NDArray[np.float32]
-    warnings: tuple[str, ...] = ()
+"""Synchronised clocks of two machines differ by less than this [ns]."""
 
 
 def read_frame(
     message: Any, reader: Reader, info: Any | None = None, options: CameraOptions = NOTHING_STATED
-) -> Frame:
-    """A Frame of a detector's message that carries a header; see `messages.Reader`.
+) -> PersonFrame:
+    """The persons of a detector's message in the network's order, sanitised; see
+    `messages.Reader`.
 
     Raises:
         MessageRefused: see the reader.
     """
-    return frame_of(reader(message, info, options))
+    return reader(message, info, options).in_network_order()
 
 
-def frame_of(people: PersonFrame) -> Frame:
-    """Persons as a detector gave them, in the network's order and cleaned."""
-    stamp = Stamp(*divmod(people.stamp_ns, 1_000_000_000))
-    return Frame(
-        Header(stamp, people.frame_id),
-        people.width,
-        people.height,
-        people.ids,
-        people.in_network_order().keypoints,
-        people.warnings,
-    )
+def header_of(frame: PersonFrame) -> Header:
+    """The header of what is published for a frame: the stamp as it came, and the optical frame."""
+    return Header(Stamp(*divmod(frame.stamp_ns, 1_000_000_000)), frame.frame_id)
 
 
 def select_people(
-    frame: Frame, min_keypoints: int, max_people: int
-) -> tuple[Frame, dict[str, int]]:
+    frame: PersonFrame, min_keypoints: int, max_people: int
+) -> tuple[PersonFrame, dict[str, int]]:
     """The persons to estimate, in the message's order, and how many were left out by cause.
 
     Left out are persons with fewer than `min_keypoints` usable keypoints (or all of them on one
     spot) and, beyond `max_people`, those of the smallest boxes.
     """
     keypoints = frame.keypoints
-    # What `usable` asks for, without cleaning again what is clean.
+    # The same rule as `usable`, without sanitising again.
     boxes = bounding_boxes(keypoints)
     sides = boxes[:, 2:] - boxes[:, :2]
     seen = np.add.reduce(keypoints[..., 2] > 0, axis=1)
@@ -95,22 +61,20 @@ def select_people(
         # Stable, so that equal boxes do not change places from frame to frame.
         largest = np.argsort(-sides[chosen].prod(axis=1), kind="stable")[:max_people]
         chosen = np.sort(chosen[largest])
-    ids = tuple(frame.ids[index] for index in chosen)
-    return replace(frame, ids=ids, keypoints=keypoints[chosen]), left_out
+    return frame.select(chosen), left_out
 
 
-def header_warnings(header: Any, now_ns: int) -> list[str]:
-    """Causes, by their names in the diagnostics, to doubt a header that is used all the same.
+def header_warnings(frame: PersonFrame, now_ns: int) -> list[str]:
+    """Causes to doubt a frame's stamp and frame_id, by their names in the diagnostics.
 
     Args:
         now_ns: the node's time [ns]; 0 while simulated time has not begun, which says nothing.
     """
     causes = []
-    if not header.frame_id:
+    if not frame.frame_id:
         causes.append("empty_frame_id")
-    stamp = stamp_ns_of(header)
-    if stamp == 0:
+    if frame.stamp_ns == 0:
         causes.append("zero_stamp")
-    elif now_ns and stamp > now_ns + FUTURE_TOLERANCE_NS:
+    elif now_ns and frame.stamp_ns > now_ns + FUTURE_TOLERANCE_NS:
         causes.append("future_stamp")
     return causes

@@ -29,6 +29,7 @@ from key2mesh_core.errors import EngineError, Key2MeshError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.messages import MessageRefused
+from key2mesh_core.people.person_frame import PersonFrame
 
 from . import parameters as node_parameters
 from . import process
@@ -37,7 +38,7 @@ from .camera_wait import CameraInfoWait
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
 from .guarded_node import GuardedNode
-from .inputs import Frame, read_frame
+from .inputs import read_frame
 from .model_loader import ModelLoader
 from .parameters import ParameterError, Parameters
 from .publishers import Publishers
@@ -275,7 +276,7 @@ class MeshNode(GuardedNode):
         """Seconds since the middleware received a message: waiting for the executor counts."""
         return 1e-9 * (time.time_ns() - info["received_timestamp"])
 
-    def _read(self, received: Any) -> Frame:
+    def _read(self, received: Any) -> PersonFrame:
         message = self._detector.message(received)
         reader, settings = self._detector.reader, self._settings
         return read_frame(message, reader, self._camera_info, settings.camera)
@@ -283,12 +284,12 @@ class MeshNode(GuardedNode):
     def _publish_more(self, result: Result) -> None:
         """What may come after the meshes."""
         if self._body_frames is not None and not self._frames_are_theirs():
-            self._body_frames.publish(result.frame.header, result.frame.ids, result.bodies)
+            self._body_frames.publish(result.header, result.frame.ids, result.bodies)
         if self._facts.get("camera") != result.camera.description:
             self._facts["camera"] = result.camera.description
             self.get_logger().info(f"camera: {result.camera.description}")
         if result.bodies.vertices is not None and self._outputs.marking:
-            header, bodies = result.frame.header, result.bodies
+            header, bodies = result.header, result.bodies
             self._outputs.publish_markers(header, bodies, self._settings)
         else:
             self._outputs.forget_markers()

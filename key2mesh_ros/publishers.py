@@ -64,7 +64,7 @@ class Publishers:
         """Publish a frame's bodies, without vertices if the settings say so."""
         self._meshes.publish(
             body_mesh_array(
-                result.frame.header,
+                result.header,
                 result.frame.ids,
                 result.bodies,
                 self._bundle.body_model,

@@ -15,14 +15,15 @@ from key2mesh_core.errors import CameraError
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
-from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import MessageRefused
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.smoothing import Smoother
 
 from .anchors import Anchors
 from .diagnostics import FrameStatistics
-from .inputs import Frame, header_warnings, select_people
+from .inputs import header_of, header_warnings, select_people
 from .parameters import Parameters
+from .serialised import Header
 from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 LATE_S = 1.0
@@ -41,10 +42,15 @@ class Result:
         warnings: causes to doubt the result, by their names in the diagnostics.
     """
 
-    frame: Frame
+    frame: PersonFrame
     bodies: Bodies
     camera: Camera
     warnings: tuple[str, ...]
+
+    @property
+    def header(self) -> Header:
+        """Of what is published for the frame: the stamp as it came, and the optical frame."""
+        return header_of(self.frame)
 
 
 class Stream:
@@ -71,7 +77,7 @@ class Stream:
 
     def estimate(
         self,
-        frame: Frame,
+        frame: PersonFrame,
         camera_info: Any | None,
         settings: Parameters,
         vertices: bool,
@@ -89,7 +95,7 @@ class Stream:
             EngineError: the engine failed.
         """
         count = self._statistics.count
-        warnings = (*frame.warnings, *self._check_stamp(stamp_ns_of(frame.header)))
+        warnings = (*frame.warnings, *self._check_stamp(frame.stamp_ns))
         camera = self._camera_of(frame, camera_info, settings)
         warnings += camera.warnings
         if camera.lens is not None:
@@ -120,7 +126,7 @@ class Stream:
         Args:
             now_ns: the node's time [ns].
         """
-        for cause in (*header_warnings(result.frame.header, now_ns), *result.warnings):
+        for cause in (*header_warnings(result.frame, now_ns), *result.warnings):
             self._statistics.count(cause)
 
     def change_estimator(self, estimator: Estimator) -> None:
@@ -129,14 +135,16 @@ class Stream:
         self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
         self._estimator = estimator
 
-    def _camera_of(self, frame: Frame, camera_info: Any | None, settings: Parameters) -> Camera:
+    def _camera_of(
+        self, frame: PersonFrame, camera_info: Any | None, settings: Parameters
+    ) -> Camera:
         try:
             camera = self._cameras.choose(
                 camera_info,
                 settings.camera,
                 width=frame.width,
                 height=frame.height,
-                frame_id=frame.header.frame_id,
+                frame_id=frame.frame_id,
             )
         except CameraError as error:
             raise MessageRefused("no_image_size", str(error)) from error
@@ -173,9 +181,11 @@ class Stream:
         self._smoother.reset()
         self._statistics.restart(time.monotonic())
 
-    def _steady(self, frame: Frame, bodies: Bodies, settings: Parameters) -> tuple[Frame, Bodies]:
+    def _steady(
+        self, frame: PersonFrame, bodies: Bodies, settings: Parameters
+    ) -> tuple[PersonFrame, Bodies]:
         """Name everybody, leave out bodies of too low a quality, smooth the others."""
-        stamp = stamp_ns_of(frame.header)
+        stamp = frame.stamp_ns
         for each in (self._tracker, self._smoother):
             if each.settings.timeout_s != settings.track_timeout:
                 each.settings = replace(each.settings, timeout_s=settings.track_timeout)
@@ -186,10 +196,9 @@ class Stream:
             good = np.flatnonzero(bodies.quality >= settings.min_quality)
             self._statistics.count("low_quality", len(bodies) - len(good))
             bodies = bodies.select(good)
-            ids = tuple(ids[person] for person in good)
-            frame = replace(frame, ids=ids, keypoints=frame.keypoints[good])
+            frame = frame.select(good)
         if settings.smoothing:
-            bodies = self._smoother.smooth(ids, bodies, stamp)
+            bodies = self._smoother.smooth(frame.ids, bodies, stamp)
         return frame, bodies
 
 

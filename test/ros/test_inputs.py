@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import usable
 from key2mesh_core.keypoints.layouts import LAYOUTS
-from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import DETECTORS, MessageRefused
+from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 from key2mesh_ros.inputs import (
     FUTURE_TOLERANCE_NS,
-    Frame,
+    header_of,
     header_warnings,
     read_frame,
     select_people,
@@ -46,12 +46,10 @@ def message(*people, layout="openpose_coco_18"):
 
 
 def frame(*keypoints):
-    return Frame(
-        header=header(),
-        width=640,
-        height=480,
+    return PersonFrame(
         ids=tuple(f"id{number}" for number in range(len(keypoints))),
         keypoints=np.array(keypoints, dtype=np.float32).reshape(-1, 18, 3),
+        layout=NETWORK_LAYOUT,
     )
 
 
@@ -59,7 +57,7 @@ def test_everything_of_a_message_arrives():
     keypoints = standing()
     given_message = message(person(*keypoints.T, name="x"), person(*(keypoints.T + 1), name=""))
     result = read_person_keypoints(given_message)
-    assert (result.header.stamp, result.header.frame_id) == ((1, 0), "camera")
+    assert header_of(result) == ((1, 0), "camera")
     assert (result.width, result.height, result.ids) == (640, 480, ("x", ""))
     assert result.keypoints.dtype == np.float32
     np.testing.assert_array_equal(result.keypoints[0], np.where(keypoints[:, 2:], keypoints, 0))
@@ -162,6 +160,8 @@ def test_the_largest_are_taken_in_the_messages_order(heights, most):
     ],
 )
 def test_odd_headers_are_named(stamp, frame_id, now, expected):
-    each = header(stamp, frame_id)
-    assert stamp_ns_of(each) == stamp
-    assert header_warnings(each, now) == expected
+    given = message()
+    given.header = header(stamp, frame_id)
+    result = read_person_keypoints(given)
+    assert header_warnings(result, now) == expected
+    assert header_of(result) == (divmod(stamp, 1_000_000_000), frame_id)
