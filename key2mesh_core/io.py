@@ -89,3 +89,11 @@ def read_json(
         raise error(f"{path} cannot be read: {failed.strerror or failed}{more}") from failed
     except (ValueError, RecursionError) as failed:
         raise error(f"{path} is not JSON, or is cut off: {failed}{more}") from failed
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/key2mesh, by default ~/.cache/key2mesh; it may not exist yet."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of that variable says that relative paths are to be left out.
+    base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
+    return base / "key2mesh"

@@ -10,7 +10,8 @@ joints millimetres off. So each input is split into what its own 8 bits hold and
 go through the product as two rows: the weights are read once, and 16 bits of the input count.
 
 In the graph this is one node, `BlockLinear`, whose definition comes with the file as a function of
-standard operators. Engines that have no such product turn it back into Gemm (`with_float_weights`).
+standard operators. For many persons ONNX Runtime gets another definition (`block_function`); engines
+that have no such product get Gemm nodes instead (`with_float_weights`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from key2mesh_core.errors import EngineError
+from key2mesh_core.model.engines.block_function import BLOCK, DOMAIN, NAME, OPSET
 
-BLOCK = 64
-DOMAIN, NAME = "key2mesh", "BlockLinear"
-OPSET = 21  # the first whose DequantizeLinear knows blocks
 _IR_VERSION = 10
 _LEAST_SIZE = 1 << 14  # smaller layers have nothing to gain
 
@@ -156,8 +155,7 @@ def _definition() -> onnx.FunctionProto:
              block_size=BLOCK),
         node("MatMul", ["both", "weight"], ["products"]),
         node("Split", ["products"], ["of_high", "of_low"], axis=0, num_outputs=2),
-        node("Add", ["of_high", "of_low"], ["product"]),
-        node("Add", ["product", "bias"], ["y"]),
+        node("Sum", ["of_high", "of_low", "bias"], ["y"]),
     ]  # fmt: skip
     inputs = ["x", "blocks_of_weight", "scales", "bias"]
     return helper.make_function(

@@ -17,8 +17,8 @@ UNSEEN = 0.5
 def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Centre (N, 2) and longest side (N, 1) of the seen points (N, 18, 2); seen (N, 18) bool."""
     mask = seen[..., None]
-    low = torch.where(mask, points, torch.full_like(points, 1e30)).amin(1)
-    high = torch.where(mask, points, torch.full_like(points, -1e30)).amax(1)
+    low = torch.where(mask, points, 1e30).amin(1)
+    high = torch.where(mask, points, -1e30).amax(1)
     anyone = mask.any(1)
     low, high = low * anyone, high * anyone
     return (low + high) / 2, (high - low).amax(1, keepdim=True)
@@ -27,7 +27,7 @@ def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
 def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Tensor:
     """(p - centre) / side + 0.5, unseen points at 0.5 (paper, Sec. 3.2): (N, 18, 2)."""
     scaled = (points - centre[:, None]) / side.clamp(min=1e-6)[:, None] + 0.5
-    return torch.where(seen[..., None], scaled, torch.full_like(scaled, UNSEEN))
+    return torch.where(seen[..., None], scaled, UNSEEN)
 
 
 def view_rotation(centre: Tensor) -> Tensor:
@@ -49,6 +49,6 @@ def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     Returns (points (N, 18, 2), rotation (N, 3, 3) from the turned camera to the real one).
     """
     rotation = view_rotation(bounding_box(points, seen)[0])
-    rays = torch.cat([points, torch.ones_like(points[..., :1])], -1) @ rotation
+    rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation
     # Nothing real lies 85 degrees off the middle; the clamp only keeps absurd input finite.
     return rays[..., :2] / rays[..., 2:].clamp(min=0.08), rotation

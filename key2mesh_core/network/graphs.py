@@ -41,7 +41,7 @@ class PoseGraph(nn.Module):
         confidence = keypoints[..., 2]
         seen = confidence >= SEEN_CONFIDENCE
         points = (keypoints[..., :2] - principal) / focal
-        points = torch.where(seen[..., None], points, torch.zeros_like(points))
+        points = torch.where(seen[..., None], points, 0.0)
         view = points
         if self.centre:
             view, turn = centre_view(points, seen)
@@ -50,7 +50,7 @@ class PoseGraph(nn.Module):
             root = turn @ rotations[:, 0]
             rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
         joints, body_keypoints = self.body.keypoints(betas, rotations)
-        weights = torch.where(seen, confidence, torch.zeros_like(confidence))
+        weights = torch.where(seen, confidence, 0.0)
         translation = fit_translation(body_keypoints, points, weights)
         placed = body_keypoints + translation[:, None]
         missed = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST_M / 2) - points
@@ -69,7 +69,7 @@ class MeshGraph(nn.Module):
 
     def forward(self, betas: Tensor, rotations: Tensor, translation: Tensor) -> Tensor:
         """Returns vertices (N, V, 3) in the camera frame [m]."""
-        return self.body.vertices(betas, rotations) + translation[:, None]
+        return self.body.vertices(betas, rotations, translation)
 
 
 def fit_translation(points: Tensor, image: Tensor, weights: Tensor) -> Tensor:

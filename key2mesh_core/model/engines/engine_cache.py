@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from key2mesh_core import io
 from key2mesh_core.errors import EngineError
 from key2mesh_core.io import atomic_write
 
@@ -66,10 +67,7 @@ class EngineKey:
 
 def cache_folder() -> Path:
     """$XDG_CACHE_HOME/key2mesh/engines, by default ~/.cache/key2mesh/engines."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of that variable says that relative paths are to be left out.
-    base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
-    return base / "key2mesh" / "engines"
+    return io.cache_folder() / "engines"
 
 
 class EngineCache:
