@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Few persons by 8-bit blocks, many by floats: the same bytes, the same answers, a measured limit."""
+"""Few persons by 8-bit blocks, many by floats: same bytes, same answers, a measured limit."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ of a second, and kept in the user's cache folder.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -50,10 +51,8 @@ def most_persons_of_few(few: Any, many: Any, name: str) -> int:
     except (OSError, ValueError):  # not measured yet, or damaged: measured again
         pass
     found = measure(few, many)
-    try:
+    with contextlib.suppress(OSError):  # a read-only home: measured again next time
         write_text(path, json.dumps(found))
-    except OSError:  # a read-only home: measured again next time
-        pass
     return found
 
 
