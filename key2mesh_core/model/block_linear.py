@@ -10,8 +10,8 @@ joints millimetres off. So each input is split into what its own 8 bits hold and
 go through the product as two rows: the weights are read once, and 16 bits of the input count.
 
 In the graph this is one node, `BlockLinear`, whose definition comes with the file as a function of
-standard operators. For many persons ONNX Runtime gets another definition (`block_function`); engines
-that have no such product get Gemm nodes instead (`with_float_weights`).
+standard operators. For many persons ONNX Runtime gets another definition (`block_function`);
+engines that have no such product get Gemm nodes instead (`with_float_weights`).
 """
 
 from __future__ import annotations
