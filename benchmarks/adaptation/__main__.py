@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.adaptation --table NAME ...`: one table of docs/adaptation.md.
+"""`python -m benchmarks.adaptation --table NAME ...`: one table of docs/measurements/adaptation.md.
 
     python -m benchmarks.adaptation --table terms --aistpp-keypoints keypoints2d \\
         --aistpp-truth truth.npz --motions cmu_mocap/train

@@ -37,7 +37,7 @@ class TablesConfig:
     aistpp_keypoints: Path
     """AIST++'s folder keypoints2d with the official pickles."""
     aistpp_truth: Path
-    """Cameras and triangulated joints, .npz (docs/accuracy.md)."""
+    """Cameras and triangulated joints, .npz (docs/measurements/accuracy.md)."""
     motions: tuple[str, ...] = ()
     """Motion capture for the published recipe's source domain, FOLDER or FOLDER=SHARE each."""
     detections: tuple[str, ...] = ()

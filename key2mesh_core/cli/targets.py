@@ -25,7 +25,7 @@ class TargetsConfig:
     A picture shows whether left is left."""
 
     targets: Positional[tuple[str, ...]]
-    """What to read, as KIND:PATH: bag, openpose, coco, aistpp or npz (docs/targets.md)."""
+    """What to read, as KIND:PATH: bag, openpose, coco, aistpp or npz (docs/recordings.md)."""
     topic: str = DEFAULT_TOPIC
     """Topic of bags that name none; by default the only one of keypoints."""
     minimum: int = MINIMUM_KEYPOINTS

@@ -28,7 +28,7 @@ class EvaluateConfig:
     aistpp_keypoints: Path | None = None
     """AIST++'s folder keypoints2d with the official pickles of one dancer."""
     aistpp_truth: Path | None = None
-    """File of cameras and triangulated joints, .npz (docs/accuracy.md)."""
+    """File of cameras and triangulated joints, .npz (docs/measurements/accuracy.md)."""
     aistpp_sequences: tuple[str, ...] = ("ch03", "ch04")
     """Sequences to report."""
     by_visibility: bool = False

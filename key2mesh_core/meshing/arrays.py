@@ -23,7 +23,7 @@ Arrays = dict[str, NDArray]
 
 
 def write_part(folder: Path, frames: Sequence[PersonFrame], bodies: Bodies) -> None:
-    """One row per body, as docs/tools.md lists them."""
+    """One row per body, as docs/meshes.md lists them."""
     of = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
     rows: Arrays = {
         "frame": np.array([frame.number for frame in frames], np.int64)[of],

@@ -2,7 +2,7 @@
 """Recorded keypoints to learn from: the usable persons of recordings as arrays.
 
 Whatever the kind of recording, the result is the network's keypoints of every usable person, in
-time order within each person's sequence; docs/targets.md lists the kinds.
+time order within each person's sequence; docs/recordings.md lists the kinds.
 """
 
 from __future__ import annotations

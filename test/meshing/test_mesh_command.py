@@ -490,7 +490,7 @@ def test_messages_that_contradict_themselves_get_no_meshes_and_are_told(tmp_path
 
 
 def test_the_lines_of_the_page_are_understood():
-    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "meshes.md").read_text()
     lines = re.findall(r"^key2mesh mesh ([^#\n]*)", page, re.MULTILINE)
     configs = [
         tyro.cli(MeshConfig, args=shlex.split(line), config=(tyro.conf.PositionalRequiredArgs,))

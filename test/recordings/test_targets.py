@@ -116,7 +116,7 @@ def test_aistpp_refusals(tmp_path: Path) -> None:
 
 
 def test_every_target_on_its_page_can_be_written_so() -> None:
-    page = (STREET.parents[2] / "docs" / "targets.md").read_text()
+    page = (STREET.parents[2] / "docs" / "recordings.md").read_text()
     specs = re.findall(r"`'?((?:bag|openpose|coco|aistpp|npz):[^`']+)'?`", page)
     assert {parse_source(spec).kind for spec in specs} == set(OPTIONS)
     listed = re.search(r"^Layouts: (.*?)\.$", page, re.MULTILINE | re.DOTALL)
