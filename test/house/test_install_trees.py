@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from helpers_house import PACKAGES, TREE
 
 MESSAGES = sorted(path.name for path in (TREE / "msg").glob("*.msg"))
+LICENCES = ("LICENSE", "NOTICE", "THIRD_PARTY_NOTICES.md")
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 PROGRAMS = ("mesh_node", "adapt_bag", "key2mesh", "safety_stop")
 
 
@@ -46,21 +49,29 @@ def workspace() -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pip package, built from a copy of the tree: a build leaves things behind."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built from a copy of the tree: a build leaves files behind."""
     copy = tmp_path_factory.mktemp("source") / "key2mesh"
     parts = [*PACKAGES, "msg", "test", "pyproject.toml", "setup.py", "MANIFEST.in"]
-    parts += ["README.md", "LICENSE", "THIRD_PARTY_NOTICES.md"]
+    parts += ["README.md", *LICENCES]
     for part in parts:
         if (TREE / part).is_dir():
             shutil.copytree(TREE / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             copy.mkdir(exist_ok=True)
             shutil.copy2(TREE / part, copy / part)
+    target = tmp_path_factory.mktemp("sdist")
+    build = f"from setuptools.build_meta import build_sdist; build_sdist({str(target)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
+    return next(target.glob("key2mesh-*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pip package, built from the source distribution."""
     target = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-    pip += ["--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(copy)]
-    subprocess.run(pip, check=True)
+    pip = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target)]
+    subprocess.run([*pip, str(sdist)], check=True)
     return next(target.glob("key2mesh-*.whl"))
 
 
@@ -106,7 +117,8 @@ def test_the_wheel_holds_both_packages_the_messages_and_no_tests(wheel: Path) ->
     assert {str(path) for path in carried(TREE)} <= names
     assert {f"key2mesh_core/assets/msg/{name}" for name in MESSAGES} <= names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
-    assert any(name.endswith("licenses/THIRD_PARTY_NOTICES.md") for name in names)
+    for licence in LICENCES:
+        assert any(name.endswith(f".dist-info/licenses/{licence}") for name in names)
 
 
 def test_the_wheel_asks_for_little_and_brings_the_command(wheel: Path) -> None:
@@ -119,14 +131,37 @@ def test_the_wheel_asks_for_little_and_brings_the_command(wheel: Path) -> None:
     assert "key2mesh = key2mesh_core.cli.main:main" in entry_points
 
 
-def test_the_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path)
-    program = (
+def test_the_wheel_works_in_a_bare_environment(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    site = next(environment.glob("lib/python3.*/site-packages"))
+    # What it depends on is at hand in the tests' environment, behind its own packages.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    subprocess.run(
+        [*PIP, "--python", str(environment / "bin" / "python"), "install", "--no-deps",
+         "--no-index", str(wheel)], check=True,
+    )  # fmt: skip
+    for words in ([], ["-m", "key2mesh_core"]):
+        program = environment / "bin" / ("python" if words else "key2mesh")
+        done = subprocess.run(
+            [program, *words, "body", "info", "default"],
+            cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "6890" in done.stdout.replace(",", "")
+    code = (
         "import sys, key2mesh_core.model.estimator as core\n"
+        "from key2mesh_core.model.bundle import load_bundle\n"
         "from key2mesh_core.recordings.definitions import message_definitions\n"
+        "load_bundle()\n"
         "assert 'torch' not in sys.modules\n"
         "print(core.__file__, len(message_definitions()))"
     )
-    file, count = python(program, tmp_path).split()
-    assert Path(file).is_relative_to(tmp_path)
+    done = subprocess.run(
+        [environment / "bin" / "python", "-c", code], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    file, count = done.stdout.split()
+    assert Path(file).is_relative_to(site)
     assert int(count) == len(MESSAGES)
