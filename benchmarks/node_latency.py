@@ -38,6 +38,7 @@ from sensor_msgs.msg import CameraInfo
 from benchmarks.people import camera, people
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
+from key2mesh_ros.domain import claim_domain
 from key2mesh_ros.msg import BodyMeshArray, PersonKeypoints, PersonKeypointsArray
 
 NODE = "/mesh_node"
@@ -69,7 +70,7 @@ def run(
 
 def measure(model: str, count: int, rate_hz: float, seconds: float) -> dict[str, Any]:
     """Latencies of the node and times of the engine for `count` persons."""
-    domain, context = 60 + os.getpid() % 40, rclpy.Context()
+    domain, context = claim_domain(), rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
     keypoints = people(count)
     estimator = Estimator(load_bundle(model), threads=2)
@@ -77,7 +78,7 @@ def measure(model: str, count: int, rate_hz: float, seconds: float) -> dict[str,
     streamed, back_to_back, engine, fast_engine = [], [], [], []
     frames = 0
     try:
-        with running_node(model, domain):
+        with running_node(model):
             probe.wait_for_meshes()
             for _ in range(TURNS):
                 frames += round(rate_hz * seconds / TURNS)
@@ -112,10 +113,10 @@ def measure(model: str, count: int, rate_hz: float, seconds: float) -> dict[str,
 
 
 @contextmanager
-def running_node(model: str, domain: int) -> Iterator[None]:
+def running_node(model: str) -> Iterator[None]:
     """The node in a process of its own, ended cleanly."""
     command = [sys.executable, "-m", "key2mesh_ros.mesh_node", "--ros-args", "--log-level", "warn"]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+    environment = dict(os.environ)
     environment.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "key2mesh_bench_logs"))
     process = subprocess.Popen([*command, "-p", f"model:={model}"], env=environment)
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # started by its path, with or without PYTHONPATH
 
@@ -33,6 +34,7 @@ from key2mesh_core.recordings.own_messages import (  # noqa: E402
     read_keypoints,
     the_topic,
 )
+from key2mesh_ros.domain import claim_domain  # noqa: E402
 
 NODE = "/mesh_node"
 START_S = 90.0
@@ -56,12 +58,6 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=8080, help="of the view's web page")
     return parser.parse_args(words)
-
-
-def isolate() -> None:
-    """Keeps this demo's DDS traffic apart from everybody else's, unless told otherwise."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 
 
 def start_node(processes: Processes, options: argparse.Namespace) -> Child:
@@ -178,7 +174,7 @@ def write_picture(options: argparse.Namespace, kept: Path, shots: list) -> None:
 def main() -> int:
     """Returns the process's exit status."""
     options = arguments()
-    isolate()
+    claim_domain()  # this demo's DDS traffic stays apart, unless told otherwise
     complaint = None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     try:

@@ -7,10 +7,12 @@ import tempfile
 
 from hypothesis import settings
 
-# Two runs on one machine, or on one network, must not hear each other. Domains above 101
-# may collide with the ports that the operating system hands out.
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+from key2mesh_ros.domain import claim_domain
+
+# Two runs on one machine, or on one network, must not hear each other.
+claim_domain()
+# Before anything imports onnxruntime, whose newer versions send usage data otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Threads that wait by spinning make tests crawl when anything else runs on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("ROS_LOG_DIR", os.path.join(tempfile.gettempdir(), "key2mesh_test_logs"))

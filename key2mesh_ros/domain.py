@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ROS domain of one's own, so that demos, tests and benchmarks on one machine stay apart."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import MutableMapping
+
+# Above 101 a domain's ports may be those that the operating system hands out.
+_DOMAINS = range(1, 102)
+_claims: list[int] = []  # open descriptors: a claim lasts as long as the process
+
+
+def claim_domain(environment: MutableMapping[str, str] = os.environ) -> int:
+    """Set ROS_DOMAIN_ID to a domain that no other process has claimed, and stay on this machine.
+
+    A file is locked until this process ends, however it ends. A ROS_DOMAIN_ID that is set already
+    is kept; so is ROS_AUTOMATIC_DISCOVERY_RANGE.
+
+    Returns:
+        The domain.
+
+    Raises:
+        RuntimeError: every domain is claimed.
+    """
+    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    if environment.get("ROS_DOMAIN_ID"):
+        return int(environment["ROS_DOMAIN_ID"])
+    first = os.getpid() % len(_DOMAINS)
+    for domain in (*_DOMAINS[first:], *_DOMAINS[:first]):
+        path = os.path.join(tempfile.gettempdir(), f"key2mesh_ros_domain_{domain}.lock")
+        try:
+            claim = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            continue  # another user's file
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(claim)
+            continue
+        _claims.append(claim)
+        environment["ROS_DOMAIN_ID"] = str(domain)
+        return domain
+    raise RuntimeError(
+        f"each of the ROS domains {_DOMAINS[0]} to {_DOMAINS[-1]} is claimed by another process: "
+        "set ROS_DOMAIN_ID"
+    )
