@@ -62,6 +62,10 @@ def refuse_normalised(frame: PersonFrame) -> PersonFrame:
         MessageRefused: `normalised`, a person is seen, and no coordinate of anybody is larger than
             those of an image whose sides are 1.
     """
+    if (
+        frame.keypoints[..., :2].max(initial=0.0) > LARGEST_NORMALISED
+    ):  # nearly always; not so for NaN
+        return frame
     seen = (frame.keypoints[..., 2] >= SEEN_CONFIDENCE) & frame.keypoints[..., :2].any(axis=-1)
     if seen.sum(axis=1).max(initial=0) < MINIMUM_KEYPOINTS:
         return frame
