@@ -13,7 +13,7 @@ from processes import Child, DemoError
 
 from key2mesh_core.keypoints.arrays import usable
 from key2mesh_core.keypoints.layouts import to_network
-from key2mesh_core.people.frames import KeypointFrame
+from key2mesh_core.people.person_frame import PersonFrame
 
 ENOUGH = 0.95
 """Share of the frames with a usable person that must come back as meshes."""
@@ -30,7 +30,7 @@ class Outcome:
     errors: list[float] = field(default_factory=list)  # px, one per person
 
     @classmethod
-    def expected_of(cls, frames: Sequence[KeypointFrame]) -> Outcome:
+    def expected_of(cls, frames: Sequence[PersonFrame]) -> Outcome:
         """Of these frames, those with a person of 6 usable keypoints or more must come back."""
         return cls(
             usable=frozenset(

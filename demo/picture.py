@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.keypoints.arrays import bounding_boxes, sanitise, usable
 from key2mesh_core.keypoints.layouts import to_network
-from key2mesh_core.people.frames import KeypointFrame
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.view.render import draw_keypoints, render_mesh
 
 TILE = (300, 400)
@@ -44,7 +44,7 @@ class Drawn:
     error: float
 
 
-def choose_shots(frames: Sequence[KeypointFrame], count: int) -> list[Shot]:
+def choose_shots(frames: Sequence[PersonFrame], count: int) -> list[Shot]:
     """Persons worth a picture: one from each of `count` equal parts of a recording, in poses as
     different from those before as there are, among the fifth that was detected most surely."""
     parts: list[list[Shot]] = [[] for _ in range(count)]

@@ -21,7 +21,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 
-from key2mesh_core.people.frames import MeshFrame, mesh_frame, stamp_ns_of
+from key2mesh_core.people.mesh_frame import MeshFrame, mesh_frame
+from key2mesh_core.people.person_frame import stamp_ns_of
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology
 from key2mesh_ros.process import shut_down
 

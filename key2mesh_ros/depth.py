@@ -15,8 +15,7 @@ from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.depth import Lookup, cloud_lookup, image_lookup
 from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 KEPT = 8
 """Depth messages to choose from: a detector that takes a quarter of a second finds its own."""

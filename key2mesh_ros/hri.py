@@ -17,9 +17,8 @@ import numpy as np
 from rclpy.node import Node
 
 from key2mesh_core.camera.choose import CameraOptions
-from key2mesh_core.people.frames import stamp_ns_of
 from key2mesh_core.people.messages import Reader
-from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 from .qos import LATEST_IDS, NEWEST
 

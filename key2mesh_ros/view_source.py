@@ -10,9 +10,9 @@ import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.camera.choose import NOTHING_STATED, choose_camera
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.frames import Camera, mesh_frame
+from key2mesh_core.people.mesh_frame import mesh_frame
 
 from . import process
 from .msg import BodyMeshArray, BodyTopology
@@ -51,14 +51,11 @@ def _subscriber(viewer: Viewer, topic: str, camera_topic: str) -> Node:
         if camera_shown:
             return
         try:
-            camera = Camera(
-                Intrinsics.from_matrix(message.k),
-                message.width,
-                message.height,
-                message.header.frame_id,
-            )
+            camera = choose_camera(message, NOTHING_STATED, width=0, height=0)
         except Key2MeshError:
-            return  # uncalibrated: there is nothing to draw
+            return  # it does not even say the image's size
+        if not camera.metric:
+            return  # not calibrated: there is nothing to draw
         viewer.set_camera(camera)
         camera_shown = True
 

@@ -232,7 +232,8 @@ def convert(options: argparse.Namespace) -> str:
     capture, video = open_video(options.video)
     trackers = detectors(options.people, options.model)
     # After MediaPipe has been found: then rosbags is the only other thing that can be missing.
-    from key2mesh_core.people.frames import Camera, KeypointFrame
+    from key2mesh_core.camera.choose import Camera
+    from key2mesh_core.people.person_frame import PersonFrame
     from key2mesh_core.recordings.bags import write_bag
     from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 
@@ -249,7 +250,7 @@ def convert(options: argparse.Namespace) -> str:
     for number, (seconds, image) in enumerate(images(capture, video, options)):
         people = detect(trackers, image)
         frames.append(
-            KeypointFrame(
+            PersonFrame(
                 stamp_ns=first_ns + round((seconds - options.start) * 1e9),
                 frame_id=options.frame_id,
                 layout=LAYOUT,
@@ -261,12 +262,12 @@ def convert(options: argparse.Namespace) -> str:
         )
     if not any(frame.ids for frame in frames):
         raise BagError(f"nobody was found in {len(frames)} frames of {options.video}")
-    camera = Camera(intrinsics, video.width, video.height, options.frame_id)
+    camera = Camera(intrinsics, video.width, video.height)
     stamps = [frame.stamp_ns for frame in frames]
     write_bag(
         options.bag,
         [
-            camera_recording(options.camera_topic, camera, stamps),
+            camera_recording(options.camera_topic, camera, options.frame_id, stamps),
             keypoint_recording(options.topic, frames),
         ],
     )

@@ -10,17 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.camera.choose import NOTHING_STATED, Camera, choose_camera
 from key2mesh_core.errors import BagError
-from key2mesh_core.keypoints.layouts import LAYOUTS
-from key2mesh_core.people.frames import (
-    Camera,
-    KeypointFrame,
-    MeshFrame,
-    Topology,
-    mesh_frame,
-    stamp_ns_of,
-)
+from key2mesh_core.people.mesh_frame import MeshFrame, Topology, mesh_frame
+from key2mesh_core.people.messages.key2mesh import read_person_keypoints
+from key2mesh_core.people.messages.reading import MessageRefused
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import (
     Message,
     TopicMessages,
@@ -51,50 +46,31 @@ def the_topic(bag: str | Path, message_type: str) -> str:
     raise BagError(f"{bag} has no messages of {message_type}; it has: {topics or 'no topics'}")
 
 
-def read_keypoints(bag: str | Path, topic: str | None = None) -> Iterator[KeypointFrame]:
-    """The keypoints of a recording (of the only such topic unless one is named).
+def read_keypoints(bag: str | Path, topic: str | None = None) -> Iterator[PersonFrame]:
+    """The keypoints of a recording as they were sent (of the only such topic unless one is named);
+    `open.open_recording` prepares those of any kind of recording.
 
     Raises:
-        BagError: see `read_messages`; also for persons with lists of unequal length.
+        BagError: see `read_messages`; also for a message that contradicts itself.
     """
     topic = topic or the_topic(bag, KEYPOINTS_TYPE)
-    for index, message in enumerate(read_messages(bag, topic, KEYPOINTS_TYPE)):
-        array = message.value
-        lengths = {len(v) for p in array.people for v in (p.x, p.y, p.confidence)}
-        if len(lengths) > 1:
-            raise BagError(
-                f"{bag}: message {index} on {topic!r} has keypoint lists of unequal lengths "
-                f"{sorted(lengths)}"
-            )
-        # Nobody in view has the layout's shape too, so that callers need no special case.
-        known = LAYOUTS.get(array.layout, ())
-        count = lengths.pop() if lengths else len(known)
-        keypoints = np.array(
-            [np.stack([p.x, p.y, p.confidence], axis=-1) for p in array.people], dtype=np.float32
-        ).reshape(len(array.people), count, 3)
-        yield KeypointFrame(
-            stamp_ns=stamp_ns_of(array.header),
-            frame_id=array.header.frame_id,
-            layout=array.layout,
-            width=int(array.image_width),
-            height=int(array.image_height),
-            ids=tuple(p.id for p in array.people),
-            keypoints=keypoints,
-        )
+    for number, message in enumerate(read_messages(bag, topic, KEYPOINTS_TYPE)):
+        try:
+            yield read_person_keypoints(message.value)
+        except MessageRefused as error:
+            raise BagError(f"{bag}: message {number} on {topic!r}: {error}") from error
 
 
 def read_camera(bag: str | Path, topic: str | None = None) -> Camera:
-    """The camera of a recording: its first CameraInfo.
+    """The camera of a recording: its first CameraInfo; a guess where that is not calibrated.
 
     Raises:
         BagError: see `read_messages`.
-        CameraError: the camera is not calibrated.
+        CameraError: CameraInfo does not even say the image's size.
     """
     topic = topic or the_topic(bag, CAMERA_TYPE)
     info = next(read_messages(bag, topic, CAMERA_TYPE)).value
-    return Camera(
-        Intrinsics.from_matrix(info.k), int(info.width), int(info.height), info.header.frame_id
-    )
+    return choose_camera(info, NOTHING_STATED, width=0, height=0)
 
 
 def read_meshes(bag: str | Path, topic: str | None = None) -> Iterator[MeshFrame]:
@@ -120,7 +96,7 @@ def read_topologies(bag: str | Path) -> Iterator[Topology]:
             )
 
 
-def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> TopicMessages:
+def keypoint_recording(topic: str, frames: Sequence[PersonFrame]) -> TopicMessages:
     """Frames as messages on a topic, for `write_bag`; recorded when their images were taken."""
     types = message_store().types
     person = types["key2mesh_ros/msg/PersonKeypoints"]
@@ -142,7 +118,9 @@ def keypoint_recording(topic: str, frames: Sequence[KeypointFrame]) -> TopicMess
     return TopicMessages(topic, KEYPOINTS_TYPE, messages)
 
 
-def camera_recording(topic: str, camera: Camera, stamps_ns: Sequence[int]) -> TopicMessages:
+def camera_recording(
+    topic: str, camera: Camera, frame_id: str, stamps_ns: Sequence[int]
+) -> TopicMessages:
     """A camera without distortion as CameraInfo messages, one per stamp, for `write_bag`."""
     types = message_store().types
     at = camera.intrinsics
@@ -153,7 +131,7 @@ def camera_recording(topic: str, camera: Camera, stamps_ns: Sequence[int]) -> To
         Message(
             stamp,
             types[CAMERA_TYPE](
-                header=_header(stamp, camera.frame_id),
+                header=_header(stamp, frame_id),
                 height=camera.height,
                 width=camera.width,
                 distortion_model="plumb_bob",

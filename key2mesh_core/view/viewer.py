@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.frames import Camera, MeshFrame
+from key2mesh_core.people.mesh_frame import MeshFrame
 from key2mesh_core.view.viewpoint import CAMERA_SIZE_M, FIELD_OF_VIEW, view_of
 
 try:

@@ -24,6 +24,7 @@ from helpers_bundle import make_bundle, standing_person
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from key2mesh_core import io as io_
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.lens import Distortion, distort_pixels
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, CameraError, Key2MeshError
@@ -39,7 +40,7 @@ from key2mesh_core.meshing.partial import Partial
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.frames import Camera, KeypointFrame
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.amass import load_clip
 from key2mesh_core.recordings.bags import message_store, read_messages, read_raw, write_bag
 from key2mesh_core.recordings.own_messages import (
@@ -52,7 +53,7 @@ from key2mesh_core.recordings.own_messages import (
 )
 
 COUNT = 40
-CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480, "eye")
+CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480)
 STAMPS = [1_700_000_000_000_000_000 + i * 33_000_000 for i in range(COUNT)]
 ODD = b"\x00\x01\x00\x00" + bytes(range(97))
 
@@ -63,7 +64,7 @@ def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(io_, "sync", lambda path: None)
 
 
-def frames(count: int = COUNT) -> list[KeypointFrame]:
+def frames(count: int = COUNT) -> list[PersonFrame]:
     """0, 1, 2, 0, 1, 2... persons who walk to the right; one has too few keypoints."""
     result = []
     for i, stamp in enumerate(STAMPS[:count]):
@@ -72,7 +73,7 @@ def frames(count: int = COUNT) -> list[KeypointFrame]:
             keypoints[0][5:, 2] = 0
         array = np.array(keypoints, np.float32).reshape(-1, 18, 3)
         ids = tuple(f"p{j}" for j in range(i % 3))
-        result.append(KeypointFrame(stamp, "eye", "openpose_coco_18", 640, 480, ids, array))
+        result.append(PersonFrame(ids, array, "openpose_coco_18", stamp, "eye", 640, 480))
     return result
 
 
@@ -85,7 +86,7 @@ def recording(path: Path, storage: str = "mcap", odd: bool = True) -> Path:
     """Keypoints, camera, and if asked for a topic of a type that nobody can read."""
     recordings = [
         keypoint_recording("/people", frames()),
-        camera_recording("/camera_info", CAMERA, STAMPS),
+        camera_recording("/camera_info", CAMERA, "eye", STAMPS),
     ]
     if not odd:
         write_bag(path, recordings, storage=storage)
@@ -458,7 +459,7 @@ def test_the_camera_comes_from_options_then_camera_info_then_a_guess(tmp_path, b
 
 def test_of_several_cameras_the_one_of_the_keypoints_frame_is_taken(tmp_path, bundle):
     left, right = (
-        camera_recording(f"/{name}", replace(CAMERA, frame_id=name, intrinsics=i), STAMPS)
+        camera_recording(f"/{name}", replace(CAMERA, intrinsics=i), name, STAMPS)
         for name, i in (("eye", CAMERA.intrinsics), ("other", Intrinsics(9, 9, 9, 9)))
     )
     write_bag(tmp_path / "bag", [keypoint_recording("/people", frames()), left, right])
@@ -471,7 +472,7 @@ def test_of_several_cameras_the_one_of_the_keypoints_frame_is_taken(tmp_path, bu
 
 
 def test_an_uncalibrated_camera_is_a_guess_with_a_warning(tmp_path, bundle, capsys):
-    wrong = camera_recording("/camera_info", CAMERA, STAMPS)
+    wrong = camera_recording("/camera_info", CAMERA, "eye", STAMPS)
     for message in wrong.messages:
         message.value.k[:] = 0
     write_bag(tmp_path / "bag", [keypoint_recording("/people", frames()), wrong])
@@ -611,9 +612,7 @@ def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(monkeypatch):
 # OpenPose folders, and what is made of persons.
 
 
-def openpose(
-    folder: Path, all_frames: list[KeypointFrame], numbers=None, ids: bool = False
-) -> Path:
+def openpose(folder: Path, all_frames: list[PersonFrame], numbers=None, ids: bool = False) -> Path:
     """What OpenPose's --write_json writes of these frames."""
     folder.mkdir()
     for i, frame in enumerate(all_frames):
@@ -795,7 +794,7 @@ def test_lens_distortion_is_undone_unless_the_images_are_rectified(tmp_path, bun
         keypoints = frame.keypoints.copy()
         keypoints[..., :2] = distort_pixels(keypoints[..., :2], CAMERA.intrinsics, lens)
         bent.append(replace(frame, keypoints=keypoints))
-    info = camera_recording("/camera_info", CAMERA, STAMPS)
+    info = camera_recording("/camera_info", CAMERA, "eye", STAMPS)
     for message in info.messages:
         message.value.d[:2] = lens.coefficients[:2]
     write_bag(tmp_path / "bag", [keypoint_recording("/people", bent), info])
@@ -825,7 +824,7 @@ def foreign(path: Path, detector: str) -> Path:
             persons = [(str(j), k[coco]) for j, k in enumerate(frame.keypoints)]
             message = helpers_detectors.yolo_message(frame.stamp_ns, persons)
         topics["/people"][1].append((frame.stamp_ns, message))
-    info = camera_recording("/camera_info", CAMERA, STAMPS)
+    info = camera_recording("/camera_info", CAMERA, "eye", STAMPS)
     topics["/camera_info"] = (CAMERA_TYPE, [(m.recorded_ns, m.value) for m in info.messages])
     return helpers_detectors.write_foreign_bag(path, topics)
 

@@ -20,12 +20,13 @@ from helpers_detectors import (
     zed_message,
 )
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.lens import distort_pixels, read_distortion
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, TargetError
 from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
-from key2mesh_core.people.frames import Camera, KeypointFrame
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import write_bag
 from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 from key2mesh_core.recordings.stamps import JUMP, frame_numbers
@@ -156,12 +157,12 @@ def test_several_bags_are_one_target(tmp_path: Path) -> None:
 def our_bag(path: Path, keypoints: np.ndarray, layout: str = "coco_17") -> Path:
     """One person (K, 3) in two images."""
     frames = [
-        KeypointFrame(s, "eye", layout, 0, 0, ("a",), keypoints[None].astype(np.float32))
+        PersonFrame(("a",), keypoints[None].astype(np.float32), layout, s, "eye")
         for s in stamps()[:2]
     ]
-    camera = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), WIDTH, HEIGHT, "eye")
+    camera = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), WIDTH, HEIGHT)
     recordings = [keypoint_recording("/keypoints", frames)]
-    write_bag(path, [*recordings, camera_recording("/camera_info", camera, stamps()[:2])])
+    write_bag(path, [*recordings, camera_recording("/camera_info", camera, "eye", stamps()[:2])])
     return path
 
 
@@ -189,12 +190,12 @@ def filmed_bag(
     lens = read_distortion("plumb_bob", LENS)
     bent[:, :2] = distort_pixels(bent[:, :2], RAW, lens)
     frames = [
-        KeypointFrame(s, "eye", "coco_17", WIDTH, HEIGHT, ("a",), bent[None].astype(np.float32))
+        PersonFrame(("a",), bent[None].astype(np.float32), "coco_17", s, "eye", WIDTH, HEIGHT)
         for s in stamps()
     ]
     recordings = [keypoint_recording("/keypoints", frames)]
     for topic, frame in cameras.items():
-        recording = camera_recording(topic, Camera(RAW, WIDTH, HEIGHT, frame), stamps()[:2])
+        recording = camera_recording(topic, Camera(RAW, WIDTH, HEIGHT), frame, stamps()[:2])
         at = RECTIFIED
         projection = [at.fx, 0.0, at.cx, 0.0, 0.0, at.fy, at.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
         described = {"d": np.array(LENS), "p": np.array(projection)} | changes
@@ -298,7 +299,7 @@ def test_a_thousand_messages_and_nobody_usable(tmp_path: Path, storage: str) -> 
         "layout": np.stack([person, person]),
     }
     frames = [
-        KeypointFrame(
+        PersonFrame(
             stamp_ns=START + i * RATE,
             frame_id="eye",
             layout="cocoa" if kind == "layout" else "coco_17",

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.cli.main import main
 from key2mesh_core.cli.targets import describe
 from key2mesh_core.errors import BagError, TargetError
-from key2mesh_core.people.frames import Camera, KeypointFrame
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import write_bag
 from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 from key2mesh_core.recordings.stamps import moment_numbers
@@ -51,17 +52,17 @@ def told(keypoints: np.ndarray) -> tuple[int, int, int]:
 
 def image(
     camera: int, moment: int, ids: Sequence[str] = ("",), late_ns: int = 0, layout: str = LAYOUT
-) -> KeypointFrame:
+) -> PersonFrame:
     """What a camera sees at a moment: a person for each name."""
     people = np.array([seen(camera, moment, who) for who in range(len(ids))], np.float32)
     stamp, keypoints = START + moment * STEP + late_ns, people.reshape(len(ids), 17, 3)
-    return KeypointFrame(stamp, EYES[camera], layout, 640, 480, tuple(ids), keypoints)
+    return PersonFrame(tuple(ids), keypoints, layout, stamp, EYES[camera], 640, 480)
 
 
 def write(
     path: Path,
-    left: list[KeypointFrame],
-    right: list[KeypointFrame],
+    left: list[PersonFrame],
+    right: list[PersonFrame],
     infos: Sequence[int] = (0, 1),
 ) -> Path:
     recordings = [
@@ -69,8 +70,10 @@ def write(
         keypoint_recording("/right/keypoints", right),
     ]
     for camera in infos:
-        info = Camera(CAMERAS[camera], 640, 480, EYES[camera])
-        recordings.append(camera_recording(f"/{EYES[camera]}/camera_info", info, [START]))
+        info = Camera(CAMERAS[camera], 640, 480)
+        recordings.append(
+            camera_recording(f"/{EYES[camera]}/camera_info", info, EYES[camera], [START])
+        )
     write_bag(path, recordings)
     return path
 

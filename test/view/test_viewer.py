@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from browser import Browser, find_chromium
 
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.frames import Camera, MeshFrame
+from key2mesh_core.people.mesh_frame import MeshFrame
 
 pytest.importorskip("viser")
 
@@ -31,7 +32,7 @@ CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)
 SIDES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
 TRIANGLES = np.array([t for a, b, c, d in SIDES for t in ((a, b, c), (a, c, d))], np.int32)
 PARENTS = np.array([-1, *range(23)], np.int32)
-CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480, "eye")
+CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480)
 
 
 def frame(*people: tuple[str, tuple[float, float, float]], error: float = 5.5) -> MeshFrame:

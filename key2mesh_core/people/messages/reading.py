@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE
 from key2mesh_core.keypoints.layouts import Layout
-from key2mesh_core.people.frames import stamp_ns_of
-from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 LARGEST_NORMALISED = 3.0
 """A larger coordinate is in pixels: detectors do not see people three images away."""

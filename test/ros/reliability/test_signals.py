@@ -14,7 +14,7 @@ import numpy as np
 from helpers_ros import client, node_process, people, standing
 from rosbags.rosbag2 import Reader
 
-from key2mesh_core.people.frames import KeypointFrame
+from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import write_bag
 from key2mesh_core.recordings.own_messages import keypoint_recording
 
@@ -95,7 +95,7 @@ def make_source(folder, frames=600):
     seen[..., :2] += np.random.default_rng(0).normal(0.0, 2.0, (frames, 2, 18, 2))
     first, step = 1_700_000_000_000_000_000, 33_000_000
     made = [
-        KeypointFrame(first + n * step, "eye", "openpose_coco_18", 640, 480, ("a", "b"), seen[n])
+        PersonFrame(("a", "b"), seen[n], "openpose_coco_18", first + n * step, "eye", 640, 480)
         for n in range(frames)
     ]
     write_bag(folder / "source", [keypoint_recording("/keypoints", made)])
