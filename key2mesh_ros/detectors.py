@@ -97,7 +97,7 @@ class Detector:
         Raises:
             MessageRefused: bytes that are no message of the topic's type.
         """
-        return read_person_keypoints_array(received) if self._subscription.raw else received
+        return read_person_keypoints_array(received) if isinstance(received, bytes) else received
 
     def publishers(self) -> int:
         """How many publish there what is read now."""

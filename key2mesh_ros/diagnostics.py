@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class FrameStatistics:
 
     def __init__(self, now: float) -> None:
         self.totals: Counter[str] = Counter()
+        self._lock = threading.Lock()  # frames are counted where they come and where they go
         self._period: Counter[str] = Counter()
         self._period_start = now
         self._last_arrival = now
@@ -64,7 +66,8 @@ class FrameStatistics:
 
     def restart(self, now: float) -> None:
         """Forget the stream (the clock jumped, another one begins); totals stay."""
-        self._period.clear()
+        with self._lock:
+            self._period.clear()
         self._period_start = self._last_arrival = now
         self._latencies.clear()
         for each in self._stages.values():
@@ -74,10 +77,9 @@ class FrameStatistics:
     def arrived(self, now: float, sequence: int | None) -> None:
         """A message came. `sequence` is its publisher's number for it, None where unknown.
 
-        The subscription holds one message; while the node is busy, a newer one takes its place.
-        The publisher's numbers then have a gap, which is what was dropped, here or on the way.
+        A gap in the publisher's numbers is what was dropped on the way, or in the subscription,
+        which holds one message.
         """
-        self.count("frames")
         self._last_arrival = now
         if sequence is None:
             return
@@ -99,13 +101,15 @@ class FrameStatistics:
 
     def count(self, name: str, number: int = 1) -> None:
         """Something happened: a name in CAUSES, or a number of frames or people."""
-        self.totals[name] += number
-        self._period[name] += number
+        with self._lock:
+            self.totals[name] += number
+            self._period[name] += number
 
     def status(self, name: str, hardware: str, about: About, now: float) -> DiagnosticStatus:
         """The state of things; begins a new period."""
-        period, elapsed = self._period, max(now - self._period_start, 1e-9)
-        self._period, self._period_start = Counter(), now
+        with self._lock:
+            period, elapsed = self._period, max(now - self._period_start, 1e-9)
+            self._period, self._period_start = Counter(), now
         level, message = self._judge(period, elapsed, about, now)
         totals = self.totals
         values = {
@@ -185,4 +189,4 @@ class FrameStatistics:
 
 
 def _percentile_ms(seconds: deque[float], percent: float) -> str:
-    return f"{1e3 * float(np.percentile(seconds, percent)):.2f}" if seconds else "none"
+    return f"{1e3 * float(np.percentile(tuple(seconds), percent)):.2f}" if seconds else "none"

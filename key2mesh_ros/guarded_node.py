@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lifecycle node whose callbacks run one at a time, in any executor, and never end the process.
+"""A lifecycle node whose callbacks never end the process, in any executor.
 
 rclpy lets an exception of a callback out of the executor's `spin`, which ends the process. That
 holds for the callbacks that rclpy itself makes, too: a request for a transition that the node's
@@ -11,11 +11,14 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+from key2mesh_core.errors import Key2MeshError
 
 from .throttled_logger import ThrottledLogger
 
@@ -23,17 +26,20 @@ from .throttled_logger import ThrottledLogger
 class GuardedNode(LifecycleNode):
     """Guards every callback that is made with its `create_...` methods, and rclpy's own services.
 
-    A guarded callback holds `lock` while it runs; an exception in it is logged, once in a while,
-    and handed to `on_callback_error`. A service then answers with what its response held.
+    An exception in a callback is logged, once in a while, and handed to `on_callback_error`. A
+    service then answers with what its response held. Services, timers and parameter callbacks hold
+    `lock` while they run; subscriptions, which must not wait, do not.
 
     Attributes:
-        lock: reentrant; held by every callback. Other threads that touch what callbacks touch
-            must hold it, too.
+        lock: reentrant. Other threads that touch what transitions and parameters touch hold it,
+            too.
         throttled_log: for errors that may come with every frame.
+        failure: why the last transition failed; empty if it did not.
     """
 
     def __init__(self, name: str, **options: Any) -> None:
         self.lock = threading.RLock()
+        self.failure = ""
         super().__init__(name, **options)
         self.throttled_log = ThrottledLogger(self.get_logger())
         services = {service.srv_name.rpartition("/")[2]: service for service in self.services}
@@ -47,7 +53,7 @@ class GuardedNode(LifecycleNode):
         self, msg_type: Any, topic: str, callback: Callable[..., None], *args: Any, **options: Any
     ) -> Any:
         return super().create_subscription(
-            msg_type, topic, self.guarded(callback), *args, **options
+            msg_type, topic, self.guarded(callback, locked=False), *args, **options
         )
 
     def create_timer(
@@ -62,17 +68,22 @@ class GuardedNode(LifecycleNode):
         return super().create_service(srv_type, srv_name, guarded, **options)
 
     def guarded(
-        self, callback: Callable[..., Any], otherwise: Callable[..., Any] | None = None
+        self,
+        callback: Callable[..., Any],
+        otherwise: Callable[..., Any] | None = None,
+        *,
+        locked: bool = True,
     ) -> Callable[..., Any]:
-        """`callback` under the lock; its exceptions go to `on_callback_error`.
+        """`callback`, whose exceptions go to `on_callback_error`.
 
         Args:
             otherwise: what to return after an exception: gets that and the callback's arguments.
+            locked: whether it holds the lock while it runs.
         """
 
         @wraps(callback)
         def call(*arguments: Any) -> Any:
-            with self.lock:
+            with self.lock if locked else nullcontext():
                 try:
                     return callback(*arguments)
                 except Exception as error:
@@ -86,6 +97,24 @@ class GuardedNode(LifecycleNode):
                     return None if otherwise is None else otherwise(error, *arguments)
 
         return call
+
+    def transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+        """Do the work of a transition under the lock. rclpy swallows what it raises, so a failure
+        is logged, and kept in `failure`."""
+        with self.lock:
+            try:
+                work()
+            except Exception as error:
+                if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
+                    self.failure, details = f"{name} failed: {error}", ""
+                    if isinstance(error, ImportError):
+                        self.failure += ": install it and configure again"
+                    elif not isinstance(error, Key2MeshError):
+                        self.failure, details = f"{name} failed: {error!r}", traceback.format_exc()
+                    self.get_logger().error(f"{self.failure}\n{details}".rstrip())
+                return TransitionCallbackReturn.FAILURE
+            self.failure = ""
+            return TransitionCallbackReturn.SUCCESS
 
     def _only_if_available(self, change_state: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(change_state)
@@ -107,7 +136,7 @@ class GuardedNode(LifecycleNode):
         return callback
 
     def on_callback_error(self, error: Exception) -> None:
-        """Called under the lock after a callback has raised `error`, which is logged already."""
+        """Called after a callback has raised `error`, which is logged already."""
 
 
 def _response(error: Exception, request: Any, response: Any) -> Any:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lifecycle node: keypoints of a detector in, body meshes in metres out.
 
-Frames are estimated in the subscription's callback: handing them to a worker costs a change of
-threads in Python and gains nothing, as the subscription's queue of one already holds the newest
-frame only.
+Frames are answered in a thread of their own (`frame_worker.py`), under the lock that transitions
+and model swaps take (`guarded_node.py`): they never meet a frame half-way, in any executor.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -25,18 +25,17 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.camera.choose import newest_info
-from key2mesh_core.errors import EngineError, Key2MeshError
+from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.messages import MessageRefused
-from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.messages import MessageRefused, Reader
 
 from . import parameters as node_parameters
 from . import process
 from .anchors import Anchors
-from .camera_wait import CameraInfoWait
 from .detectors import Detector
 from .diagnostics import About, FrameStatistics
+from .frame_worker import FrameWorker
 from .guarded_node import GuardedNode
 from .inputs import read_frame
 from .model_loader import ModelLoader
@@ -47,14 +46,12 @@ from .stages import PUBLISH, READ, Stages
 from .stream import Result, Stream, warm_up
 from .transforms import HRI_PREFIX, BodyFrames, TFMessage
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-
 
 class MeshNode(GuardedNode):
     """Subscribes `~/keypoints` and `~/camera_info`; publishes `~/meshes`, `~/topology`,
     `~/markers`, `/tf` and `/diagnostics`; serves `~/load_model`. See docs/node.md.
 
-    Works in any executor: its callbacks run one at a time (see `GuardedNode`).
+    Works in any executor.
 
     Raises:
         ParameterError, rclpy.exceptions.ParameterException: a parameter set from outside that
@@ -68,9 +65,8 @@ class MeshNode(GuardedNode):
         self._resources: ExitStack | None = None  # of the configured node
         self._outputs: Publishers | None = None  # likewise
         self._stream: Stream | None = None  # of the active node
-        self._wait: CameraInfoWait | None = None  # likewise
+        self._worker: FrameWorker | None = None  # likewise
         self._camera_info: CameraInfo | None = None
-        self._failure = ""
         self._facts: dict[str, str] = {}
         self._settings: Parameters = node_parameters.declare(self)
         refuse = self.guarded(self._check_parameters, _refused)
@@ -87,58 +83,43 @@ class MeshNode(GuardedNode):
 
     def start(self) -> None:
         """Configure and activate, if the parameter `autostart` says so."""
-        if self._settings.autostart and self.trigger_configure() == SUCCESS:
+        if (
+            self._settings.autostart
+            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        ):
             self.trigger_activate()
 
     def destroy_node(self) -> None:
+        worker = self._worker
         with self.lock:  # a frame is finished before its topics go
             self._release()
-            super().destroy_node()
+        if worker is not None:
+            worker.join()
+        super().destroy_node()
 
     def on_callback_error(self, error: Exception) -> None:
         self._statistics.count("callback_failed")
 
-    # Transitions. rclpy swallows their exceptions, so each logs itself why it failed.
+    # Transitions.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("configure", self._configure)
+        return self.transition("configure", self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("activate", lambda: self._activate(state))
+        return self.transition("activate", lambda: self._activate(state))
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("deactivate", lambda: self._deactivate(state))
+        return self.transition("deactivate", lambda: self._deactivate(state))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition("cleanup", self._release)
+        return self.transition("cleanup", self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         def stop() -> None:
             self._deactivate(state)
             self._release()
 
-        return self._transition("shutdown", stop)
-
-    def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
-        with self.lock:
-            try:
-                work()
-            except Key2MeshError as error:
-                self._failure = f"{name} failed: {error}"
-                self.get_logger().error(self._failure)
-                return FAILURE
-            except ImportError as error:
-                self._failure = f"{name} failed: {error}: install it and configure again"
-                self.get_logger().error(self._failure)
-                return FAILURE
-            except Exception as error:
-                if not self.context.ok():  # ROS was shut down meanwhile: nothing to report
-                    return FAILURE
-                self._failure = f"{name} failed: {error!r}"
-                self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")
-                return FAILURE
-            self._failure = ""
-            return SUCCESS
+        return self.transition("shutdown", stop)
 
     def _configure(self) -> None:
         settings = self._settings
@@ -209,8 +190,11 @@ class MeshNode(GuardedNode):
         super().on_activate(state)
         self._statistics.restart(time.monotonic())
         self._stream = Stream(self._estimator, self._statistics, self._anchors)
-        timeout = self._settings.camera_info_timeout
-        self._wait = CameraInfoWait(self, self._camera_topic, timeout, self._answer)
+        self._worker = FrameWorker(
+            self.guarded(partial(self._answer, self._stream)),
+            lambda: self._statistics.count("dropped"),
+            self._patience,
+        )
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._end_stream()
@@ -219,9 +203,9 @@ class MeshNode(GuardedNode):
         super().on_deactivate(state)
 
     def _end_stream(self) -> None:
-        if self._wait is not None:
-            self._wait.close()
-        self._stream = self._wait = None
+        if self._worker is not None:
+            self._worker.close()
+        self._stream = self._worker = None
 
     def _release(self) -> None:
         self._end_stream()
@@ -235,39 +219,51 @@ class MeshNode(GuardedNode):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = newest_info(self._camera_info, message)
-        if self._wait is not None:
-            self._wait.end()
+        if (worker := self._worker) is not None:
+            worker.release()
 
     def _on_keypoints(self, received: Any, info: dict[str, Any]) -> None:
-        if self._stream is None:
+        if (worker := self._worker) is None:
             return
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
-        if self._camera_info is None and not self._settings.camera_fx:
-            if self._wait.holds:
-                self._statistics.count("dropped")
-            if self._wait.hold(received, info):
-                return
-        self._answer(received, info)
+        # `auto` may change the detector before the frame's turn.
+        worker.put(received, self._detector.message, self._detector.reader, info)
 
-    def _answer(self, received: Any, info: dict[str, Any]) -> None:
-        stages = Stages(self._since(info))
+    def _patience(self) -> float:
+        """How long [s] the first frame may wait for CameraInfo."""
+        settings = self._settings
+        if self._camera_info is not None or settings.camera.stated:
+            return 0.0
+        expected = self.count_publishers(self._camera_topic) > 0
+        return settings.camera_info_timeout if expected else 0.0
+
+    def _answer(
+        self,
+        stream: Stream,
+        received: Any,
+        message: Callable[[Any], Any],
+        reader: Reader,
+        info: dict[str, Any],
+    ) -> None:
+        if stream is not self._stream:
+            return  # deactivated meanwhile
+        self._statistics.count("frames")
+        stages, settings = Stages(self._since(info)), self._settings
         try:
-            frame = self._read(received)
+            frame = read_frame(message(received), reader, self._camera_info, settings.camera)
             stages.end(READ)
-            vertices = self._settings.publish_vertices or self._outputs.marking
-            result = self._stream.estimate(
-                frame, self._camera_info, self._settings, vertices, stages
-            )
-            self._outputs.publish_meshes(result, self._settings)
+            vertices = settings.publish_vertices or self._outputs.marking
+            result = stream.estimate(frame, self._camera_info, settings, vertices, stages)
+            self._outputs.publish_meshes(result, settings)
             stages.end(PUBLISH)
             self._statistics.published(self._since(info), stages.seconds, len(result.bodies))
-            self._stream.note(result, self.get_clock().now().nanoseconds)
+            stream.note(result, self.get_clock().now().nanoseconds)
             self._publish_more(result)
         except MessageRefused as error:
             self._refuse(error.cause, str(error))
         except EngineError as error:
             self._refuse("engine_failed", str(error))
-        except Exception:  # one bad message must not end the process
+        except Exception:  # one bad message must not end the node
             if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
                 self._refuse("failed", traceback.format_exc())
 
@@ -275,11 +271,6 @@ class MeshNode(GuardedNode):
     def _since(info: dict[str, Any]) -> float:
         """Seconds since the middleware received a message: waiting for the executor counts."""
         return 1e-9 * (time.time_ns() - info["received_timestamp"])
-
-    def _read(self, received: Any) -> PersonFrame:
-        message = self._detector.message(received)
-        reader, settings = self._detector.reader, self._settings
-        return read_frame(message, reader, self._camera_info, settings.camera)
 
     def _publish_more(self, result: Result) -> None:
         """What may come after the meshes."""
@@ -328,7 +319,7 @@ class MeshNode(GuardedNode):
         configured = self._resources is not None
         about = About(
             active=self._stream is not None,
-            failure=self._failure,
+            failure=self.failure,
             topic=self._detector.topic if configured else "",
             publishers=self._detector.publishers() if configured else 0,
             trouble=self._detector.trouble if configured else "",

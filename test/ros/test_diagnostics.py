@@ -17,11 +17,17 @@ NOTHING = dict.fromkeys(STAGES, 0.0)
 ACTIVE = About(active=True, topic="/keypoints", publishers=1, facts={"model": "m"})
 
 
+def arrive(statistics, now, sequence):
+    """A frame that comes, and is taken up at once."""
+    statistics.arrived(now, sequence)
+    statistics.count("frames")
+
+
 def working(frames=30, start=0.0):
     """Statistics of a second of a good stream."""
     statistics = FrameStatistics(start)
     for number in range(1, frames + 1):
-        statistics.arrived(start + number / frames, number)
+        arrive(statistics, start + number / frames, number)
         statistics.published(0.004, {**NOTHING, "pose": 0.002, "mesh": 0.001}, 1)
     return statistics
 
@@ -61,10 +67,10 @@ def test_percentiles_are_of_the_newest_frames():
 @given(st.lists(st.integers(1, 5), max_size=30))
 def test_gaps_in_the_publishers_numbers_are_what_was_dropped(steps):
     statistics, sequence = FrameStatistics(0.0), 1000  # joined late: nothing is lost by that
-    statistics.arrived(0.0, sequence)
+    arrive(statistics, 0.0, sequence)
     for step in steps:
         sequence += step
-        statistics.arrived(0.0, sequence)
+        arrive(statistics, 0.0, sequence)
     assert statistics.totals["dropped"] == sum(steps) - len(steps)
     assert statistics.totals["frames"] + statistics.totals["dropped"] == 1 + sum(steps)
 
@@ -73,7 +79,7 @@ def test_gaps_in_the_publishers_numbers_are_what_was_dropped(steps):
 def test_a_publisher_that_begins_anew_or_does_not_number_drops_nothing(sequence):
     statistics = FrameStatistics(0.0)
     for number in (5, 6, sequence):
-        statistics.arrived(0.0, number)
+        arrive(statistics, 0.0, number)
     assert statistics.totals["dropped"] == 0
 
 
@@ -81,7 +87,7 @@ def test_a_restart_forgets_the_stream_and_keeps_the_totals():
     statistics = working()
     statistics.count("unknown_layout")
     statistics.restart(5.0)
-    statistics.arrived(5.5, 900)  # another stream's number: no gap
+    arrive(statistics, 5.5, 900)  # another stream's number: no gap
     level, _, values = report(statistics, now=6.0)
     assert level == OK
     assert values["latency_ms_p50"] == "none"
@@ -115,7 +121,7 @@ def test_the_worst_is_said_first():
 
 def test_nothing_but_refusals_is_an_error():
     statistics = FrameStatistics(0.0)
-    statistics.arrived(0.5, 1)
+    arrive(statistics, 0.5, 1)
     statistics.count("unknown_layout")
     assert report(statistics)[0] == ERROR
 
@@ -136,7 +142,7 @@ def test_many_drops_are_a_warning_and_a_few_are_not(every, level):
     statistics, sequence = FrameStatistics(0.0), 0
     for number in range(100):
         sequence += 2 if number % every == 1 else 1
-        statistics.arrived(0.5, sequence)
+        arrive(statistics, 0.5, sequence)
         statistics.published(0.01, NOTHING, 1)
     found, message, values = report(statistics)
     assert found == level
