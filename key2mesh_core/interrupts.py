@@ -5,6 +5,7 @@ handler, and a handler that C code has set, as rclpy does, would not come back."
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -18,6 +19,8 @@ def end_at_next_interrupt(status: int) -> None:
     interrupted and is cleaning up."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(status))
+        # While Python itself ends it forgets its handlers, and Ctrl-C would kill the process.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ COMMANDS: dict[str, Command] = {
         "key2mesh_core.cli.view:ViewConfig",
         "key2mesh_core.cli.view:view",
         "watch body meshes in a browser: the node's, or those of a recording",
-        "key2mesh view --bag my_bag",
+        "key2mesh view my_bag",
     ),
     "targets": Command(
         "key2mesh_core.cli.targets:TargetsConfig",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tyro.conf import Positional
+
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.interrupts import end_at_next_interrupt
@@ -29,17 +31,19 @@ if TYPE_CHECKING:
 class ViewConfig:
     """Watch body meshes live in a browser.
 
-    Shows what the node publishes, or a recording (--bag): a bag of meshes, or any recording of
-    keypoints, of which meshes are made while it plays. End it with Ctrl-C.
+    Shows what the node publishes, or a recording: a bag of meshes, or any recording of keypoints,
+    of which meshes are made while it plays. End it with Ctrl-C.
     """
 
+    recording: Positional[str] = ""
+    """Show this recording instead of a topic, of any kind that `key2mesh mesh` reads: a path, or
+    KIND:PATH?option=value as in docs/recordings.md (json/?width=1280&height=720). Needs no ROS."""
     topic: str = "/mesh_node/meshes"
     """Meshes to show; the topology is expected beside them. Needs a ROS environment."""
     camera_topic: str = "/camera_info"
     """The camera to draw."""
-    bag: str | None = None
-    """Show this recording instead, of any kind that `key2mesh mesh` reads: a path, or
-    KIND:PATH?option=value as in docs/targets.md (json/?width=1280&height=720). Needs no ROS."""
+    bag: str = ""
+    """The same as RECORDING."""
     model: str = "default"
     """Model bundle that makes meshes of recorded keypoints: its folder, or 'default'."""
     loop: bool = True
@@ -52,6 +56,8 @@ class ViewConfig:
     """Address to serve on; 0.0.0.0 lets other machines look, too."""
 
     def __post_init__(self) -> None:
+        if self.recording and self.bag:
+            raise Key2MeshError(f"two recordings, {self.recording} and {self.bag}: give one")
         if not (self.rate > 0 and math.isfinite(self.rate)):
             raise Key2MeshError(f"--rate must be a positive number, got {self.rate}")
         if not 0 < self.port < 65536:
@@ -81,7 +87,8 @@ def view(config: ViewConfig) -> int:
         Key2MeshError: the recording, the model or the port cannot be used, or no ROS is at hand.
     """
     # Whatever can fail fails before a page is served.
-    recording = None if config.bag is None else open_view(config.bag, config.model)
+    source = config.recording or config.bag
+    recording = open_view(source, config.model) if source else None
     watch = None if recording is not None else _topic_watcher()
     from key2mesh_core.view.viewer import Viewer  # viser takes a second to import
 

@@ -26,7 +26,7 @@ class MeshConfig:
 
     source: str
     """A bag (a rosbag2 folder, a .mcap or .db3 file), a folder of OpenPose's JSON files, COCO's
-    JSON, .npz or AIST++: a path, or KIND:PATH?option=value as in docs/targets.md."""
+    JSON, .npz or AIST++: a path, or KIND:PATH?option=value as in docs/recordings.md."""
     target: Path
     """What to make: a folder, or an .npz file. It must not exist yet."""
     form: Form = "auto"

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +159,7 @@ def test_what_cannot_work_is_refused_before_a_page_is_served(tmp_path, bundle):
 
 def test_the_command_plays_a_recording_once_and_ends(bundle):
     pytest.importorskip("viser")
-    words = ("view", "--bag", STREET, "--model", bundle, "--no-loop", "--rate", 40, "--port", 8350)
+    words = ("view", STREET, "--model", bundle, "--no-loop", "--rate", 40, "--port", 8350)
     done = subprocess.run(
         [sys.executable, "-m", "key2mesh_core.cli.main", *map(str, words)],
         capture_output=True,
@@ -165,3 +169,42 @@ def test_the_command_plays_a_recording_once_and_ends(bundle):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("open http://localhost:83")
     assert "Traceback" not in done.stderr
+
+
+def test_an_openpose_folder_is_shown_as_well(tmp_path, bundle):
+    person = [v for x in range(18) for v in (300.0 + 9 * x, 100.0 + 15 * x, 0.9)]
+    for number in range(3):
+        people = {"people": [{"person_id": [-1], "pose_keypoints_2d": person}]}
+        (tmp_path / f"a_{number:03d}_keypoints.json").write_text(json.dumps(people))
+    shown = open_view(f"openpose:{tmp_path}?width=640&height=480&fov=60", str(bundle))
+    assert (shown.camera.width, shown.camera.height) == (640, 480)
+    assert [len(frame.ids) for frame in shown.frames()] == [1, 1, 1]
+
+
+def test_a_recording_without_anybody_is_refused_before_a_page_is_served(tmp_path, bundle):
+    nobody = [replace(frame, ids=(), keypoints=frame.keypoints[:0]) for frame in some_frames(4)]
+    write_bag(tmp_path / "bag", [keypoint_recording("/k", nobody)])
+    with pytest.raises(TargetError, match="4 x nobody_in_image"):
+        view(ViewConfig(str(tmp_path / "bag"), model=str(bundle)))
+
+
+def some_frames(count: int):
+    return list(islice(read_keypoints(STREET), count))
+
+
+def test_ctrl_c_ends_with_0_and_a_second_one_as_well(bundle):
+    pytest.importorskip("viser")
+    words = ("view", STREET, "--model", bundle, "--port", 8360)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "key2mesh_core", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("open http://localhost:83")
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert errors == ""

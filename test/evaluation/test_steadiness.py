@@ -6,12 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from key2mesh_core.body.files import load_body
-from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.evaluation.calibration import error_by_quality, hard_to_see, judge
-from key2mesh_core.evaluation.samples import clip_samples
-from key2mesh_core.evaluation.steadiness import (
+from helpers_steadiness import (
     Trembling,
     jitter,
     lag_ms,
@@ -19,6 +14,11 @@ from key2mesh_core.evaluation.steadiness import (
     steadiness,
     watch,
 )
+
+from key2mesh_core.body.files import load_body
+from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.evaluation.calibration import error_by_quality, hard_to_see, judge
+from key2mesh_core.evaluation.samples import clip_samples
 from key2mesh_core.evaluation.visibility import FULL_VIEW, VIEWS, View, evaluate_views, hide
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
 from key2mesh_core.keypoints.arrays import sanitise, usable

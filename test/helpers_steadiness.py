@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,24 +61,6 @@ class Motion:
     rotations: FloatArray
     translation: FloatArray
     betas: FloatArray
-
-
-def motion_of_clip(
-    path: Path, yaw: float = 0.0, distance: float = 3.5, frames: int = 400, seed: int = 0
-) -> Motion:
-    """A clip in AMASS layout with its own walking about, before a camera at the height of the
-    pelvis that is `distance` [m] away from where they come nearest."""
-    with np.load(path, allow_pickle=False) as clip:
-        rate = float(clip["mocap_framerate"])
-        step = max(1, round(rate / RATE_HZ))
-        chosen = slice(0, frames * step, step)
-        poses = clip["poses"][chosen, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3)
-        walked = clip["trans"][chosen].astype(np.float32)
-    view = axis_angle_to_matrix(np.array([0, yaw, 0], np.float32)) @ WORLD_TO_UPRIGHT
-    place = (walked - walked.mean(axis=0)) @ view.T
-    place[:, 2] += distance - place[:, 2].min()
-    betas = np.random.default_rng(seed).normal(size=10).astype(np.float32)
-    return Motion(_with_hands(poses.astype(np.float32), view), place, betas)
 
 
 def made_up_motion(seconds: float = 6.0, seed: int = 0, distance: float = 3.5) -> Motion:
