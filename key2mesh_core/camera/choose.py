@@ -218,10 +218,11 @@ def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
     """
     if not (camera.width and camera.height and len(keypoints)):
         return camera
-    size = np.array([camera.width, camera.height], np.float32)
-    far = keypoints[..., :2] > _BEYOND * size
-    if not far.any():  # nearly always
+    right, bottom = _BEYOND * camera.width, _BEYOND * camera.height
+    x, y, _ = keypoints.max(axis=(0, 1))
+    if x <= right and y <= bottom:  # nearly always
         return camera
+    far = keypoints[..., :2] > np.array([right, bottom], np.float32)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
     if not outside.any():
