@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.floors import Stage
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.arrays import bounding_boxes, sanitise, usable
-from key2mesh_core.keypoints.layouts import to_network
-from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
+from key2mesh_core.keypoints.arrays import bounding_boxes
+from key2mesh_core.recordings.open import open_recording
 
 RECORDING = Path(__file__).parents[1] / "demo" / "data" / "street"
 
@@ -48,9 +47,8 @@ class Contestant:
 
 @lru_cache(maxsize=1)
 def _recorded() -> tuple[NDArray[np.float32], Intrinsics]:
-    persons = [to_network(frame.layout, frame.keypoints) for frame in read_keypoints(RECORDING)]
-    clean = sanitise(np.concatenate(persons))
-    return clean[usable(clean)], read_camera(RECORDING).intrinsics
+    frames = list(open_recording(RECORDING))
+    return np.concatenate([frame.keypoints for frame in frames]), frames[0].camera.intrinsics
 
 
 def camera() -> Intrinsics:

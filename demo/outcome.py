@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from processes import Child, DemoError
 
-from key2mesh_core.keypoints.arrays import usable
-from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.person_frame import PersonFrame
 
 ENOUGH = 0.95
@@ -31,14 +29,8 @@ class Outcome:
 
     @classmethod
     def expected_of(cls, frames: Sequence[PersonFrame]) -> Outcome:
-        """Of these frames, those with a person of 6 usable keypoints or more must come back."""
-        return cls(
-            usable=frozenset(
-                frame.stamp_ns
-                for frame in frames
-                if usable(to_network(frame.layout, frame.keypoints)).any()
-            )
-        )
+        """Of these frames, those with a usable person must come back."""
+        return cls(usable=frozenset(frame.stamp_ns for frame in frames if len(frame)))
 
     def follow(self, player: Child, receiver: Child, node: Child, silence: float) -> None:
         """Takes in what player and receiver tell until all is answered, or nothing comes.

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.arrays import bounding_boxes, sanitise, usable
-from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.keypoints.arrays import bounding_boxes
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.view.render import draw_keypoints, render_mesh
 
@@ -49,11 +48,10 @@ def choose_shots(frames: Sequence[PersonFrame], count: int) -> list[Shot]:
     different from those before as there are, among the fifth that was detected most surely."""
     parts: list[list[Shot]] = [[] for _ in range(count)]
     for place, frame in enumerate(frames):
-        people = sanitise(to_network(frame.layout, frame.keypoints))
         seconds = (frame.stamp_ns - frames[0].stamp_ns) / 1e9
         parts[place * count // len(frames)] += [
-            Shot(frame.stamp_ns, seconds, frame.ids[i], people[i])
-            for i in np.flatnonzero(usable(people))
+            Shot(frame.stamp_ns, seconds, name, person)
+            for name, person in zip(frame.ids, frame.keypoints, strict=True)
         ]
     chosen: list[Shot] = []
     for part in filter(None, parts):

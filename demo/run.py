@@ -25,13 +25,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # started by its path, with or wit
 from outcome import Outcome  # noqa: E402
 from processes import Child, DemoError, Processes, find_node_program  # noqa: E402
 
+from key2mesh_core.camera.pinhole import Intrinsics  # noqa: E402
 from key2mesh_core.errors import Key2MeshError  # noqa: E402
 from key2mesh_core.model.bundle import load_bundle  # noqa: E402
+from key2mesh_core.recordings.open import open_recording  # noqa: E402
 from key2mesh_core.recordings.own_messages import (  # noqa: E402
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
-    read_camera,
-    read_keypoints,
     the_topic,
 )
 from key2mesh_ros.domain import claim_domain  # noqa: E402
@@ -117,7 +117,7 @@ def play(options: argparse.Namespace, folder: Path) -> tuple[Outcome, Processes]
 
     os.environ.setdefault("ROS_LOG_DIR", str(folder / "ros"))  # not in the user's home
     load_bundle(options.model)  # what the node would refuse is said at once
-    frames = list(read_keypoints(options.bag))[: options.limit or None]
+    frames = list(open_recording(options.bag))[: options.limit or None]
     outcome = Outcome.expected_of(frames)
     shots = choose_shots(frames, SHOTS)
     processes = Processes(folder)
@@ -144,14 +144,16 @@ def play(options: argparse.Namespace, folder: Path) -> tuple[Outcome, Processes]
         if options.view:
             player.go_on()
         options.out.mkdir(parents=True, exist_ok=True)
-        write_picture(options, kept, shots)
+        write_picture(options, kept, shots, frames[0].camera.intrinsics)
     except BaseException:
         processes.end()
         raise
     return outcome, processes
 
 
-def write_picture(options: argparse.Namespace, kept: Path, shots: list) -> None:
+def write_picture(
+    options: argparse.Namespace, kept: Path, shots: list, intrinsics: Intrinsics
+) -> None:
     """Draws the shots that came back as meshes."""
     from picture import Drawn, draw
 
@@ -167,7 +169,7 @@ def write_picture(options: argparse.Namespace, kept: Path, shots: list) -> None:
         print("no mesh came back, so there is no picture", file=sys.stderr)
         return
     path = options.out / "mesh.png"
-    draw(drawn, arrays["triangles"], read_camera(options.bag).intrinsics).save(path)
+    draw(drawn, arrays["triangles"], intrinsics).save(path)
     print(f"picture: {path}", file=sys.stderr)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded keypoints, cameras and meshes as plain arrays, and keypoints as recordings."""
+"""Recorded meshes and cameras as arrays; keypoints and cameras as messages, to write bags."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from key2mesh_core.camera.choose import NOTHING_STATED, Camera, choose_camera
 from key2mesh_core.errors import BagError
 from key2mesh_core.people.mesh_frame import MeshFrame, Topology, mesh_frame
-from key2mesh_core.people.messages.key2mesh import read_person_keypoints
-from key2mesh_core.people.messages.reading import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import (
     Message,
@@ -44,21 +42,6 @@ def the_topic(bag: str | Path, message_type: str) -> str:
         raise BagError(f"{bag} has several topics of {message_type}: {names}; say which")
     topics = ", ".join(f"{t.name} ({t.message_type})" for t in list_topics(bag))
     raise BagError(f"{bag} has no messages of {message_type}; it has: {topics or 'no topics'}")
-
-
-def read_keypoints(bag: str | Path, topic: str | None = None) -> Iterator[PersonFrame]:
-    """The keypoints of a recording as they were sent (of the only such topic unless one is named);
-    `open.open_recording` prepares those of any kind of recording.
-
-    Raises:
-        BagError: see `read_messages`; also for a message that contradicts itself.
-    """
-    topic = topic or the_topic(bag, KEYPOINTS_TYPE)
-    for number, message in enumerate(read_messages(bag, topic, KEYPOINTS_TYPE)):
-        try:
-            yield read_person_keypoints(message.value)
-        except MessageRefused as error:
-            raise BagError(f"{bag}: message {number} on {topic!r}: {error}") from error
 
 
 def read_camera(bag: str | Path, topic: str | None = None) -> Camera:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_bundle import make_bundle
+from helpers_recordings import read_keypoints
 
 from key2mesh_core.cli.view import RecordingView, ViewConfig, open_view, play, view
 from key2mesh_core.errors import BundleError, Key2MeshError, TargetError
@@ -25,7 +26,6 @@ from key2mesh_core.recordings.own_messages import (
     TOPOLOGY_TYPE,
     keypoint_recording,
     read_camera,
-    read_keypoints,
 )
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"

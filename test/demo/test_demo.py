@@ -17,7 +17,7 @@ import pytest
 from helpers_bundle import make_bundle
 from PIL import Image
 
-from key2mesh_core.recordings.own_messages import read_keypoints
+from key2mesh_core.recordings.open import open_recording
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
@@ -196,7 +196,7 @@ def test_nothing_played_is_no_success(outcome):
 
 def test_the_picture_takes_one_shot_from_each_part_of_the_recording():
     picture = demo_module("picture")
-    frames = list(read_keypoints(STREET))
+    frames = list(open_recording(STREET))
     shots = picture.choose_shots(frames, 6)
     parts = [int(shot.seconds * 30 + 0.5) * 6 // len(frames) for shot in shots]
     assert parts == list(range(6))
@@ -209,11 +209,9 @@ def test_the_close_up_keeps_points_on_their_keypoints():
     from key2mesh_core.camera.pinhole import pixel_rays, project
 
     picture = demo_module("picture")
-    frames = list(read_keypoints(STREET))
+    frames = list(open_recording(STREET))
     (shot, *_) = picture.choose_shots(frames, 1)
-    from key2mesh_core.recordings.own_messages import read_camera
-
-    intrinsics = read_camera(STREET).intrinsics
+    intrinsics = frames[0].camera.intrinsics
     points = pixel_rays(shot.keypoints[:, :2], intrinsics) * 5.0
     camera, moved = picture._closer(shot.keypoints, intrinsics)
     seen = shot.keypoints[:, 2] > 0

@@ -21,13 +21,11 @@ from key2mesh_core.evaluation.calibration import error_by_quality, hard_to_see, 
 from key2mesh_core.evaluation.samples import clip_samples
 from key2mesh_core.evaluation.visibility import FULL_VIEW, VIEWS, View, evaluate_views, hide
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
-from key2mesh_core.keypoints.arrays import sanitise, usable
-from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.amass import Clip
-from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
+from key2mesh_core.recordings.open import open_recording
 from key2mesh_core.synthesis.config import SynthesisConfig, without_augmentation
 from key2mesh_core.synthesis.motions import MotionBank
 
@@ -87,13 +85,12 @@ def test_a_moving_body_is_five_times_steadier_and_less_than_40_ms_late(estimator
 @pytest.mark.parametrize("person", ["person_1", "person_2"])
 def test_people_of_the_demo_are_five_times_steadier_and_less_than_40_ms_late(estimator, person):
     track = []
-    for frame in read_keypoints(STREET):
-        keypoints = sanitise(to_network(frame.layout, frame.keypoints))
-        for name, seen, good in zip(frame.ids, keypoints, usable(keypoints), strict=True):
-            if name == person and good:
+    for frame in open_recording(STREET):
+        camera = frame.camera.intrinsics
+        for name, seen in zip(frame.ids, frame.keypoints, strict=True):
+            if name == person:
                 track.append((frame.stamp_ns, seen))
     stamps, keypoints = zip(*track, strict=True)
-    camera = read_camera(STREET).intrinsics
     found = steadiness(person, estimator, np.array(keypoints), camera, np.array(stamps))
     assert found.calmer >= 5
     assert abs(found.lag_ms) < 40

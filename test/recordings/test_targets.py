@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_aistpp import CAMERAS, FRAMES, Studio
+from helpers_recordings import read_keypoints
 from PIL import Image
 
 from key2mesh_core.cli.main import main
@@ -16,7 +17,6 @@ from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.keypoints.arrays import sanitise, usable
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
 from key2mesh_core.recordings.options import OPTIONS, parse_source
-from key2mesh_core.recordings.own_messages import read_keypoints
 from key2mesh_core.recordings.targets import load_targets
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers_recordings import read_keypoints
 
 from key2mesh_core.errors import BagError
-from key2mesh_core.recordings.own_messages import read_camera, read_keypoints
+from key2mesh_core.recordings.own_messages import read_camera
 
 PATH = Path(__file__).resolve().parents[2] / "tools" / "video_to_bag.py"
 WHITE = 255

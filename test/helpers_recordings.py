@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded keypoints as their messages hold them, before anything is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from key2mesh_core.people.messages import BY_TYPE
+from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.recordings.bags import read_messages
+from key2mesh_core.recordings.own_messages import KEYPOINTS_TYPE, the_topic
+
+
+def read_keypoints(bag: Path, topic: str = "") -> Iterator[PersonFrame]:
+    """The frames of our own messages, in the detector's layout."""
+    topic = topic or the_topic(bag, KEYPOINTS_TYPE)
+    for message in read_messages(bag, topic, KEYPOINTS_TYPE):
+        yield BY_TYPE[KEYPOINTS_TYPE].read(message.value)
