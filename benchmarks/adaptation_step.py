@@ -24,7 +24,7 @@ from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
 from key2mesh_core.learning.adapt.losses import critic_loss, domain_loss, feature_loss
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import target_domain
-from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.recordings.targets import TargetKeypoints
 from key2mesh_core.synthesis.batches import synthesise
@@ -101,12 +101,12 @@ def _start(config: Any, detections: int) -> AdaptRun:
     )
     device = torch.device(config.device)
     domain = target_domain(targets, source.centre_view, config.horizontal_fov, device)
-    return AdaptRun(config, source, domain, domain, body, None, Crew())
+    return AdaptRun(config, source, domain, domain, body, None, ProcessGroup())
 
 
 def _synthesis(adaptation: AdaptRun) -> Any:
-    draws, count = adaptation.draws, adaptation.config.batch_size
-    return synthesise(draws.bank, draws.body, draws.synthesis, count, draws.generator)
+    sampler, count = adaptation.sampler, adaptation.config.batch_size
+    return synthesise(sampler.bank, sampler.body, sampler.synthesis, count, sampler.generator)
 
 
 def _bare(adaptation: AdaptRun, source: Tensor, target: Tensor, mix: Tensor) -> None:

@@ -25,10 +25,12 @@ _COCO_OF_NETWORK = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
 FEATURES = 128
 
 
-def save_model(folder: Path) -> tuple[Path, Path]:
+def save_model(
+    folder: Path, features: int = FEATURES, correctives: bool = False
+) -> tuple[Path, Path]:
     """A checkpoint of an untrained network with lively BatchNorms, and its body's file."""
     torch.manual_seed(0)
-    network = Key2Mesh(features=FEATURES)
+    network = Key2Mesh(features=features)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.running_mean.normal_(std=0.1)
@@ -39,7 +41,7 @@ def save_model(folder: Path) -> tuple[Path, Path]:
             module.weight.data.uniform_(0.1, 0.4)
     with torch.no_grad():  # rotations that are far from degenerate, as trained ones are
         network.head.output.bias[10:] = torch.eye(3)[:, :2].flatten().repeat(24)
-    body = small_body()
+    body = small_body(correctives=correctives)
     save_body(folder / "body.npz", body)
     state = {"network": network.state_dict(), "architecture": network.architecture()}
     state |= {"step": 7, "body": body.identifier}

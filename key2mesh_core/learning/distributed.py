@@ -2,8 +2,9 @@
 """Several processes, one run: each takes its part of every batch, and gradients are averaged.
 
 `torchrun --nproc-per-node N -m key2mesh_core adapt ...` starts them. Everything random is drawn
-for the whole batch in every process and then cut, so N processes compute what one would with an
-N-fold batch, to rounding.
+for the whole batch in every process and then split, so N processes compute what one would with an
+N-fold batch, to rounding. The one exception is dropout: the critic's (`critic_dropout`, recipe
+"paper") is drawn by each process on its own.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from key2mesh_core.errors import TrainingError
+
 
 @dataclass(frozen=True)
-class Crew:
+class ProcessGroup:
     """This process among `size`, the `rank`-th; the first one writes files."""
 
     rank: int = 0
@@ -57,22 +60,45 @@ class Crew:
 
 
 @contextmanager
-def crew(device: torch.device) -> Iterator[Crew]:
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """The processes that torchrun started, or this one alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1:
-        yield Crew()
+        yield ProcessGroup()
         return
+    if device.type == "cuda":
+        # NCCL, and every tensor that names no GPU, would otherwise use the first one.
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Crew(dist.get_rank(), size)
+        yield ProcessGroup(dist.get_rank(), size)
         dist.barrier()
     finally:
         dist.destroy_process_group()
 
 
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def local_device(device: torch.device) -> torch.device:
-    """A GPU of its own for every process of a machine."""
-    if device.type != "cuda" or device.index is not None:
+    """A GPU of its own for every process of a machine.
+
+    Raises:
+        TrainingError: several processes are told to share one GPU, or there are more than GPUs.
+    """
+    if device.type != "cuda" or (device.index is not None and world_size() == 1):
         return device
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.index is not None:
+        raise TrainingError(
+            f"--device {device} is one GPU for {world_size()} processes; give --device cuda: each "
+            "process then takes a GPU of its own"
+        )
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if rank >= torch.cuda.device_count():
+        raise TrainingError(
+            f"process {rank} of this machine has no GPU, there are {torch.cuda.device_count()}; "
+            "start as many processes as there are GPUs (torchrun --nproc-per-node)"
+        )
+    return torch.device("cuda", rank)

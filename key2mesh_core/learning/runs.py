@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -55,51 +56,99 @@ def train_watched(
     steps_between_reports: int,
     writes: bool = True,
 ) -> None:
-    """Runs to the last step with progress bar and TensorBoard logs, checkpoints on the way.
+    """Runs to the last step with TensorBoard logs, checkpoints, and a progress bar on terminals.
 
-    On Ctrl-C the state is saved before the exception goes on. `writes`: False for the processes
-    of a distributed run that only compute.
+    Ctrl-C saves the state after the step, then the exception is raised again; a second Ctrl-C stops
+    at once, and what was saved last counts.
 
-    Raises TrainingError for a loss that is not finite, and for a full disk.
+    Args:
+        writes: False for the processes of a distributed run that only compute.
+
+    Raises:
+        TrainingError: the loss or a weight is not finite, or the disk is full. The last checkpoint
+            is then still there, and good.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    started = saved = time.monotonic() - run.seconds
-    saved += run.seconds
+    def save(terms: dict[str, Tensor]) -> None:
+        _refuse_divergence(run, terms, folder)
+        if writes:
+            save_checkpoint(folder / LAST, run.state())
+
+    started, saved = time.monotonic() - run.seconds, time.monotonic()
     progress = tqdm(
-        total=run.total_steps, initial=run.step, unit="step", mininterval=1, disable=not writes
+        total=run.total_steps,
+        initial=run.step,
+        unit="step",
+        mininterval=1,
+        disable=None if writes else True,  # None: shown on terminals only
     )
     logs = SummaryWriter(folder / "logs", purge_step=run.step) if writes else _NoLog()
     with logs as log, progress, deferred_interrupts() as check_interrupt:
-        try:
-            while run.step < run.total_steps:
-                terms = run.advance()
+        while run.step < run.total_steps:
+            terms = run.advance()
+            run.seconds = time.monotonic() - started
+            try:
                 check_interrupt()
-                run.seconds = time.monotonic() - started
-                progress.update()
-                if run.step % steps_between_reports == 0:
-                    _report(run, terms, log, progress)
-                if run.step % run.steps_per_epoch == 0:
-                    run.finish_epoch(log, progress)
-                elif time.monotonic() - saved <= seconds_between_checkpoints:
-                    continue
+            except KeyboardInterrupt:
+                save(terms)
                 if writes:
-                    save_checkpoint(folder / LAST, run.state())
-                saved = time.monotonic()
-        except KeyboardInterrupt:
-            if writes:
-                save_checkpoint(folder / LAST, run.state())
-                progress.write(f"saved {folder / LAST}; the same command continues")
-            raise
+                    progress.write(
+                        f"interrupted after step {run.step}: saved {folder / LAST}; give the same "
+                        "command again to continue"
+                    )
+                raise
+            progress.update()
+            if run.step % steps_between_reports == 0:
+                _report(run, terms, log, progress, folder)
+            if run.step % run.steps_per_epoch == 0:
+                # Before the epoch is judged: a diverged network must not become the best one.
+                _refuse_divergence(run, terms, folder)
+                run.finish_epoch(log, progress)
+            elif time.monotonic() - saved <= seconds_between_checkpoints:
+                continue
+            save(terms)
+            saved = time.monotonic()
 
 
-def _report(run: WatchedRun, terms: dict[str, Tensor], log: Any, progress: tqdm) -> None:
+def digest_of(*arrays: Any) -> str:
+    """What tells data apart from other data of the same size: 16 hex digits of arrays' contents."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        content = np.ascontiguousarray(array)
+        digest.update(f"{content.dtype} {content.shape} ".encode())
+        digest.update(content.data)
+    return digest.hexdigest()
+
+
+def _refuse_divergence(run: WatchedRun, terms: dict[str, Tensor], folder: Path) -> None:
+    total = float(terms["total"])
+    if math.isfinite(total) and _is_finite(run.state()):
+        return
+    what = "a weight is not finite" if math.isfinite(total) else f"the loss is {total}"
+    last = folder / LAST
+    kept = f"{last} is from before and still good" if last.exists() else "nothing was saved yet"
+    raise TrainingError(
+        f"training diverged: {what} after step {run.step}; {kept}. Lower --learning-rate (now "
+        f"{run.learning_rate():g}) and give another --output"
+    )
+
+
+def _is_finite(state: Any) -> bool:
+    """Whether every tensor in nested dicts and lists is."""
+    if isinstance(state, Tensor):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    if isinstance(state, dict):
+        return all(map(_is_finite, state.values()))
+    return not isinstance(state, list | tuple) or all(map(_is_finite, state))
+
+
+def _report(
+    run: WatchedRun, terms: dict[str, Tensor], log: Any, progress: tqdm, folder: Path
+) -> None:
     values = {name: float(term) for name, term in terms.items()}
     if not math.isfinite(values["total"]):
-        raise TrainingError(
-            f"the loss is {values['total']} at step {run.step}: lower --learning-rate (now "
-            f"{run.learning_rate():g}); the last checkpoint is still good"
-        )
+        _refuse_divergence(run, terms, folder)
     for name, value in values.items():
         log.add_scalar(f"loss/{name}", value, run.step)
     log.add_scalar("learning_rate", run.learning_rate(), run.step)

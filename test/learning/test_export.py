@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoint to bundle: the graphs say what PyTorch says, whatever the batch, in millimetres."""
 
-import json
 import shutil
 
 import numpy as np
@@ -9,7 +8,6 @@ import onnx
 import pytest
 import torch
 from helpers_training import small_body
-from torch import nn
 
 from key2mesh_core.body.files import save_body
 from key2mesh_core.body.torch_model import BodyModel
@@ -17,7 +15,6 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BundleError, TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.learning import export as export_module
-from key2mesh_core.learning.checkpoints import save_checkpoint
 from key2mesh_core.learning.export import (
     export,
     sample_inputs,
@@ -32,36 +29,6 @@ from key2mesh_core.network.key2mesh import Key2Mesh
 from key2mesh_core.network.weights import round_weights
 
 BODY = small_body(correctives=True)
-FEATURES = 256  # narrower than the real network: the same code in a fifth of the time
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    network = Key2Mesh(features=FEATURES)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2)
-    with torch.no_grad():  # rotations that are far from degenerate, as trained ones are
-        network.head.output.bias[10:] = torch.eye(3)[:, :2].flatten().repeat(24)
-    folder = tmp_path_factory.mktemp("run")
-    save_body(folder / "body.npz", BODY)
-    state = {"network": network.state_dict(), "architecture": network.architecture()}
-    state |= {"step": 7, "body": BODY.identifier}
-    switches = {"centre_view": True, "detector_keypoints": True}
-    save_checkpoint(folder / "best.pt", state | switches)
-    return folder / "best.pt"
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoint, tmp_path_factory):
-    output = tmp_path_factory.mktemp("models") / "mine"
-    card = checkpoint.parent / "card.json"
-    card.write_text(json.dumps({"trained_on": "made-up motion"}))
-    body = str(checkpoint.parent / "body.npz")
-    export(ExportConfig(checkpoint, output, name="mine", body=body, card=card))
-    return load_bundle(output)
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 64, 512])
@@ -128,7 +95,7 @@ def test_a_failed_export_leaves_the_old_bundle(exported, checkpoint, monkeypatch
         write_bundle(
             exported.path,
             name="other",
-            network=Key2Mesh(features=FEATURES).eval(),
+            network=Key2Mesh(features=256).eval(),
             data=BODY,
             body=BodyModel(BODY),
             centre=True,

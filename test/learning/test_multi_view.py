@@ -22,7 +22,7 @@ from key2mesh_core.learning.adapt.multi_view import (
     camera_turns,
     shared_moments,
 )
-from key2mesh_core.learning.adapt.own_poses import answers
+from key2mesh_core.learning.adapt.pseudo_labels import predict
 from key2mesh_core.learning.adapt.target_domain import TargetDomain, target_domain
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.network.key2mesh import Prediction
@@ -120,7 +120,7 @@ def test_what_cameras_agree_on_is_the_truth(start, cameras):
     agreed = agreement(network, domain, body, quiet=True)
     assert agreed.known.float().mean() > 0.95
     true = poses.repeat(cameras, 1, 1, 1)
-    single = errors_mm(body, answers(network, domain.batch.inputs), true).mean()
+    single = errors_mm(body, predict(network, domain.batch.inputs), true).mean()
     together = errors_mm(body, agreed.poses, true)[agreed.known.numpy()].mean()
     assert together < (0.5 if cameras == 2 else 0.3) * single
     # The root is as the view of each camera shows it, turned to the person as the network's is.
@@ -146,7 +146,7 @@ def test_a_camera_out_of_step_has_no_say(start):
     assert by_camera[1:].min() > 0.9
     # Its rows keep the model's own answers, the others are right.
     true = poses.repeat(4, 1, 1, 1)
-    single = errors_mm(body, answers(network, domain.batch.inputs), true)
+    single = errors_mm(body, predict(network, domain.batch.inputs), true)
     together = errors_mm(body, agreed.poses, true)
     known = agreed.known.numpy()
     assert together[known].mean() < 0.4 * single[known].mean()
@@ -282,8 +282,8 @@ def test_adaptation_learns_what_the_cameras_agree_on(start, tmp_path, capfd):
         adapt(settings)
         assert (said in capfd.readouterr().out) is (file == together)
         adapted = load_trained_model(str(settings.output), load_body("default")).network.eval()
-        found = answers(adapted, domain_of(targets).batch.inputs)
+        found = predict(adapted, domain_of(targets).batch.inputs)
         errors[file.stem] = errors_mm(body, found, poses.repeat(3, 1, 1, 1)).mean()
-    found = answers(network, domain_of(targets).batch.inputs)
+    found = predict(network, domain_of(targets).batch.inputs)
     before = errors_mm(body, found, poses.repeat(3, 1, 1, 1)).mean()
     assert errors["together"] < 0.85 * min(before, errors["apart"])

@@ -13,11 +13,11 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.learning.adapt.losses import reprojection_errors
-from key2mesh_core.learning.adapt.own_poses import (
-    OwnPoses,
+from key2mesh_core.learning.adapt.pseudo_labels import (
+    PseudoLabelBank,
     mean_by_sequence,
-    mirrored_answers,
-    smooth_answers,
+    predict_flipped,
+    pseudo_labels,
     smoothed,
     trusted,
 )
@@ -121,18 +121,18 @@ def test_the_mirrored_answer_of_a_mirrored_network_is_its_answer(network):
 
         def forward(self, x):
             direct = network(x)
-            other = mirrored_answers(network, x, seen)
+            other = predict_flipped(network, x, seen)
             return Prediction(direct.betas, (direct.rotations + other) / 2)
 
     with torch.no_grad():
         direct = Twice()(inputs).rotations
-        flipped = mirrored_answers(Twice(), inputs, seen)
+        flipped = predict_flipped(Twice(), inputs, seen)
     torch.testing.assert_close(direct, flipped, atol=1e-5, rtol=0)
 
 
 def test_trusted_answers_are_those_that_reproject_best(network):
     domain = target_domain(targets(2, 30), True, 60.0, CPU)
-    found = smooth_answers(network, domain, 2.0)
+    found = pseudo_labels(network, domain, 2.0)
     rows = trusted(found, domain.batch, BODY, 0.5)
     assert len(rows) == 30
     assert bool((rows[1:] > rows[:-1]).all())
@@ -143,28 +143,28 @@ def test_trusted_answers_are_those_that_reproject_best(network):
 
 
 def test_own_poses_are_drawn_alike_from_the_same_seed():
-    bank = OwnPoses(torch.eye(3).expand(5, 24, 3, 3), torch.arange(50.0).reshape(5, 10))
+    bank = PseudoLabelBank(torch.eye(3).expand(5, 24, 3, 3), torch.arange(50.0).reshape(5, 10))
     draws = [bank.draw(64, torch.Generator().manual_seed(1))[1] for _ in range(2)]
     assert torch.equal(*draws)
     assert len(torch.unique(draws[0][:, 0])) == 5
     with pytest.raises(TrainingError, match="larger target"):
-        OwnPoses(torch.zeros(0, 24, 3, 3), torch.zeros(0, 10))
+        PseudoLabelBank(torch.zeros(0, 24, 3, 3), torch.zeros(0, 10))
 
 
 def samples(count: int = 64):
     random = torch.Generator().manual_seed(4)
     rotations = axis_angle_to_matrix(0.3 * torch.randn(9, 24, 3, generator=random))
-    bank = OwnPoses(rotations, torch.randn(9, 10, generator=random))
+    bank = PseudoLabelBank(rotations, torch.randn(9, 10, generator=random))
     return synthesise(bank, BODY, SynthesisConfig(), count, random)
 
 
 def test_mistakes_are_the_difference_to_the_projected_answer(network):
     """Detections that lie exactly on the answers' keypoints are no mistakes."""
     from key2mesh_core.learning.adapt.losses import reprojected
-    from key2mesh_core.learning.adapt.own_poses import answers
+    from key2mesh_core.learning.adapt.pseudo_labels import predict
 
     domain = target_domain(targets(1, 20), True, 60.0, CPU)
-    found = answers(network, domain.batch.inputs)
+    found = predict(network, domain.batch.inputs)
     with torch.no_grad():
         noise = target_noise(found, domain.batch, BODY)
         back = domain.batch.inputs - noise.offsets

@@ -5,7 +5,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers_adapt import save_model
 from helpers_training import small_body
 from onnx import numpy_helper
 
@@ -13,84 +12,54 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BundleError, TrainingError
-from key2mesh_core.learning.export import sample_inputs, write_bundle
+from key2mesh_core.learning.export import sample_inputs
 from key2mesh_core.learning.trained_model import load_trained_model
-from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.bundle import WEIGHTS, load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.network.graphs import PoseGraph
+from key2mesh_core.network.weights import round_weights, save_weights
+
+BODY = small_body(correctives=True)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    checkpoint, body = save_model(folder)
-    data = load_body(str(body))
-    trained = load_trained_model(checkpoint, data)
-    for blocks in (True, False):
-        write_bundle(
-            folder / ("blocks" if blocks else "floats"),
-            name="mine",
-            network=trained.network,
-            data=data,
-            body=BodyModel(data),
-            centre=True,
-            card=trained.card,
-            block_weights=blocks,
-        )
-    return folder
-
-
-@pytest.mark.parametrize("kind", ["blocks", "floats"])
-def test_the_network_of_a_bundle_answers_as_its_deployed_graph(model, kind):
-    data = load_body(str(model / "body.npz"))
-    trained = load_trained_model(model / kind, data)
+def test_the_network_of_a_bundle_answers_as_its_deployed_graph(exported):
+    trained = load_trained_model(exported.path, BODY)
     keypoints, intrinsics = sample_inputs(64, seed=2)
     keypoints[:, :8, 2] = 0.9
     with torch.no_grad():
         betas, rotations, place, _, joints, _ = PoseGraph(
-            trained.network, BodyModel(data), trained.centre_view
+            trained.network, BodyModel(BODY), trained.centre_view
         )(keypoints, intrinsics)
-    found = Estimator(load_bundle(model / kind)).estimate(
+    found = Estimator(exported).estimate(
         keypoints.numpy(), Intrinsics(*intrinsics[0].tolist()), vertices=False
     )
     # Blocks round the inputs of layers to 16 bits.
-    close = 1e-3 if kind == "blocks" else 1e-4
-    np.testing.assert_allclose(found.betas, betas, atol=close)
-    np.testing.assert_allclose(found.rotations, rotations, atol=close)
+    np.testing.assert_allclose(found.betas, betas, atol=1e-3)
+    np.testing.assert_allclose(found.rotations, rotations, atol=1e-3)
     shape = found.joints - found.translation[:, None]
-    np.testing.assert_allclose(shape, joints - place[:, None], atol=close)
+    np.testing.assert_allclose(shape, joints - place[:, None], atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["blocks", "floats"])
-def test_a_bundles_weights_are_exported_again_without_a_change(model, kind, tmp_path):
-    data = load_body(str(model / "body.npz"))
-    trained = load_trained_model(model / kind, data)
-    again = write_bundle(
-        tmp_path / "again",
-        name=trained.name,
-        network=trained.network,
-        data=data,
-        body=BodyModel(data),
-        centre=True,
-        card=trained.card,
-        block_weights=kind == "blocks",
-    )
-    weights = "weights.safetensors"
-    assert (again.path / weights).read_bytes() == (model / kind / weights).read_bytes()
+def test_a_bundles_weights_are_written_again_without_a_change(exported, tmp_path):
+    network = load_trained_model(exported.path, BODY).network
+    round_weights(network)  # as every export does
+    save_weights(tmp_path / WEIGHTS, network, blocks=True)
+    assert (tmp_path / WEIGHTS).read_bytes() == (exported.path / WEIGHTS).read_bytes()
 
 
-def test_bundle_and_checkpoint_start_from_the_same_network(model):
-    data = load_body(str(model / "body.npz"))
-    one = load_trained_model(model / "floats", data).network
-    other = load_trained_model(model / "start.pt", data).network
+def test_bundle_and_checkpoint_start_from_the_same_network(exported, checkpoint):
+    """But for the rounding to what the bundle's blocks hold."""
+    one = load_trained_model(exported.path, BODY).network
+    other = load_trained_model(checkpoint, BODY).network
+    round_weights(other)
     inputs = torch.rand(32, 18, 2)
     with torch.no_grad():
         torch.testing.assert_close(one(inputs).rotations, other(inputs).rotations)
 
 
-def test_answers_do_not_depend_on_the_batch_nor_on_the_mode(model):
+def test_predictions_do_not_depend_on_the_batch_nor_on_the_mode(checkpoint):
     """BatchNorm is absorbed: there are no statistics left to change."""
-    network = load_trained_model(model / "start.pt", load_body(str(model / "body.npz"))).network
+    network = load_trained_model(checkpoint, BODY).network
     assert not list(network.buffers())
     inputs = torch.rand(32, 18, 2)
     with torch.no_grad():
@@ -117,12 +86,12 @@ def test_the_default_bundle_holds_the_weights_that_its_graph_runs():
     assert compared == 16
 
 
-def test_another_body_is_refused(model):
-    for name in ("blocks", "start.pt"):
+def test_another_body_is_refused(exported, checkpoint):
+    for path in (exported.path, checkpoint):
         with pytest.raises(TrainingError, match="made with the body small@"):
-            load_trained_model(model / name, small_body(seed=3))
+            load_trained_model(path, small_body(seed=3))
 
 
-def test_a_model_that_is_not_there_is_refused(model, tmp_path):
+def test_a_model_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(BundleError, match="nothing"):
-        load_trained_model(tmp_path / "nothing", load_body(str(model / "body.npz")))
+        load_trained_model(tmp_path / "nothing", BODY)

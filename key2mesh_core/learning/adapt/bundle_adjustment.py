@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits a body's poses and the cameras that saw it to the detections of all views together.
 
-Bundle adjustment (Triggs et al. 1999) with SMPL as the structure: its bones fix the scale and hold
-the keypoints of a moment together. Distances count by a robust measure (Geman and McClure), so
-that exchanged and invented keypoints lose their say.
+Bundle adjustment (Triggs et al. 1999) with SMPL as the structure: its bones fix the scale and tie
+the keypoints of a moment together. Distances enter by a robust measure (Geman and McClure), which
+discounts exchanged and false keypoints.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _STEP_SIZE = 0.02
 """Of Adam at the start, in metres and units of rotation; cameras turn a quarter as fast."""
 
 _NOISE = 0.04
-"""Distance [sides of the box] from which on a keypoint counts as wrong rather than imprecise."""
+"""Distance [sides of the box] beyond which a keypoint counts as wrong rather than imprecise."""
 
 _PRIOR = 0.0025
-"""Of the first guess: it decides what no keypoint shows (the spine's twist, the feet)."""
+"""Weight of the first guess: it decides what no keypoint shows (the spine's twist, the feet)."""
 
 _STEADY, _STEADY_PLACE = 0.02, 0.2
-"""Of changes from one moment to the next."""
+"""Weights of changes from one moment to the next."""
 
 _SHAPE, _LENS = 1e-3, 0.05
-"""Of a shape unlike the mean one, and of a lens unlike what is known of it."""
+"""Weights of a shape unlike the mean, and of a lens unlike what is known of it."""
 
 _NEAREST = 0.3
 """No part of a body is nearer to its camera [m]: keeps a projection finite."""

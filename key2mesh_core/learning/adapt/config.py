@@ -20,18 +20,19 @@ class AdaptWeights:
     """Weights of the terms of the extractor's loss (Eq. 8); a term of weight 0 is not computed."""
 
     reprojection: float = 3.0
-    """Eq. 6: the answer's keypoints, projected, against the detections. Alone it makes depths
-    worse; beside rehearsal 0, 3 and 10 differ by 0.2 mm, 30 costs 1 mm. [10]"""
+    """Eq. 6: the predicted body's keypoints, projected, against the detections. Alone it makes
+    depths worse; beside rehearsal, 0, 3 and 10 differ by 0.2 mm, and 30 costs 1 mm. [10]"""
     domain: float = 0.0
     """Eq. 5: make the critic take target features for source features. [0.1]"""
     features: float = 0.0
-    """Eq. 7: mean square difference from the source extractor's features. [20]"""
+    """Eq. 7: mean square difference from the source extractor's features of the same detections;
+    the paper does not say of which. [20]"""
     agreement: float = 1.0
     """Where several cameras saw a person at once: Eq. 1 on the detections themselves, with the
-    poses on which the cameras agree for truth (9 cameras: 78.2 to 75.2 mm). The model's own answers
-    stay the source domain: without them, easy poses were forgotten. [0]"""
+    poses that the cameras agree on as labels (9 cameras: 78.2 to 75.2 mm). The pseudo-labels stay
+    the source domain: without them, easy poses were forgotten. [0]"""
     rehearsal: float = 4.0
-    """Eq. 1 on samples of the source domain, whose truth is known. What the default lives on: 1
+    """Eq. 1 on samples of the source domain, whose truth is known. The default needs it most: 1
     instead of 4 ended 0.9 mm worse. [0]"""
 
 
@@ -60,21 +61,21 @@ class AdaptConfig:
     """The body file that the model was made with."""
     motions: tuple[str, ...] = ()
     """Motion capture in AMASS layout for the source domain, FOLDER or FOLDER=SHARE each. Without
-    any, the source domain is made of the model's own answers to the target, looked at from other
-    sides: it needs no recordings, and measured better (2 passes took 83.5 to 80.6 mm; with the
-    motion capture of pre-training it stayed at 83.6, half and half gave 81.8)."""
+    any, the source domain is made of pseudo-labels: the model's own predictions for the target,
+    seen from other sides. That needs no recordings and measured better (2 passes took 83.5 to
+    80.6 mm; with the motion capture of pre-training it stayed at 83.6, half and half gave 81.8)."""
     held_out: tuple[str, ...] = ()
     """Clips of --motions to leave out, as of `key2mesh pretrain`."""
     balance: float = 0.5
     """Draw frames of --motions by rarity of their pose, as of `key2mesh pretrain`. [0]"""
     horizontal_fov: float = 60.0
-    """Horizontal field of view [degrees] of cameras that the target says nothing of: all but those
-    of bags with CameraInfo and of npz with intrinsics. It decides little: how far a person at the
-    edge of the image is turned towards the camera."""
+    """Horizontal field of view [degrees] of cameras that the target does not describe: all but
+    those of bags with CameraInfo and of npz with intrinsics. It matters little: it decides how far
+    a person at the edge of the image is turned towards the camera."""
     hold_out: float = 0.1
-    """Share of every person's frames, the last ones, that is not adapted to but judged on."""
+    """Share of every person's frames, the last ones, that is kept for validation."""
     weights: AdaptWeights = field(default_factory=AdaptWeights)
-    """The loss."""
+    """Weights of the loss."""
     synthesis: SynthesisConfig = field(
         default_factory=lambda: replace(
             SynthesisConfig(),
@@ -85,38 +86,33 @@ class AdaptConfig:
             tumble=0.3,
         )
     )
-    """From poses of the source domain to keypoints. Less is hidden than in pre-training: what this
-    detector misses is known from the target (1.2 mm; half-seen people lose nothing by it), and
-    keypoints are moved by half as much at most, as its own mistakes come on top (0.3 mm). More
-    people tumble: the answers' own sides up are not to be trusted where they are wrong."""
-    features_on: Literal["target", "source", "both"] = "target"
-    """Whose features are held back by `weights.features`; the paper does not say."""
+    """From poses of the source domain to keypoints. Fewer are hidden than in pre-training: the
+    target shows what this detector misses (1.2 mm; half-seen people lose nothing), and keypoints
+    are moved by half as much at most, because the detector's own errors are added (0.3 mm). More
+    people tumble, because pseudo-labels may be wrong about which side is up."""
     reprojection_camera: Literal["fitted", "training"] = "fitted"
     """fitted: the body stands where its keypoints fit best; training: 6 m away, both sides
     normalised over the same keypoints. [training]"""
     trust_confidence: bool = True
     """Weigh keypoints of the re-projection by the detector's confidence. [False]"""
     smoothing: float = 3.0
-    """The model's own answers are averaged over neighbouring frames, Gaussian of this standard
-    deviation [frames], before they become source poses: 0.5 mm. 0: as they are."""
-    keep: float = 1.0
-    """Share of the own answers that become source poses: those that re-project best for how sure
-    their detections are. Even doubtful answers are poses that people can have."""
+    """Pseudo-labels are averaged over neighbouring frames by a Gaussian of this standard deviation
+    [frames]: 0.5 mm. 0: not averaged."""
     detector_noise: float = 0.5
-    """Share of the source samples that get the mistakes and the missing keypoints of a random
+    """Share of the source samples that get the errors and the missing keypoints of a random
     detection of the target, on top of the synthesis' noise: 0.5 mm. [0]"""
     detector_noise_scale: float = 2.0
-    """Factor on these mistakes: answers follow their detections, so part of them does not show."""
+    """Factor on these errors: predictions follow their detections, which hides a part of them."""
     members: int = 4
-    """How often all of it is done, each time from the model as it was and with other random draws:
-    the weights of all are averaged (Wortsman et al., ICML 2022), for as many times the work. 2
-    instead of 1 are worth 0.3 mm, 4 another 0.1, 8 or 24 another 0.1 at most. [1]"""
+    """Number of independent runs, each from the model as it was and with other random numbers,
+    whose weights are averaged (Wortsman et al., ICML 2022); the time grows with it. 2 instead of 1
+    gain 0.3 mm, 4 another 0.1, 8 or 24 another 0.1 at most. [1]"""
     epochs: int = 3
-    """Passes of each member over the target, each judged at its end. More than 3 gained nothing.
-    [5]"""
+    """Passes of each member over the target, each followed by validation. More than 3 gained
+    nothing. [5]"""
     least_steps: int = 270
-    """Updates of each member at least: of a small target an epoch is several passes. For a tenth
-    of the frames 270 steps instead of 27 took 80.7 to 79.3 mm. [1]"""
+    """Fewest updates of each member: an epoch of a small target is several passes. For a tenth of
+    the frames, 270 steps instead of 27 took 80.7 to 79.3 mm. [1]"""
     batch_size: int = 256
     """Target samples per step and process, and as many source samples."""
     learning_rate: float = 1e-4
@@ -126,7 +122,7 @@ class AdaptConfig:
     decay: float = 0.8
     """Factor per epoch of the exponential schedule."""
     average: float = 0.99
-    """Exponential moving average of the weights, which is what gets judged and exported. [0]"""
+    """Decay of the moving average of the weights, which is what is validated and exported. [0]"""
     critic_updates: int = 10
     """Updates of the critic before each of the extractor."""
     critic_dropout: float = 0.2
@@ -134,7 +130,7 @@ class AdaptConfig:
     gradient_penalty: float = 50.0
     """Weight of the critic's gradient penalty (Eq. 4)."""
     always_adapt: bool = False
-    """Export the last epoch even when the criterion says that the model was better before."""
+    """Export the last epoch even when validation says that the model was better before."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the linear layers. bfloat16 doubles the speed on processors that have it."""
     seed: int = 0
@@ -144,7 +140,7 @@ class AdaptConfig:
     threads: int = 0
     """CPU threads; 0: all."""
     seconds_between_checkpoints: float = 60.0
-    """How much work a killed run loses at most."""
+    """How much work a killed run loses at most [s]."""
     aistpp_keypoints: Path | None = None
     """For studies: AIST++'s folder keypoints2d, to log the true error beside the criteria..."""
     aistpp_truth: Path | None = None
@@ -164,11 +160,8 @@ class AdaptConfig:
             raise TrainingError(
                 f"horizontal_fov lies between 0 and 180 degrees, got {self.horizontal_fov}"
             )
-        if not 0 <= self.hold_out < 1 or not 0 < self.keep <= 1:
-            raise TrainingError(
-                f"hold_out is a share in 0..1 and keep one above 0, got {self.hold_out} and "
-                f"{self.keep}"
-            )
+        if not 0 <= self.hold_out < 1:
+            raise TrainingError(f"hold_out is a share in 0..1, got {self.hold_out}")
         if self.smoothing < 0 or not 0 <= self.average < 1:
             raise TrainingError(
                 f"smoothing must not be negative and average lies in 0..1, got {self.smoothing} "

@@ -34,7 +34,7 @@ def critic_loss(
     Args:
         critic: features (N, D) -> scores (N, 1).
         source, target: (N, D) features, detached.
-        mix: (N, 1) in 0..1, where between source and target the gradient is looked at.
+        mix: (N, 1) in 0..1, where between source and target the gradient is penalised.
         penalty: weight of the gradient penalty.
     """
     distance = critic(source).mean() - critic(target).mean()
@@ -64,8 +64,8 @@ def feature_loss(features: Tensor, source_features: Tensor) -> Tensor:
 def agreement_loss(
     prediction: Prediction, agreed: Prediction, known: Tensor, body: BodyModel
 ) -> Tensor:
-    """Distance of answers from the poses that several cameras agree on, as Eq. 1 measures it: L1
-    on rotations and 3D keypoints. Persons that are not `known (N,)` count as right."""
+    """Distance of predictions from the poses that several cameras agree on, as Eq. 1 measures it:
+    L1 on rotations and 3D keypoints. Persons that are not `known (N,)` add nothing."""
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     with torch.no_grad():
         _, places = body.keypoints(agreed.betas, agreed.rotations)
@@ -113,7 +113,7 @@ def reprojected(
     camera: Literal["fitted", "training"] = "fitted",
     trust_confidence: bool = True,
 ) -> Tensor:
-    """(N, 18, 2) where the answers' keypoints appear in the inputs' unit box."""
+    """(N, 18, 2) the predicted bodies' keypoints, projected into the inputs' unit box."""
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     if camera == "training":
         depth = (keypoints[..., 2:] + TRAINING_DISTANCE).clamp(min=_NEAREST)

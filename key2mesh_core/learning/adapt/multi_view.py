@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Poses that several cameras agree on: what one view leaves open, another one shows.
 
-Where a target says that cameras saw a person at the same moment, nothing else need be known of
-them. The joints' rotations do not depend on the view, so the model's answers to all views say how
-the cameras are turned to one another, and which of them is out of step with the rest; a first pose
-is the mean of the answers. Bundle adjustment then fits poses and cameras to the detections of all
-views (`bundle_adjustment`). No label and no calibration takes part.
+All that a target must say is that cameras saw a person at the same moment. The joints' rotations do
+not depend on the view, so the model's predictions for all views give the rotations between the
+cameras, and show which of them is out of step with the rest; the first guess of a pose is the mean
+of the predictions. Bundle adjustment then fits poses and cameras to the detections of all views
+(`bundle_adjustment`). No label and no calibration is needed.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from tqdm import tqdm
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from key2mesh_core.learning.adapt.bundle_adjustment import Scene, Views, adjust
-from key2mesh_core.learning.adapt.own_poses import both_answers
+from key2mesh_core.learning.adapt.pseudo_labels import predict_with_flip
 from key2mesh_core.learning.adapt.target_domain import TargetDomain
 from key2mesh_core.network.graphs import fit_translation
 from key2mesh_core.network.key2mesh import Prediction
 
 _LONGEST = 1000
-"""Moments that are fitted together: bounds memory, and lets cameras move between stretches."""
+"""Moments fitted together: bounds memory, and lets cameras move between stretches."""
 
 _LEAST = 30
 """Moments that two cameras must share to be compared."""
 
 _MOST = 16
-"""Cameras that are compared, those that saw the most: more of them leave nothing else open."""
+"""Only this many cameras are compared, those that saw the most: more add nothing."""
 
 _OUT_OF_STEP = math.radians(30)
-"""Cameras of one take differ by a constant rotation, up to the errors of single answers: 7 to 17
-degrees (median) where AIST++'s cameras are in step, 90 where one shows another moment."""
+"""Cameras of one take differ by a constant rotation, up to the errors of single predictions: 7 to
+17 degrees (median) where AIST++'s cameras are in step, 90 where one shows another moment."""
 
 _MISFIT = 0.05
 """Median error [sides of the box] of a person's keypoints beyond which a fit is not believed."""
 
 
 class Agreement(NamedTuple):
-    """What several cameras agree on, for each of N detections: `poses`, roots as the network's
-    view saw them, and `known (N,)`, False for what one camera saw alone or no pose explains: the
-    others are the model's own answers."""
+    """The poses that several cameras agree on, for each of N detections: `poses`, roots as seen in
+    the network's view, and `known (N,)`, False where only one camera saw the person or no pose
+    explains the views: those poses are the model's own predictions."""
 
     poses: Prediction
     known: Tensor
@@ -71,17 +71,17 @@ def agreement(
     """Fits every take of a target; None where no cameras agree on anything.
 
     Args:
-        network: whose answers to single views are where it begins.
+        network: gives the first guess, from single views.
         quiet: show no progress.
     """
     grids = list(shared_moments(domain))
     if not grids:
         return None
-    betas, poses = both_answers(network, domain.batch)
+    betas, poses = predict_with_flip(network, domain.batch)
     found = Prediction(betas, rotation_6d_to_matrix(poses))
     known = torch.zeros(len(domain), dtype=torch.bool, device=betas.device)
     agreed = Agreement(Prediction(betas.clone(), found.rotations.clone()), known)
-    for grid in tqdm(grids, "what cameras agree on", unit="stretch", disable=quiet):
+    for grid in tqdm(grids, "what cameras agree on", unit="stretch", disable=quiet or None):
         _fit_stretch(grid, found, domain, body, agreed)
     return agreed if known.any() else None
 
@@ -120,7 +120,7 @@ def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
             each = roots[other, both] @ roots[one, both].transpose(1, 2)
             turn = _nearest_rotation(each.sum(0))
             angles = _angles(each, turn)
-            # Single answers may be turned about entirely: those near the median decide.
+            # Single predictions may face the wrong way: those near the median decide.
             turn = _nearest_rotation(each[angles <= 2 * angles.median()].sum(0))
             turns[one, other], turns[other, one] = turn, turn.T
             spread[one, other] = spread[other, one] = _angles(each, turn).median()
@@ -134,7 +134,7 @@ def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
 def _fit_stretch(
     grid: Tensor, found: Prediction, domain: TargetDomain, body: BodyModel, agreed: Agreement
 ) -> None:
-    """Writes what the cameras of one stretch agree on into `agreed`."""
+    """Writes the poses that the cameras of one stretch agree on into `agreed`."""
     grid = grid.to(found.betas.device)
     rows = grid.clamp(min=0)
     turn = domain.turn[rows]
@@ -170,7 +170,7 @@ def _first_guess(
     views: Views,
     body: BodyModel,
 ) -> Scene:
-    """The mean of what the model says of each view; places from where it puts the body."""
+    """The mean of the predictions for all views; positions from where each places the body."""
     share = views.weights.mean(2)
     share = share / share.sum(0).clamp(min=1e-6)
     local = found.rotations[rows].clone()

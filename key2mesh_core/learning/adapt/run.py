@@ -30,11 +30,11 @@ from key2mesh_core.learning.adapt.losses import (
     reprojection_loss,
 )
 from key2mesh_core.learning.adapt.multi_view import agreement
-from key2mesh_core.learning.adapt.sampler import Draw, Draws
-from key2mesh_core.learning.adapt.selection import Judge, score
+from key2mesh_core.learning.adapt.sampler import Sampler, StepBatch
 from key2mesh_core.learning.adapt.target_domain import TargetDomain
 from key2mesh_core.learning.adapt.true_errors import true_errors
-from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.learning.adapt.validation import Validator, score
+from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import supervised_loss
 from key2mesh_core.learning.runs import moving_average, settings_text
@@ -43,16 +43,17 @@ from key2mesh_core.network.key2mesh import Key2Mesh, domain_critic
 from key2mesh_core.synthesis.motions import MotionBank
 
 HISTORY = "history.jsonl"
-_SAMPLES_TO_JUDGE_ON = 2048
+_VALIDATION_SAMPLES = 2048
 
 
 class AdaptRun:
     """The state of one run; `train_watched` advances it.
 
     Args:
-        domain, held_out: detections to learn from, and to judge by.
-        bank: motion capture for the source domain; None: the model's own answers.
-        workers: the processes that share the run.
+        domain, held_out: detections to learn from, and for validation.
+        bank: motion capture for the source domain; None: pseudo-labels.
+        processes: those that share the run.
+        data_digest: of the detections and the motion capture; a run continues with the same.
     """
 
     def __init__(
@@ -63,10 +64,15 @@ class AdaptRun:
         held_out: TargetDomain,
         body: BodyModel,
         bank: MotionBank | None,
-        workers: Crew,
+        processes: ProcessGroup,
+        data_digest: str = "",
     ) -> None:
-        self.config, self.body, self.workers, self.domain = config, body, workers, domain
-        self.origin = source.origin
+        self.config, self.body, self.processes, self.domain = config, body, processes, domain
+        self.identity = {
+            "body": body.identifier,
+            "origin": source.origin,
+            "data": data_digest,
+        }
         self.device = domain.batch.inputs.device
         self.source = source.network.eval().requires_grad_(False).to(self.device)
         # BatchNorm is absorbed and there is no dropout: modes make no difference to these.
@@ -75,21 +81,21 @@ class AdaptRun:
         self.mean = self.source.extractor.state_dict()  # of the members that are done
         self.head = self.source.head
         synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
-        self.draws = Draws(config, synthesis, self.source, domain, body, bank, workers)
+        self.sampler = Sampler(config, synthesis, self.source, domain, body, bank, processes)
         self._begin_member()
         self._update_average = moving_average(config.average)
-        self.steps_per_epoch = self.draws.steps_per_epoch
+        self.steps_per_epoch = self.sampler.steps_per_epoch
         self.steps_per_member = config.epochs * self.steps_per_epoch
         self.total_steps = config.members * self.steps_per_member
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         self.best, self.best_extractor = 0, self._weights()
-        if workers.first:
+        if processes.first:
             # The same for every seed.
-            samples = self.draws.samples(_SAMPLES_TO_JUDGE_ON, seed=_SAMPLES_TO_JUDGE_ON)
+            samples = self.sampler.samples(_VALIDATION_SAMPLES, seed=_VALIDATION_SAMPLES)
             wanted = config.weights.agreement
             agreed = agreement(self.source, held_out, body, quiet=True) if wanted else None
-            self.judge = Judge(self.source, held_out, agreed, samples, body)
+            self.validator = Validator(self.source, held_out, agreed, samples, body)
 
     def advance(self) -> dict[str, Tensor]:
         """Critic updates, if the critic counts, then one update of the extractor."""
@@ -100,26 +106,26 @@ class AdaptRun:
             self._begin_member()
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
-        self.draws.begin(self.step)
+        self.sampler.begin(self.step)
         terms: dict[str, Tensor] = {}
         if weights.domain:
             for _ in range(config.critic_updates):
-                terms["distance"] = self._update_critic(self.draws.at_random())
-        losses = self._losses(self.draws.in_turn(self.step))
+                terms["distance"] = self._update_critic(self.sampler.at_random())
+        losses = self._losses(self.sampler.in_order(self.step))
         total = torch.zeros((), device=self.device)
         for name, term in losses.items():
             total = total + getattr(weights, name) * term
         if losses:
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
-            self.workers.average_gradients(self.extractor.parameters())
+            self.processes.average_gradients(self.extractor.parameters())
             self.optimiser.step()
             self._update_average(
                 list(self.averaged.parameters()), list(self.extractor.parameters()), place
             )
         self.step += 1
         terms |= {"total": total.detach(), **{k: term.detach() for k, term in losses.items()}}
-        return self.workers.average(terms)
+        return self.processes.average(terms)
 
     def learning_rate(self) -> float:
         """The extractor's step size at this step."""
@@ -131,13 +137,13 @@ class AdaptRun:
         return config.learning_rate * warm_up * 0.5 * (1 + math.cos(turn))
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
-        """Judges the model, and keeps it if it is the best so far."""
-        if not self.workers.first:
+        """Validates the model, and keeps it if it is the best so far."""
+        if not self.processes.first:
             return
         if not self.history:
-            self._judge(self.source, log, progress)
+            self._validate(self.source, log, progress)
         weights = self._weights()
-        self._judge(self._network(weights), log, progress)
+        self._validate(self._network(weights), log, progress)
         if score(self.history[-1], self.history[0]) < score(
             self.history[self.best], self.history[0]
         ):
@@ -164,20 +170,18 @@ class AdaptRun:
             "history": self.history,
             "best": self.best,
             "best_extractor": self.best_extractor,
-            "body": self.body.identifier,
-            "origin": self.origin,
-            "detections": len(self.domain),
+            **self.identity,
             "settings": settings_text(self.config),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from what `state()` gave."""
-        mine = self.body.identifier, self.origin, len(self.domain)
-        theirs = state["body"], state["origin"], state["detections"]
-        if mine != theirs:
+        names = {"body": "body", "origin": "model to start from", "data": "target"}
+        changed = [names[key] for key, mine in self.identity.items() if state.get(key) != mine]
+        if changed:
             raise TrainingError(
-                f"{self.config.work_folder} is a run with other files behind the same names: body, "
-                f"start and detections were {theirs} and are {mine}; give another --output"
+                f"{self.config.work_folder} is a run with another {' and another '.join(changed)} "
+                "behind the same name; give another --output, or put the old files back"
             )
         for name in ("extractor", "averaged", "optimiser", "critic", "critic_optimiser"):
             getattr(self, name).load_state_dict(state[name])
@@ -198,73 +202,69 @@ class AdaptRun:
         self.optimiser = torch.optim.Adam(self.extractor.parameters(), **fused)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)
 
-    def _losses(self, draw: Draw) -> dict[str, Tensor]:
+    def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
         """The terms of Eq. 8 whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
-        agreed = draw.agreed
-        answered = weights.reprojection or agreed is not None
-        on_target = weights.features and config.features_on != "source"
-        on_source = weights.features and config.features_on != "target"
-        features = source_features = torch.empty(0)
+        agreed = batch.agreed
+        predicted = weights.reprojection or agreed is not None
+        features = torch.empty(0)
         with self._autocast():
-            if answered or weights.domain or on_target:
-                features = self.extractor(draw.target.inputs)
-            if weights.rehearsal or on_source:
-                source_features = self.extractor(draw.source.keypoints)
-            answer = self.head(features) if answered else None
-            rehearsed = self.head(source_features) if weights.rehearsal else None
+            if predicted or weights.domain or weights.features:
+                features = self.extractor(batch.target.inputs)
+            prediction = self.head(features) if predicted else None
+            rehearsed = None
+            if weights.rehearsal:
+                rehearsed = self.head(self.extractor(batch.source.keypoints))
             if weights.domain:
                 self.critic.requires_grad_(False)
                 terms["domain"] = domain_loss(self.critic, features)
                 self.critic.requires_grad_(True)
-            kept = []
-            if on_target:
-                kept.append(feature_loss(features, self.source.extractor(draw.target.inputs)))
-            if on_source:
-                kept.append(
-                    feature_loss(source_features, self.source.extractor(draw.source.keypoints))
-                )
-        if kept:
-            terms["features"] = torch.stack(kept).mean()
-        if answer is not None and agreed is not None:
-            terms["agreement"] = agreement_loss(answer, agreed.poses, agreed.known, self.body)
-        if answer is not None and weights.reprojection:
+            if weights.features:
+                kept = self.source.extractor(batch.target.inputs)
+                terms["features"] = feature_loss(features, kept)
+        if prediction is not None and agreed is not None:
+            terms["agreement"] = agreement_loss(prediction, agreed.poses, agreed.known, self.body)
+        if prediction is not None and weights.reprojection:
             terms["reprojection"] = reprojection_loss(
-                answer, draw.target, self.body, config.reprojection_camera, config.trust_confidence
+                prediction,
+                batch.target,
+                self.body,
+                config.reprojection_camera,
+                config.trust_confidence,
             )
         if rehearsed is not None:
             terms["rehearsal"], _ = supervised_loss(
-                rehearsed, draw.source, self.body, LossWeights()
+                rehearsed, batch.source, self.body, LossWeights()
             )
         return terms
 
-    def _update_critic(self, draw: Draw) -> Tensor:
+    def _update_critic(self, batch: StepBatch) -> Tensor:
         with self._autocast():
             with torch.no_grad():
-                source = self.source.extractor(draw.source.keypoints).float()
-                target = self.extractor(draw.target.inputs).float()
+                source = self.source.extractor(batch.source.keypoints).float()
+                target = self.extractor(batch.target.inputs).float()
             penalty = self.config.gradient_penalty
-            loss, distance = critic_loss(self.critic, source, target, draw.mix, penalty)
+            loss, distance = critic_loss(self.critic, source, target, batch.mix, penalty)
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.workers.average_gradients(self.critic.parameters())
+        self.processes.average_gradients(self.critic.parameters())
         self.critic_optimiser.step()
         return distance
 
-    def _judge(self, network: Key2Mesh, log: Any, progress: tqdm) -> None:
-        measured = self.judge.measure(network)
+    def _validate(self, network: Key2Mesh, log: Any, progress: tqdm) -> None:
+        measured = self.validator.measure(network)
         scored = score(measured, self.history[0]) if self.history else 0.0
-        text = f"epoch {len(self.history)}: score {scored:+.3f}, re-projection "
+        text = f"epoch {len(self.history)}: score {scored:+.3f} (lower is better), re-projection "
         text += f"{100 * measured['reprojection']:.2f} %, mirror {measured['mirror_mm']:.1f} mm"
         if "agreement_mm" in measured:
-            text += f", {measured['agreement_mm']:.1f} mm from what cameras agree on"
+            text += f", {measured['agreement_mm']:.1f} mm from the poses that cameras agree on"
         for channel, error in true_errors(
-            network, self.body, self.config, self.draws.synthesis.centre_view
+            network, self.body, self.config, self.sampler.synthesis.centre_view
         ).items():
             measured[f"true_{channel}_mm"] = error
             text += f", {channel} {error:.1f} mm"
         for name, value in measured.items():
-            log.add_scalar(f"judged/{name}", value, self.step)
+            log.add_scalar(f"validation/{name}", value, self.step)
         self.history.append(measured)
         progress.write(text)
 
@@ -274,7 +274,7 @@ class AdaptRun:
         return network
 
     def _weights(self) -> dict[str, Tensor]:
-        """The mean of the members so far, which is what gets judged and exported."""
+        """The mean of the members so far, which is what is validated and exported."""
         members = 1 + max(0, self.step - 1) // self.steps_per_member
         return {
             name: torch.lerp(self.mean[name], value, 1 / members)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each update of an adaptation looks at: rows of the target, samples of the source domain.
+"""What each update of an adaptation is computed on: rows of the target, source samples.
 
 All of it follows from the step's number, the seed, and the model before adaptation.
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.multi_view import Agreement, agreement
-from key2mesh_core.learning.adapt.own_poses import OwnPoses, smooth_answers, trusted
+from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, pseudo_labels
 from key2mesh_core.learning.adapt.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.learning.adapt.target_noise import target_noise, with_noise
-from key2mesh_core.learning.distributed import Crew
+from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.runs import seed_of
-from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
+from key2mesh_core.network.key2mesh import Key2Mesh
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
@@ -29,9 +29,9 @@ from key2mesh_core.synthesis.motions import MotionBank
 _STEP, _DROPOUT, _ORDER = range(3)
 
 
-class Draw(NamedTuple):
-    """One update's target rows, source samples, where between both (N, 1), and what several
-    cameras agree on of the target rows, if they do."""
+class StepBatch(NamedTuple):
+    """One update's target rows and source samples; `mix (N, 1)`, where between both the critic's
+    gradient is penalised; and the poses that several cameras agree on, if any do."""
 
     target: TargetBatch
     source: Batch
@@ -39,15 +39,16 @@ class Draw(NamedTuple):
     agreed: Agreement | None
 
 
-class Draws:
-    """Where the updates of one run draw from.
+class Sampler:
+    """Samples the batches of one run.
 
     Args:
-        network: the model before adaptation, whose answers are the source domain without a bank.
+        network: the model before adaptation: without a bank its pseudo-labels are the source
+            domain.
         domain: detections to learn from.
         bank: motion capture for the source domain, or None.
-        workers: the processes that share the run. All draw alike and take their part, so that N
-            of them compute what one would.
+        processes: those that share the run. All sample alike and take their part, so that N of
+            them compute what one would.
     """
 
     def __init__(
@@ -58,40 +59,38 @@ class Draws:
         domain: TargetDomain,
         body: BodyModel,
         bank: MotionBank | None,
-        workers: Crew,
+        processes: ProcessGroup,
     ) -> None:
         self.config, self.synthesis, self.domain = config, synthesis, domain
-        self.body, self.workers = body, workers
+        self.body, self.processes = body, processes
         self.device = domain.batch.inputs.device
-        found = smooth_answers(network, domain, config.smoothing)
-        rows = trusted(found, domain.batch, body, config.keep)
-        found = Prediction(found.betas[rows], found.rotations[rows])
-        self.noise = target_noise(found, domain.batch.rows(rows), body)
+        labels = pseudo_labels(network, domain, config.smoothing)
+        self.noise = target_noise(labels, domain.batch, body)
         self.agreed = None
         if config.weights.agreement:
-            self.agreed = agreement(network, domain, body, quiet=not workers.first)
-        self.bank = (bank or OwnPoses(found.rotations, found.betas)).to(self.device)
+            self.agreed = agreement(network, domain, body, quiet=not processes.first)
+        self.bank = (bank or PseudoLabelBank(labels.rotations, labels.betas)).to(self.device)
         self.generator = torch.Generator(self.device)
-        self._together = config.batch_size * workers.size
+        self._together = config.batch_size * processes.size
         least = math.ceil(config.least_steps / config.epochs)
         self.steps_per_epoch = max(least, len(domain) // self._together)
         self._order: tuple[int, Tensor] | None = None
 
     def begin(self, step: int) -> None:
-        """All that is random from now on is this step's, dropout in each process included."""
+        """Seeds a step: its samples, and dropout, which each process draws on its own."""
         self.generator.manual_seed(seed_of(self.config.seed, _STEP, step))
-        torch.manual_seed(seed_of(self.config.seed, _DROPOUT, step, self.workers.rank))
+        torch.manual_seed(seed_of(self.config.seed, _DROPOUT, step, self.processes.rank))
 
-    def in_turn(self, step: int) -> Draw:
+    def in_order(self, step: int) -> StepBatch:
         """The step's rows of the epoch's random order, which follows from the epoch's number."""
-        return self._draw(self.rows(step))
+        return self._batch(self.rows(step))
 
-    def at_random(self) -> Draw:
+    def at_random(self) -> StepBatch:
         """Random rows."""
         rows = torch.randint(
             len(self.domain), (self._together,), generator=self.generator, device=self.device
         )
-        return self._draw(rows)
+        return self._batch(rows)
 
     def rows(self, step: int) -> Tensor:
         """(N,) of the target, for all processes together."""
@@ -108,11 +107,11 @@ class Draws:
         self.generator.manual_seed(seed)
         return self._synthesise(count)
 
-    def _draw(self, rows: Tensor) -> Draw:
+    def _batch(self, rows: Tensor) -> StepBatch:
         source = self._synthesise(len(rows))
         mix = torch.rand(len(rows), 1, generator=self.generator, device=self.device)
-        mine = self.workers.part(len(rows))
-        return Draw(
+        mine = self.processes.part(len(rows))
+        return StepBatch(
             self.domain.batch.rows(rows[mine]),
             Batch(*(part[mine] for part in source)),
             mix[mine],

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector's own mistakes, taken from the target and repeated on samples of the source domain.
+"""The detector's own errors, taken from the target and repeated on samples of the source domain.
 
-How far a detection lies from the model's smoothed answer is mostly noise: of all keypoints
-together, with the missing ones, in the proportions in which this detector makes it. A random
-person's mistakes are put on a sample, instead of noise that somebody made up.
+The residual between a detection and its pseudo-label is mostly the detector's noise, of all
+keypoints together and with the missing ones, as this detector makes it. A sample gets the errors of
+a random person instead of invented noise.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from key2mesh_core.synthesis.batches import Batch
 
 @dataclass(frozen=True, eq=False)
 class TargetNoise:
-    """Mistakes `offsets (N, 18, 2)` in sides of the box, zero where unseen, and `seen (N, 18)`."""
+    """Errors `offsets (N, 18, 2)` in sides of the box, zero where unseen, and `seen (N, 18)`."""
 
     offsets: Tensor
     seen: Tensor
 
 
 @torch.no_grad()
-def target_noise(answers: Prediction, batch: TargetBatch, body: BodyModel) -> TargetNoise:
-    """How far detections lie from the projected answers to them."""
-    offsets = batch.inputs - reprojected(answers, batch, body)
+def target_noise(labels: Prediction, batch: TargetBatch, body: BodyModel) -> TargetNoise:
+    """How far detections lie from the projections of their pseudo-labels."""
+    offsets = batch.inputs - reprojected(labels, batch, body)
     return TargetNoise(
         torch.where(batch.seen[..., None], offsets, torch.zeros_like(offsets)), batch.seen
     )
@@ -42,9 +42,9 @@ def target_noise(answers: Prediction, batch: TargetBatch, body: BodyModel) -> Ta
 def with_noise(
     batch: Batch, noise: TargetNoise, share: float, scale: float, generator: torch.Generator
 ) -> Batch:
-    """Source samples, the share `share` of them seen with somebody's mistakes times `scale`.
+    """Source samples, a share of them with the errors of a random person times `scale`.
 
-    What the sample or the somebody lacks is unseen, unless fewer than 6 keypoints would be left.
+    A keypoint that either of them lacks is unseen, unless fewer than 6 keypoints would be left.
     """
     device, count = batch.seen.device, len(batch.seen)
     rows = torch.randint(len(noise.seen), (count,), generator=generator, device=device)

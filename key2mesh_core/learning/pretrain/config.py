@@ -30,10 +30,10 @@ class LossWeights:
 class PretrainConfig:
     """Trains the network on motion capture alone (paper, Sec. 3.3): no image, no detector."""
 
-    motions: tuple[str, ...]
+    motions: tuple[str, ...] = ()
     """Folders of clips in AMASS layout, each as FOLDER or FOLDER=SHARE: the share of training
     samples drawn from it (equal shares when not given)."""
-    output: Path
+    output: Path = Path("runs/pretrain")
     """Folder of the run: checkpoints, TensorBoard logs, settings. An interrupted run continues
     from it when the same command is given again."""
     held_out: tuple[str, ...] = ()
@@ -82,8 +82,6 @@ class PretrainConfig:
     """Frames drawn from the held-out clips for an evaluation."""
 
     def __post_init__(self) -> None:
-        if not self.motions:
-            raise TrainingError("--motions names no folder: training needs motion capture")
         for name in ("epochs", "steps_per_epoch", "evaluate_every", "evaluation_frames"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -91,15 +89,12 @@ class PretrainConfig:
             raise TrainingError(f"batch_size must be at least 2 (BatchNorm), got {self.batch_size}")
 
 
-_PLACEHOLDER = {"motions": ("MOTIONS",), "output": Path("runs/pretrain")}
-
 #: `key2mesh pretrain robot` and `key2mesh pretrain paper`.
 PRETRAIN_RECIPES: dict[str, tuple[str, PretrainConfig]] = {
-    "robot": ("what the shipped weights were trained with", PretrainConfig(**_PLACEHOLDER)),
+    "robot": ("what the shipped weights were trained with", PretrainConfig()),
     "paper": (
         "the published recipe",
         PretrainConfig(
-            **_PLACEHOLDER,
             synthesis=PAPER_SYNTHESIS,
             loss=LossWeights(betas=1.0, keypoints_3d=0.3),
             epochs=10,

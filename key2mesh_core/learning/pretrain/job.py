@@ -16,6 +16,7 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.heldout import held_out_errors
 from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
+from key2mesh_core.learning.distributed import world_size
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.losses import supervised_loss
 from key2mesh_core.learning.pretrain.sources import load_motions
@@ -23,6 +24,7 @@ from key2mesh_core.learning.runs import (
     LAST,
     claim_folder,
     device_named,
+    digest_of,
     moving_average,
     seed_of,
     settings_text,
@@ -45,6 +47,17 @@ def pretrain(config: PretrainConfig) -> None:
     Raises TrainingError for unusable data, a diverged loss, or an output folder that belongs to
     a run with other settings.
     """
+    if not config.motions:
+        raise TrainingError(
+            "--motions is missing: key2mesh pretrain robot --motions FOLDER [--output RUN], where "
+            "FOLDER holds motion capture in AMASS layout; `key2mesh pretrain robot --help` shows "
+            "all options"
+        )
+    if world_size() > 1:
+        raise TrainingError(
+            f"pre-training runs in one process, torchrun started {world_size()}: start it without "
+            "torchrun"
+        )
     if config.threads:
         torch.set_num_threads(config.threads)
     claim_folder(config.output, config)
@@ -53,6 +66,12 @@ def pretrain(config: PretrainConfig) -> None:
         run.restore(load_checkpoint(config.output / LAST))
         print(f"continuing {config.output} after {run.step} of {run.total_steps} steps")
     run.train()
+    best = config.output / BEST
+    body = "" if config.body == "default" else f" --body {config.body}"
+    print(
+        f"trained {run.total_steps} steps; the best network is in {best}\n"
+        f"make a model bundle of it: key2mesh export --checkpoint {best}{body} --output my_model"
+    )
 
 
 class Run:
@@ -63,6 +82,7 @@ class Run:
         self.device = device_named(config.device)
         self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
         self.bank, self.held_out = load_motions(config, self.body)
+        self.data = digest_of(self.bank.poses, self.bank.betas, self.bank.cumulative)
         for part in (self.body, self.bank, self.held_out):
             if part is not None:
                 part.to(self.device)
@@ -149,6 +169,7 @@ class Run:
             "best": self.best,
             "architecture": self.network.architecture(),
             "body": self.body.identifier,
+            "data": self.data,
             "centre_view": self.config.synthesis.centre_view,
             "detector_keypoints": self.config.synthesis.detector_keypoints,
             "settings": settings_text(self.config),
@@ -169,6 +190,11 @@ class Run:
             raise TrainingError(
                 f"{self.config.output} was trained on the body {state['body']}, not "
                 f"{self.body.identifier}; give another --output"
+            )
+        if state["data"] != self.data:
+            raise TrainingError(
+                f"{self.config.output} was trained on other motion capture than --motions now "
+                "holds; give another --output, or put the old clips back"
             )
         self.network.load_state_dict(state["trained"])
         if self.average is not None:

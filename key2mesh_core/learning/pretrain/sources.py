@@ -41,7 +41,7 @@ def load_bank(
         training, not_trained_on = split_clips(find_clips(folder), patterns)
         if not training:
             raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
-        sources.append((load_clips(tqdm(training, desc=folder.name, leave=False)), share))
+        sources.append((load_clips(tqdm(training, folder.name, leave=False, disable=None)), share))
         kept_back += not_trained_on
     for pattern in patterns:
         if pattern.endswith("/"):

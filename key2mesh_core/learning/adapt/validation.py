@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good is an adapted model, judged without labels, and whether to adapt at all."""
+"""Validation without labels: how good an adapted model is, and whether to keep it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from key2mesh_core.evaluation.metrics import pa_mpjpe
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d
 from key2mesh_core.learning.adapt.losses import reprojection_errors
 from key2mesh_core.learning.adapt.multi_view import Agreement
-from key2mesh_core.learning.adapt.own_poses import answers, mirrored_answers
+from key2mesh_core.learning.adapt.pseudo_labels import predict, predict_flipped
 from key2mesh_core.learning.adapt.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.synthesis.batches import Batch
 
 WORTH_IT = -0.08
-"""A score that a better model stays below: whatever is trained on re-projection re-projects a
-little better, also where it got worse otherwise. In the study below no epoch under this score was
-worse than the model before; of some 78 better ones 27 were missed, which gained 2.4 % on average
+"""Only a model with a score below this is kept: whatever is trained on re-projection re-projects a
+little better, even where it got worse otherwise. In the study below no epoch under this score was
+worse than the model before; of some 78 better ones, 27 were missed, which gained 2.4 % on average
 (the others 5.2 %)."""
 
-#: Held-out persons that are judged: so many stretches of so many frames; more say nothing new.
+#: At most this many stretches of this many held-out frames are used: more say nothing new.
 _STRETCHES, _FRAMES = 64, 64
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class Validator:
     """Measures networks on held-out detections and on samples of the source domain, always the
     same ones. All criteria are lower for better models.
 
     Attributes:
         source: the network before adaptation.
         held_out: detections that are not adapted to.
-        agreed: what several cameras agree on of them, if they do.
+        agreed: the poses of them that several cameras agree on, if any.
         samples: source samples with truth.
         body: to pose.
     """
@@ -54,29 +54,29 @@ class Judge:
         """Every criterion of one network.
 
         - reprojection, reprojection_worst: mean and 90th percentile [share of the box];
-        - mirror_mm: PA distance between the answer and that to the mirror image;
+        - mirror_mm: PA distance between the prediction and that for the mirror image;
         - jitter_mm: how far a joint lies from the middle of its neighbours in time;
         - shape_spread: deviation of a person's betas over time;
         - source_mm: PA-MPJPE on the source samples;
         - feature_drift: Eq. 7 on the held-out detections;
         - feature_distance: Frechet distance of the target's features from the source's, with
           diagonal covariances;
-        - pose_change_mm: PA distance from the answers before adaptation;
+        - pose_change_mm: PA distance from the predictions before adaptation;
         - bent_backwards: share of knees and elbows that bend the wrong way;
-        - agreement_mm: PA distance from the poses that several cameras agree on, where they do.
+        - agreement_mm: PA distance from the poses that several cameras agree on, if any.
         """
         rows = _stretches(len(self.held_out))
         domain = self.held_out.rows(rows)
         batch = domain.batch
-        found = answers(network, batch.inputs)
-        before = answers(self.source, batch.inputs)
+        found = predict(network, batch.inputs)
+        before = predict(self.source, batch.inputs)
         errors = reprojection_errors(found, batch, self.body).cpu().numpy()
         joints = self._joints(found)
-        flipped = Prediction(found.betas, mirrored_answers(network, batch.inputs, batch.seen))
+        flipped = Prediction(found.betas, predict_flipped(network, batch.inputs, batch.seen))
         features = network.extractor(batch.inputs)
         old_features = self.source.extractor(batch.inputs)
         sampled_features = self.source.extractor(self.samples.keypoints)
-        sampled = answers(network, self.samples.keypoints)
+        sampled = predict(network, self.samples.keypoints)
         measured = {
             "reprojection": float(errors.mean()),
             "reprojection_worst": float(np.percentile(errors, 90)),

@@ -12,32 +12,32 @@ from helpers_training import small_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.learning.adapt.multi_view import Agreement
-from key2mesh_core.learning.adapt.own_poses import OwnPoses, answers
-from key2mesh_core.learning.adapt.selection import (
+from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, predict
+from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.adapt.validation import (
     WORTH_IT,
-    Judge,
+    Validator,
     _stretches,
     bent_backwards,
     choose,
     score,
 )
-from key2mesh_core.learning.adapt.target_domain import target_domain
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def validator() -> Validator:
     torch.manual_seed(0)
     body = BodyModel(small_body())
     random = torch.Generator().manual_seed(1)
     rotations = axis_angle_to_matrix(0.2 * torch.randn(9, 24, 3, generator=random))
     samples = synthesise(
-        OwnPoses(rotations, torch.zeros(9, 10)), body, SynthesisConfig(), 64, random
+        PseudoLabelBank(rotations, torch.zeros(9, 10)), body, SynthesisConfig(), 64, random
     )
     domain = target_domain(targets(2, 30), True, 60.0, torch.device("cpu"))
-    return Judge(folded(Key2Mesh(0.0)), domain, None, samples, body)
+    return Validator(folded(Key2Mesh(0.0)), domain, None, samples, body)
 
 
 def shifted(network: Key2Mesh, size: float) -> Key2Mesh:
@@ -50,20 +50,20 @@ def shifted(network: Key2Mesh, size: float) -> Key2Mesh:
     return other
 
 
-def test_the_model_before_has_drifted_nowhere(judge):
-    measured = judge.measure(judge.source)
+def test_the_model_before_has_drifted_nowhere(validator):
+    measured = validator.measure(validator.source)
     assert measured["feature_drift"] == 0
     assert measured["pose_change_mm"] < 1e-3
     assert score(measured, measured) == 0
     assert all(math.isfinite(value) for value in measured.values())
 
 
-def test_measuring_twice_gives_the_same(judge):
-    assert judge.measure(judge.source) == judge.measure(judge.source)
+def test_measuring_twice_gives_the_same(validator):
+    assert validator.measure(validator.source) == validator.measure(validator.source)
 
 
-def test_drift_grows_with_the_change(judge):
-    drifts = [judge.measure(shifted(judge.source, size)) for size in (0.01, 0.1, 1.0)]
+def test_drift_grows_with_the_change(validator):
+    drifts = [validator.measure(shifted(validator.source, size)) for size in (0.01, 0.1, 1.0)]
     for name in ("feature_drift", "pose_change_mm"):
         values = [drift[name] for drift in drifts]
         assert values == sorted(values)
@@ -78,18 +78,18 @@ def test_of_many_detections_stretches_from_everywhere_are_judged():
     assert int((rows[1:] - rows[:-1] == 1).sum()) == 64 * 63  # neighbours in time
 
 
-def test_where_cameras_agree_the_distance_from_that_decides(judge):
-    """A judge whose cameras agree on what a network says finds no fault with that network."""
-    other = shifted(judge.source, 0.3)
-    poses = answers(other, judge.held_out.batch.inputs)
-    known = torch.arange(len(judge.held_out)) % 3 == 0
+def test_where_cameras_agree_the_distance_from_that_decides(validator):
+    """A validator whose cameras agree on what a network says finds no fault with that network."""
+    other = shifted(validator.source, 0.3)
+    poses = predict(other, validator.held_out.batch.inputs)
+    known = torch.arange(len(validator.held_out)) % 3 == 0
     poses.rotations[~known] = torch.eye(3)  # anything
-    agreeing = replace(judge, agreed=Agreement(poses, known))
-    before, after = agreeing.measure(judge.source), agreeing.measure(other)
+    agreeing = replace(validator, agreed=Agreement(poses, known))
+    before, after = agreeing.measure(validator.source), agreeing.measure(other)
     assert after["agreement_mm"] < 1e-3 < 1 < before["agreement_mm"]
     assert score(after, before) < -1
-    unknown = replace(judge, agreed=Agreement(poses, torch.zeros_like(known)))
-    assert unknown.measure(other) == judge.measure(other)
+    unknown = replace(validator, agreed=Agreement(poses, torch.zeros_like(known)))
+    assert unknown.measure(other) == validator.measure(other)
     assert choose([measured(0.04, 30) | {"agreement_mm": mm} for mm in (80, 70, 75)]) == 1
     assert choose([measured(r, 30) | {"agreement_mm": 80} for r in (0.04, 0.02)]) == 0
 

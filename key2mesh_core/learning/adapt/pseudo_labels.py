@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source domain without motion capture: the model's own answers, looked at from other sides.
+"""A source domain without motion capture: pseudo-labels, seen from other sides.
 
-What the model says of a person seen from one side is a plausible pose, whether it is right or not.
-Seen from another side, that pose gives keypoints whose answer is known. So the target's own
-movements take the place of recordings: the poses that matter to this robot, in the numbers in
-which they occur, with truth to learn from. The idea of lifting, turning and lifting again is known
-from geometric self-supervision (Chen et al., CVPR 2019); here the turned poses go through the
-synthesis of pre-training, noise and all.
+The model's prediction for a person is a plausible pose, whether it is right or not. Seen from
+another side, that pose gives keypoints whose true pose is known. So the target's own movements take
+the place of motion capture: the poses that this robot meets, as often as it meets them, with truth
+to learn from. Lifting, turning and lifting again is known from geometric self-supervision (Chen et
+al., CVPR 2019); here the turned poses go through the synthesis of pre-training, noise included.
 """
 
 from __future__ import annotations
@@ -14,21 +13,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from key2mesh_core.keypoints.table import MIRROR
-from key2mesh_core.learning.adapt.losses import reprojection_errors
 from key2mesh_core.learning.adapt.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.synthesis.poses import mirrored
 
 _CHUNK = 1024
-#: A row without any confidence must not divide by zero.
-_LEAST_CONFIDENCE = 0.05
 
 
-class OwnPoses(nn.Module):
+class PseudoLabelBank(nn.Module):
     """Poses to draw from, as a `MotionBank` of motion capture gives them.
 
     Buffers: `rotations (F, 24, 3, 3)` parent-relative, roots as a camera saw them (y down);
@@ -38,7 +33,7 @@ class OwnPoses(nn.Module):
     def __init__(self, rotations: Tensor, betas: Tensor) -> None:
         super().__init__()
         if not len(rotations):
-            raise TrainingError("no pose to make a source domain of: give a larger target")
+            raise TrainingError("no pseudo-label to learn from: give a larger target")
         self.register_buffer("rotations", rotations, persistent=False)
         self.register_buffer("betas", betas, persistent=False)
 
@@ -52,14 +47,14 @@ class OwnPoses(nn.Module):
 
 
 @torch.no_grad()
-def smooth_answers(network: nn.Module, domain: TargetDomain, deviation: float) -> Prediction:
-    """The network's answers to a target, to both mirror images of it and smoothed in time.
+def pseudo_labels(network: nn.Module, domain: TargetDomain, deviation: float) -> Prediction:
+    """The network's predictions for a target, averaged with those for its mirror image and in time.
 
     Args:
         deviation: standard deviation [frames] of the average over a person's neighbouring frames:
             errors that change from frame to frame cancel.
     """
-    betas, poses = both_answers(network, domain.batch)
+    betas, poses = predict_with_flip(network, domain.batch)
     return Prediction(
         mean_by_sequence(betas, domain.sequence),
         rotation_6d_to_matrix(smoothed(poses, domain.sequence, domain.frame, deviation)),
@@ -67,39 +62,29 @@ def smooth_answers(network: nn.Module, domain: TargetDomain, deviation: float) -
 
 
 @torch.no_grad()
-def both_answers(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, Tensor]:
-    """The network's betas (N, 10), and the mean (N, 24, 6) of its poses and those that it gives
-    the mirror images, in 6D: shorter where the two disagree."""
-    found = answers(network, batch.inputs)
-    flipped = mirrored_answers(network, batch.inputs, batch.seen)
+def predict_with_flip(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, Tensor]:
+    """The network's betas (N, 10), and the mean (N, 24, 6) of its poses and those for the mirror
+    images, in 6D: shorter where the two disagree."""
+    found = predict(network, batch.inputs)
+    flipped = predict_flipped(network, batch.inputs, batch.seen)
     both = (matrix_to_rotation_6d(found.rotations) + matrix_to_rotation_6d(flipped)) / 2
     return found.betas, both
 
 
 @torch.no_grad()
-def trusted(found: Prediction, batch: TargetBatch, body: BodyModel, keep: float) -> Tensor:
-    """(M,) rows of the share `keep` of answers with the smallest re-projection errors, those of
-    unsure detections counted for more."""
-    confidence = batch.confidence.mean(1).clamp(min=_LEAST_CONFIDENCE)
-    doubt = reprojection_errors(found, batch, body) / confidence
-    count = max(1, round(keep * len(doubt)))
-    return torch.sort(torch.argsort(doubt)[:count]).values
-
-
-@torch.no_grad()
-def answers(network: nn.Module, inputs: Tensor) -> Prediction:
-    """The network's answers to any number of inputs (N, 18, 2), some at a time."""
+def predict(network: nn.Module, inputs: Tensor) -> Prediction:
+    """The network's predictions for any number of inputs (N, 18, 2), in chunks."""
     parts = [network(part) for part in inputs.split(_CHUNK)]
     return Prediction(
         torch.cat([part.betas for part in parts]), torch.cat([part.rotations for part in parts])
     )
 
 
-def mirrored_answers(network: nn.Module, inputs: Tensor, seen: Tensor) -> Tensor:
-    """Rotations (N, 24, 3, 3) found in the mirror image, mirrored back."""
+def predict_flipped(network: nn.Module, inputs: Tensor, seen: Tensor) -> Tensor:
+    """Rotations (N, 24, 3, 3) predicted for the mirror image, mirrored back."""
     across = torch.stack([1 - inputs[..., 0], inputs[..., 1]], -1)
     across = torch.where(seen[..., None], across, inputs)[:, list(MIRROR)]
-    return mirrored(answers(network, across).rotations)
+    return mirrored(predict(network, across).rotations)
 
 
 def smoothed(values: Tensor, sequence: Tensor, frame: Tensor, deviation: float) -> Tensor:
