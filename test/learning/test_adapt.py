@@ -19,7 +19,6 @@ from helpers_adapt import save_model, targets, write_aistpp
 from helpers_training import write_clip
 
 from key2mesh_core.body.files import load_body
-from key2mesh_core.cli.main import main
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.adapt import job as adapt_module
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig, AdaptWeights
@@ -454,16 +453,6 @@ def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob(".*.*"))
     monkeypatch.setattr(adapt_module, "_export", lambda *_: None)
     adapt(config(model, tmp_path / "mine", epochs=1))
-
-
-@pytest.mark.parametrize(
-    ("words", "missing"), [(["adapt"], "--target"), (["pretrain", "robot"], "--motions")]
-)
-def test_a_command_without_its_input_says_the_usage(capsys, words, missing):
-    assert main(words) == 2
-    said = capsys.readouterr().err
-    assert f"{missing} is missing: key2mesh {' '.join(words)} {missing}" in said
-    assert "Traceback" not in said
 
 
 def test_too_few_detections_are_refused(model, tmp_path):
