@@ -111,7 +111,7 @@ def test_training_lowers_the_loss(data, tmp_path, recipe):
     )
     run = Run(settings)
     losses = [float(run.advance()["total"]) for _ in range(35)]
-    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 def test_another_seed_draws_other_samples(data, tmp_path):
@@ -240,7 +240,7 @@ def test_a_loss_that_is_not_finite_at_the_end_of_an_epoch_is_never_the_best(
 
     monkeypatch.setattr(Run, "advance", advance_to_nan)
     with pytest.raises(TrainingError, match="diverged"):
-        pretrain(config(data, tmp_path, held_out=()))
+        pretrain(replace(config(data, tmp_path), held_out=()))
     for name in ("best.pt", "last.pt"):
         assert load_checkpoint(tmp_path / name)["step"] == 6
 

@@ -12,14 +12,11 @@ from helpers_training import small_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.learning.adapt.losses import reprojection_errors
 from key2mesh_core.learning.adapt.pseudo_labels import (
     PseudoLabelBank,
     mean_by_sequence,
     predict_flipped,
-    pseudo_labels,
     smoothed,
-    trusted,
 )
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.adapt.target_noise import TargetNoise, target_noise, with_noise
@@ -130,19 +127,7 @@ def test_the_mirrored_answer_of_a_mirrored_network_is_its_answer(network):
     torch.testing.assert_close(direct, flipped, atol=1e-5, rtol=0)
 
 
-def test_trusted_answers_are_those_that_reproject_best(network):
-    domain = target_domain(targets(2, 30), True, 60.0, CPU)
-    found = pseudo_labels(network, domain, 2.0)
-    rows = trusted(found, domain.batch, BODY, 0.5)
-    assert len(rows) == 30
-    assert bool((rows[1:] > rows[:-1]).all())
-    errors = reprojection_errors(found, domain.batch, BODY) / domain.batch.confidence.mean(1)
-    others = torch.ones(60, dtype=torch.bool)
-    others[rows] = False
-    assert float(errors[rows].max()) <= float(errors[others].min())
-
-
-def test_own_poses_are_drawn_alike_from_the_same_seed():
+def test_pseudo_labels_are_drawn_alike_from_the_same_seed():
     bank = PseudoLabelBank(torch.eye(3).expand(5, 24, 3, 3), torch.arange(50.0).reshape(5, 10))
     draws = [bank.draw(64, torch.Generator().manual_seed(1))[1] for _ in range(2)]
     assert torch.equal(*draws)
