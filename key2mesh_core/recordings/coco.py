@@ -39,7 +39,7 @@ HIDDEN_CONFIDENCE = 0.5
 
 _WAY_OUT = (
     'write one entry for each person, {"image_id": 0, "category_id": 1, "keypoints": [x, y, score, '
-    "...]}, or arrays of a .npz file (docs/targets.md)"
+    "...]}, or arrays of a .npz file (docs/recordings.md)"
 )
 
 _Person = tuple[str, NDArray[np.float32]]
