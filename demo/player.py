@@ -23,7 +23,6 @@ from sensor_msgs.msg import CameraInfo
 from key2mesh_core.recordings.bags import read_raw
 from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
 from key2mesh_ros.msg import PersonKeypointsArray
-from key2mesh_ros.process import shut_down
 
 # Reliable serves subscribers of either kind, and a deep queue so that nothing is lost on this
 # side: what the demo counts as dropped was dropped by the node.
@@ -119,7 +118,7 @@ def main() -> int:
         return 130
     finally:
         node.destroy_node()
-        shut_down()
+        rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from rclpy.task import Future
 from key2mesh_core.people.mesh_frame import MeshFrame, mesh_frame
 from key2mesh_core.people.person_frame import stamp_ns_of
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology
-from key2mesh_ros.process import shut_down
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
@@ -128,7 +127,7 @@ def main() -> int:
         return 130
     finally:
         receiver.destroy_node()
-        shut_down()
+        rclpy.try_shutdown()
     return 0
 
 
