@@ -61,7 +61,7 @@ class OneEuro:
 
 @dataclass(frozen=True)
 class SmoothingSettings:
-    """How each part is smoothed; docs/steady.md says what was measured.
+    """How each part is smoothed; docs/measurements/steadiness.md has what was measured.
 
     Attributes:
         rotation: of joints; speeds in rad/s.
