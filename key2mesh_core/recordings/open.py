@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings of every kind behind one function: the persons of their images, with the camera.
 
-for frame in open_recording("bag:my_bag?topic=/people"):
+for frame in open_recording("bag:my_bag?topic=/keypoints"):
     frame.keypoints, frame.camera.intrinsics, frame.stamp_ns
 """
 
