@@ -93,16 +93,17 @@ def view(config: ViewConfig) -> int:
     from key2mesh_core.view.viewer import Viewer  # viser takes a second to import
 
     viewer = Viewer(host=config.host, port=config.port)
-    print(f"open {viewer.url} in a browser; end with Ctrl-C", flush=True)
     try:
-        if recording is None:
-            watch(viewer, config.topic, config.camera_topic)
-        else:
-            play(viewer, recording, loop=config.loop, rate=config.rate)
-    except KeyboardInterrupt:  # the usual way to end it
+        try:
+            print(f"open {viewer.url} in a browser; end with Ctrl-C", flush=True)
+            if recording is None:
+                watch(viewer, config.topic, config.camera_topic)
+            else:
+                play(viewer, recording, loop=config.loop, rate=config.rate)
+        finally:
+            viewer.close()
+    except KeyboardInterrupt:  # the usual way to end it; a second one, while the page is closed
         end_at_next_interrupt(0)
-    finally:
-        viewer.close()
     return 0
 
 
