@@ -24,7 +24,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera.choose import newest_info
+from key2mesh_core.camera.choose import Camera, newest_info
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
@@ -276,14 +276,18 @@ class MeshNode(GuardedNode):
         """What may come after the meshes."""
         if self._body_frames is not None and not self._frames_are_theirs():
             self._body_frames.publish(result.header, result.frame.ids, result.bodies)
-        if self._facts.get("camera") != result.camera.description:
-            self._facts["camera"] = result.camera.description
-            self.get_logger().info(f"camera: {result.camera.description}")
-        if result.bodies.vertices is not None and self._outputs.marking:
-            header, bodies = result.header, result.bodies
-            self._outputs.publish_markers(header, bodies, self._settings)
-        else:
-            self._outputs.forget_markers()
+        self._tell_camera(result.camera)
+        self._outputs.publish_markers(result, self._settings)
+
+    def _tell_camera(self, camera: Camera) -> None:
+        """Say which camera is used, and the reasons to doubt it, when something changes."""
+        told = camera.description, "; ".join(camera.reasons) or "none"
+        if told != (self._facts.get("camera"), self._facts.get("camera_doubts")):
+            if self._facts.get("camera") != camera.description:
+                self.get_logger().info(f"camera: {camera.description}")
+            for name, reason in zip(camera.warnings, camera.reasons, strict=True):
+                self.throttled_log.warning(name, reason)
+            self._facts["camera"], self._facts["camera_doubts"] = told
 
     def _frames_are_theirs(self) -> bool:
         """Whether the frames' names are those that a ROS4HRI detector publishes itself."""

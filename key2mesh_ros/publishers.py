@@ -11,7 +11,6 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from key2mesh_core.model.bundle import Bundle
-from key2mesh_core.people.bodies import Bodies
 
 from .markers import mesh_markers, no_markers
 from .msg import BodyMeshArray, BodyTopology
@@ -73,12 +72,17 @@ class Publishers:
             )
         )
 
-    def publish_markers(self, header: Any, bodies: Bodies, settings: Parameters) -> None:
-        """Publish markers of bodies with vertices, in place of those shown before."""
-        header = message_header(header)
-        triangles, color = self._bundle.triangles, settings.marker_color
+    def publish_markers(self, result: Result, settings: Parameters) -> None:
+        """Publish markers in place of those shown before, if somebody subscribes them."""
+        bodies, triangles = result.bodies, self._bundle.triangles
+        if bodies.vertices is None or not self.marking:
+            self._marked, self._marker_count = None, 0  # what was shown expires by itself
+            return
+        header = message_header(result.header)
         self._markers.publish(
-            mesh_markers(header, bodies.vertices, triangles, color, self._marker_count)
+            mesh_markers(
+                header, bodies.vertices, triangles, settings.marker_color, self._marker_count
+            )
         )
         self._marked, self._marker_count = header, len(bodies)
 
@@ -86,8 +90,4 @@ class Publishers:
         """Delete the markers that are shown, if any."""
         if self._marked is not None:
             self._markers.publish(no_markers(self._marked))
-        self.forget_markers()
-
-    def forget_markers(self) -> None:
-        """Nobody subscribes any more: what was shown has expired by itself."""
         self._marked, self._marker_count = None, 0

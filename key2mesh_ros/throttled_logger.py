@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that would be logged with every frame, logged once in a while."""
+"""Errors and warnings that would be logged with every frame, logged once in a while."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ class ThrottledLogger:
 
     def error(self, cause: str, text: str) -> None:
         """Log `text`, unless the same cause was logged within the last 5 s."""
-        now = time.monotonic()
-        if now - self._last.get(cause, float("-inf")) >= PERIOD_S:
-            self._last[cause] = now
+        if self._is_due(cause):
             self._logger.error(text)
+
+    def warning(self, cause: str, text: str) -> None:
+        """The same as `error`, of less weight."""
+        if self._is_due(cause):
+            self._logger.warning(text)
+
+    def _is_due(self, cause: str) -> bool:
+        now = time.monotonic()
+        due = now - self._last.get(cause, float("-inf")) >= PERIOD_S
+        if due:
+            self._last[cause] = now
+        return due

@@ -78,6 +78,55 @@ def test_unusable_keypoints_count_as_unseen(probe, axis, value):
     np.testing.assert_array_equal(result, numbers(probe.exchange(people(unseen))))
 
 
+def test_keypoints_that_a_detector_has_zeroed_count_as_unseen(probe):
+    """With the confidence that they had: Ultralytics keeps it."""
+    zeroed, unseen = standing(), standing()
+    zeroed[[4, 7, 10], :2] = 0.0
+    unseen[[4, 7, 10]] = 0.0
+    result = numbers(probe.exchange(people(zeroed)))
+    np.testing.assert_array_equal(result, numbers(probe.exchange(people(unseen))))
+
+
+def test_normalised_coordinates_are_refused(probe):
+    normalised = standing()
+    normalised[:, :2] /= (640.0, 480.0)
+    probe.send_until_counted(people(normalised), "refused.normalised")
+
+
+def test_persons_who_share_an_id_are_told_apart_by_pose(probe):
+    """AlphaPose's and Ultralytics' trackers give one id to everybody, now and then."""
+    places = standing(150.0), standing(450.0, height=250.0)
+    alone = probe.exchange(people(*places)).bodies
+    names = []
+    probe.fresh_status()
+    before = probe.number("warning.repeated_id")
+    for order in (1, -1, 1):
+        message = people(*places[::order])
+        for each in message.people:
+            each.id = "7"
+        bodies = sorted(probe.exchange(message).bodies, key=lambda body: body.position.x)
+        assert [b.position.x for b in bodies] == [b.position.x for b in alone]
+        names.append([body.id for body in bodies])
+    assert len(set(names[0])) == 2
+    assert "7" not in names[0]
+    assert names[1:] == names[:1] * 2
+    probe.wait(lambda: probe.number("warning.repeated_id") >= before + 3, "the warnings")
+
+
+def test_a_late_frame_is_refused_and_counted(probe):
+    now = time.time()
+    probe.exchange(people(standing(), stamp=now))
+    late = people(standing(), stamp=now - 0.5)
+    probe.send_until_counted(late, "refused.late")
+    assert not [m for m in probe.meshes if m.header.stamp == late.header.stamp]
+
+
+def test_one_stamp_twice_is_answered_and_reported(probe):
+    message = people(standing())
+    assert probe.exchange(message).header == probe.exchange_again(message).header
+    probe.wait(lambda: probe.number("warning.repeated_stamp"), "the warning")
+
+
 def test_a_person_of_nothing_but_unusable_keypoints_is_left_out(probe):
     keypoints = standing()
     keypoints[:, 0] = math.nan
@@ -269,3 +318,13 @@ def test_without_camera_info_positions_are_flagged_until_it_comes(probe):
     assert calibrated.quality > 0.5
     probe.fresh_status()
     assert probe.values["camera"] == "CameraInfo"
+
+
+def test_keypoints_outside_the_cameras_image_are_reported(probe):
+    """A detector that looks at twice the image that message and CameraInfo speak of."""
+    outside = standing(1000.0, 700.0)
+    probe.fresh_status()
+    before = probe.number("warning.keypoints_outside_image")
+    assert len(probe.exchange(people(outside)).bodies) == 1
+    probe.wait(lambda: probe.number("warning.keypoints_outside_image") > before, "the warning")
+    assert "640 x 480" in probe.values["camera_doubts"]
