@@ -77,9 +77,9 @@ COMMANDS: dict[str, Command] = {
         required=("motions",),
     ),
     "export": Command(
-        "key2mesh_core.learning.pretrain.config:ExportConfig",
+        "key2mesh_core.learning.export_config:ExportConfig",
         "key2mesh_core.learning.export:export",
-        "turn a training checkpoint into a model bundle",
+        "turn a training checkpoint, or a bundle's own weights, into a model bundle",
         "key2mesh export --checkpoint runs/mine/best.pt --output my_model",
     ),
     "build-engine": Command(

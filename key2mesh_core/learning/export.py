@@ -20,7 +20,7 @@ from key2mesh_core.body.data import JOINT_NAMES, BodyData
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.learning.pretrain.config import ExportConfig
+from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.block_linear import with_block_weights
 from key2mesh_core.model.bundle import (

@@ -7,7 +7,7 @@ import pytest
 from helpers_adapt import save_model
 
 from key2mesh_core.learning.export import export
-from key2mesh_core.learning.pretrain.config import ExportConfig
+from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.model.bundle import load_bundle
 
 

@@ -20,7 +20,7 @@ from key2mesh_core.learning.export import (
     sample_inputs,
     write_bundle,
 )
-from key2mesh_core.learning.pretrain.config import ExportConfig
+from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of the training jobs, with its reason. Imports no torch: `--help` is instant."""
+"""Every setting of `key2mesh pretrain`, with its reason. Imports no torch: `--help` is instant."""
 
 from __future__ import annotations
 
@@ -105,25 +105,3 @@ PRETRAIN_RECIPES: dict[str, tuple[str, PretrainConfig]] = {
         ),
     ),
 }
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Turns a checkpoint, or the weights of another bundle, into a model bundle: two ONNX graphs,
-    weights.safetensors and model.json."""
-
-    checkpoint: Path
-    """A checkpoint of `key2mesh pretrain` (best.pt); or a bundle's folder, or "default", whose
-    graphs are then made anew from its own weights."""
-    output: Path
-    """The bundle's folder; replaced only when the whole export succeeded."""
-    name: str = ""
-    """The bundle's name, shown in diagnostics; when not given, "key2mesh", or the name of the
-    bundle that it is made from."""
-    body: str = "default"
-    """The body file that the checkpoint was trained with."""
-    block_weights: bool = True
-    """Store linear weights as blocks of 8-bit integers: a quarter of the size and a third of the
-    time for one person, at 0.7 mm of rounding."""
-    card: Path | None = None
-    """A JSON file of facts for the model card: training data, measured errors."""
