@@ -32,9 +32,10 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.cli.build_engine import ALLOWED_MM
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, load_bundle, mesh_signature
-from key2mesh_core.model.engines.cuda import Driver
+from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
-from key2mesh_core.model.engines.plans import build_plan, open_engines, plans
+from key2mesh_core.model.engines.onnx_gpu import GpuOptions, OnnxGpuEngine
+from key2mesh_core.model.engines.plans import open_engines, plans
 from key2mesh_core.model.engines.protocol import Engine
 from key2mesh_core.model.engines.tensorrt import RECORDED
 from key2mesh_core.model.engines.tensorrt_build import PROFILE
@@ -112,7 +113,7 @@ class Results:
 def main(config: GpuConfig) -> int:
     """Measures and writes; 1 if there is no GPU or an engine's answers are wrong."""
     try:
-        driver = Driver()
+        gpu = open_gpu().name
         library = find_library(MODULES if config.library == "any" else (config.library,))
     except Key2MeshError as error:
         print(
@@ -122,18 +123,19 @@ def main(config: GpuConfig) -> int:
             f"without CUDA graphs, {EAGER} and {COMPILED} on the GPU, the training step on the GPU."
         )
         return 1
-    results = Results(machine.describe(), driver.gpu, str(library))
+    results = Results(machine.describe(), gpu, str(library))
     results.machine["packages"][library.name] = library.version
     results.machine["torch_cuda"] = torch.version.cuda
     bundle = load_bundle(config.model)
     with ExitStack() as opened:
-        contestants = _engines(config, bundle, library, driver, results, opened)
+        contestants = _engines(config, bundle, library, gpu, results, opened)
+        contestants |= _onnx_runtime(bundle, results, opened)
         _parity(config, bundle, contestants, results)
         contestants |= _pytorch(config, bundle, results)
         _latency(config, contestants, results)
     if config.training:
         _training(config, results)
-    name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", f"{driver.gpu} {library.name}".lower()).strip("-")
+    name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", f"{gpu} {library.name}".lower()).strip("-")
     config.output.mkdir(parents=True, exist_ok=True)
     (config.output / f"{name}.json").write_text(json.dumps(vars(results), indent=2) + "\n")
     text = gpu_report.to_markdown(vars(results))
@@ -147,7 +149,7 @@ def _engines(
     config: GpuConfig,
     bundle: Bundle,
     library: Library,
-    driver: Driver,
+    gpu: str,
     results: Results,
     opened: ExitStack,
 ) -> dict[str, Answer]:
@@ -156,10 +158,10 @@ def _engines(
     found: dict[str, Answer] = {}
     for precision in config.precisions:
         try:
-            for plan in plans(bundle, library, driver.gpu, precision):
+            for plan in plans(bundle, library, gpu, precision):
                 if cache.read(plan.key) is None:
                     start = time.perf_counter()
-                    content = build_plan(plan, library)
+                    content = plan.build(library)
                     took = time.perf_counter() - start
                     cache.write(plan.key, content)
                     results.built.append(
@@ -173,7 +175,7 @@ def _engines(
             for recorded in (RECORDED, 0):
                 start = time.perf_counter()
                 engines = open_engines(
-                    bundle, library, driver, cache, precision=precision, recorded=recorded
+                    bundle, library, cache, precision=precision, recorded=recorded
                 )
                 took = time.perf_counter() - start
                 for engine in engines:
@@ -183,6 +185,26 @@ def _engines(
                 print(f"{name}: opened in {took:.1f} s, {engines[0].device}", flush=True)
         except Key2MeshError as error:
             results.left_out[f"engine {precision}"] = str(error)
+    return found
+
+
+def _onnx_runtime(bundle: Bundle, results: Results, opened: ExitStack) -> dict[str, Answer]:
+    """ONNX Runtime's providers for NVIDIA: TensorRT's, in whichever form is here, and CUDA's."""
+    found: dict[str, Answer] = {}
+    folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    signatures = (POSE_SIGNATURE, mesh_signature(bundle.vertex_count))
+    for name, compiled in (("TensorRT", True), ("CUDA", False)):
+        try:
+            engines = []
+            for path, signature in zip(
+                (bundle.pose_path, bundle.mesh_path), signatures, strict=True
+            ):
+                options = GpuOptions(compile=compiled, cache=folder)
+                engines.append(OnnxGpuEngine(path, signature, options))
+                opened.callback(engines[-1].close)
+            found[f"onnxruntime fp32, {name}"] = _engine_answer(*engines)
+        except Key2MeshError as error:
+            results.left_out[f"ONNX Runtime, {name}"] = str(error)
     return found
 
 

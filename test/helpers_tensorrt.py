@@ -1,100 +1,227 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for what a machine without a GPU lacks, at the narrowest place: memory and launch.
+"""A GPU and TensorRT for machines that have neither: cuda-core's and TensorRT's calls, and rules.
 
-`StandinDriver` compiles and drives `standins/cuda_driver.c`, which has the C interface of NVIDIA's
-driver. `standin_library` has the part of TensorRT's Python interface that an engine uses; its
-engines are ONNX graphs which ONNX Runtime computes, but only when the stand-in driver runs the
-"kernel", on what lies in the "GPU's" memory then. Contexts complain where the real ones would, or
-where the real ones would be undefined: an address that is not aligned, a shape outside the profile,
-a recording without a run before it, a context that was changed after it was recorded.
+Both are strict where the real ones are, or where those would be undefined. Whether our calls have
+the right names and arguments is checked by mypy against the real types (test_types.py); here are
+the rules that no type holds, each from its owner's public text:
+
+- nothing enqueued happens before the stream is waited for (CUDA programming guide, Asynchronous
+  Concurrent Execution): a result that is read earlier is not there yet;
+- the GPU's memory is not the host's: its addresses lead nowhere, and begin as NaN;
+- copies are of two buffers of one size (cuda-core, _buffer.pyx, Buffer.copy_to);
+- while a stream records nothing runs, and to wait for it spoils the recording
+  (CUDA driver API, cuStreamBeginCapture and cuStreamSynchronize);
+- a thread that has no current context can do nothing (cuCtxGetCurrent);
+- addresses of tensors and of scratch memory are aligned to 256 bytes, and scratch memory is as
+  large as device_memory_size_v2 says (NvInferRuntime.h, setTensorAddress; set_device_memory's
+  docstring);
+- shapes lie within the profile and are set, as all addresses are, before a run (setInputShape,
+  enqueueV3);
+- a graph is recorded after a run with the same shapes, and holds until its context is changed
+  (TensorRT's documentation, CUDA Graphs: enqueueV3 once after a change of shapes);
+- version 11 has no EXPLICIT_BATCH and no switches for precision (its release notes).
 """
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import functools
-import math
-import subprocess
+import threading
+import weakref
 from collections import deque
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
-import onnxruntime
+import pytest
 
+from key2mesh_core.model.engines.onnx import import_onnxruntime
 from key2mesh_core.model.engines.tensorrt_library import Library
 
 PLAN = b"stand-in plan\n"
 MOST = 512
-_SOURCE = Path(__file__).parent / "standins" / "cuda_driver.c"
-_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+AWAY = 1 << 46  # from an address of the host to the "GPU's"
+NAME = "Stand-in (8.6)"
 
 
-class StandinDriver:
-    """The compiled stand-in library, and what it lets tests ask for."""
+class CUDAError(Exception):
+    """As cuda-core's."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "libcuda_standin.so")
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.path, _SOURCE], check=True)
-        self._library = ctypes.CDLL(self.path)
-        self._library.standin_calls.restype = ctypes.c_char_p
-        self._library.standin_memory.restype = ctypes.c_void_p
-        self._library.standin_memory.argtypes = [ctypes.c_uint64]
-        self._library.standin_has.argtypes = [ctypes.c_uint64, ctypes.c_size_t]
-        self.lost = 0  # what a test did not let be given back
-        self._library.cuLaunchHostFunc.argtypes = [ctypes.c_void_p, _KERNEL, ctypes.c_void_p]
 
-    def fail(self, call: int, status: int = 2) -> None:
+class Machine:
+    """The "GPU": its memory, its one kind of stream, and what tests ask for."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.alive: dict[int, tuple[int, np.ndarray]] = {}  # address -> size, memory
+        self.fail_in, self.recordable = 0, True
+        self.current = threading.local()
+        self.capturing: list[Callable[[], None]] | None = None
+        self.queue: list[Callable[[], None]] = []
+        self.spoilt = False
+
+    def call(self, name: str, needs_context: bool = True) -> None:
+        """Every call begins so; fails if a test wants it to."""
+        self.calls.append(name)
+        if self.fail_in:
+            self.fail_in -= 1
+            if not self.fail_in:
+                raise CUDAError(f"CUDA_ERROR_OUT_OF_MEMORY in {name}")
+        if needs_context and not getattr(self.current, "set", False):
+            raise CUDAError("CUDA_ERROR_INVALID_CONTEXT")
+
+    def fail(self, call: int) -> None:
         """Lets the `call`-th call from now fail; 0: none."""
-        self._library.standin_fail(call, status)
+        self.calls, self.fail_in = [], call
 
-    def calls(self) -> list[str]:
-        """Names of all calls since the last time."""
-        names = self._library.standin_calls().decode().split()
-        self._library.standin_forget_calls()
-        return names
+    def enqueue(self, step: Callable[[], None]) -> None:
+        (self.queue if self.capturing is None else self.capturing).append(step)
 
-    @property
-    def alive(self) -> int:
-        """Pieces of memory, streams and graphs that were not given back."""
-        return self._library.standin_alive()
+    def memory(self, address: int, size: int) -> np.ndarray:
+        """Bytes at an address, which must lie within one living piece of memory."""
+        for start, (length, content) in self.alive.items():
+            if start <= address and address + size <= start + length:
+                return content[address - start : address - start + size]
+        raise CUDAError(f"CUDA_ERROR_ILLEGAL_ADDRESS: {size} bytes at {address:#x}")
 
-    @property
-    def recording(self) -> bool:
-        return bool(self._library.standin_recording())
+    def allocate(self, size: int, away: int) -> Buffer:
+        if self.capturing is not None:
+            self.spoilt = True
+            raise CUDAError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
+        block = np.full(size + 512, 255, np.uint8)  # NaN, as floats
+        offset = -block.ctypes.data % 512
+        content = block[offset : offset + size]
+        address = content.ctypes.data + away
+        self.alive[address] = (size, content)
+        buffer = Buffer(self, address, size)
+        weakref.finalize(buffer, self.alive.pop, address, None)
+        return buffer
 
-    def reset(self) -> None:
-        self._library.standin_reset()
-        self._library.standin_version(12040)
 
-    def version(self, number: int) -> None:
-        self._library.standin_version(number)
+class Buffer:
+    def __init__(self, machine: Machine, handle: int, size: int) -> None:
+        self.machine, self.handle, self.size = machine, handle, size
 
-    def forget_context(self) -> None:
-        """As if the calling thread had never called before."""
-        self._library.standin_forget_context()
+    def copy_to(self, dst: Buffer, *, stream: object) -> Buffer:
+        machine = self.machine
+        machine.call("copy")
+        if dst.size != self.size:
+            raise ValueError("buffer sizes mismatch between src and dst")
+        machine.memory(dst.handle, self.size), machine.memory(self.handle, self.size)
+        to, source, size = dst.handle, self.handle, self.size
 
-    def has(self, address: int, size: int) -> bool:
-        return bool(self._library.standin_has(address, size))
+        def copy() -> None:
+            machine.memory(to, size)[:] = machine.memory(source, size)
 
-    def array(self, address: int, shape: tuple[int, ...]) -> np.ndarray:
-        """What lies in the "GPU's" memory."""
-        size = math.prod(shape)
-        assert self.has(address, 4 * size)
-        memory = (ctypes.c_float * size).from_address(self._library.standin_memory(address))
-        return np.frombuffer(memory, np.float32).reshape(shape)
+        machine.enqueue(copy)
+        return dst
 
-    def launch(self, stream: int, kernel: object) -> int:
-        return self._library.cuLaunchHostFunc(stream, kernel, None)
+
+class Stream:
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.handle = machine, 77
+
+    def sync(self) -> None:
+        self.machine.call("sync")
+        if self.machine.capturing is not None:
+            self.machine.spoilt = True
+            raise CUDAError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
+        queue, self.machine.queue = self.machine.queue, []
+        for step in queue:
+            step()
+
+    def create_graph_builder(self) -> GraphBuilder:
+        self.machine.call("create_graph_builder")
+        return GraphBuilder(self)
+
+
+class GraphBuilder:
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.steps = stream, None
+
+    def begin_building(self, mode: str) -> GraphBuilder:
+        self.stream.machine.call("begin_building")
+        assert mode == "thread_local"
+        assert not self.stream.machine.queue, "work that was enqueued before would not be recorded"
+        self.stream.machine.capturing, self.stream.machine.spoilt = [], False
+        return self
+
+    def end_building(self) -> GraphBuilder:
+        machine = self.stream.machine
+        self.steps, machine.capturing = machine.capturing, None
+        machine.call("end_building")
+        if machine.spoilt or not machine.recordable:
+            raise CUDAError("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED")
+        return self
+
+    def complete(self) -> Graph:
+        self.stream.machine.call("complete")
+        return Graph(self.stream.machine, list(self.steps))
+
+    def close(self) -> None:
+        self.stream.machine.capturing = None
+
+
+class Graph:
+    def __init__(self, machine: Machine, steps: list[Callable[[], None]]) -> None:
+        self.machine, self.steps = machine, steps
+
+    def launch(self, stream: Stream) -> None:
+        self.machine.call("launch")
+        for step in self.steps:
+            self.machine.enqueue(step)
+
+
+def install(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `import cuda.core` give the machine's."""
+
+    class Device:
+        name = "Stand-in"
+        compute_capability = (8, 6)
+
+        def __init__(self, device_id: int) -> None:
+            assert device_id == 0
+
+        def set_current(self) -> None:
+            machine.call("set_current", needs_context=False)
+            machine.current.set = True
+
+        def create_stream(self) -> Stream:
+            machine.call("create_stream")
+            return Stream(machine)
+
+        def allocate(self, size: int, *, stream: Stream) -> Buffer:
+            machine.call("allocate")
+            return machine.allocate(size, AWAY)
+
+    class LegacyPinnedMemoryResource:
+        def allocate(self, size: int, *, stream: Stream) -> Buffer:
+            machine.call("allocate_pinned")
+            return machine.allocate(size, 0)
+
+    class Views:
+        @staticmethod
+        def from_handle(ptr: int, size: int) -> Buffer:
+            return Buffer(machine, ptr, size)
+
+    module = ModuleType("cuda.core")
+    module.Device, module.Buffer = Device, Views
+    module.LegacyPinnedMemoryResource = LegacyPinnedMemoryResource
+    package = ModuleType("cuda")
+    package.core = module
+    monkeypatch.setitem(__import__("sys").modules, "cuda", package)
+    monkeypatch.setitem(__import__("sys").modules, "cuda.core", module)
+
+
+# TensorRT: engines are ONNX graphs which ONNX Runtime computes when the "kernel" runs.
 
 
 @functools.cache
-def _session(graph: bytes) -> onnxruntime.InferenceSession:
+def _session(graph: bytes) -> object:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
@@ -102,29 +229,24 @@ class TensorIOMode(enum.Enum):
     NONE, INPUT, OUTPUT = range(3)
 
 
-class _ExecutionContextAllocationStrategy(enum.Enum):
+class _Strategy(enum.Enum):
     STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
 
 
-class _DynamicShapesKernelSpecializationStrategy(enum.Enum):
+class _Specialization(enum.Enum):
     LAZY, EAGER, NONE = range(3)
 
 
-class _Context:
-    def __init__(self, engine: _Engine, strategy: object = None) -> None:
-        self._engine = engine
-        self._shapes, self._addresses, self._memory = {}, {}, None
-        # Changes are counted, as a recording holds only until the next one. Apart from the
-        # context, as kernels that were recorded must not keep it alive.
-        self._history = SimpleNamespace(changes=0, recorded=set())
-        self._flushed = False  # whether a run has followed the last change of shape
+class Context:
+    def __init__(self, engine: Engine, strategy: object = None) -> None:
+        self._engine, self._shapes, self._addresses, self._memory = engine, {}, {}, None
+        # Apart from the context, as kernels that were recorded must not keep it alive.
+        self._history = SimpleNamespace(changes=0, recorded=set(), flushed=False)
         engine.contexts += 1
         engine.strategies.append(strategy)
 
     def __del__(self) -> None:
         self._engine.contexts -= 1
-        if self._memory and not self._engine.driver.has(*self._memory):
-            self._engine.faults.append("a context outlived its memory")
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         expected = self._engine.inputs.get(name)
@@ -132,92 +254,108 @@ class _Context:
             return self._engine.complain(f"shape {shape} of {name} is outside the profile")
         self._shapes[name] = shape[0]
         self._history.changes += 1
-        self._flushed = False
-        return True
+        self._history.flushed = False
+        return self._engine.answer("set_input_shape")
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if memory % 256:
             return self._engine.complain(f"address {memory} of {name} is not aligned")
         self._addresses[name] = memory
         self._history.changes += 1
-        return True
+        return self._engine.answer("set_tensor_address")
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         persons = set(self._shapes.values())
         return (persons.pop() if len(persons) == 1 else -1, *self._engine.outputs[name])
 
-    def _take_memory(self, address: int, size: int) -> None:
-        if size < self._engine.scratch or not self._engine.driver.has(address, size):
-            self._engine.complain("the scratch memory is too small")
+    def set_device_memory(self, memory: int, size: int) -> None:
+        if size < self._engine.device_memory_size_v2 or memory % 256:
+            self._engine.complain("the scratch memory is too small, or not aligned")
         else:
-            self._memory = (address, size)
+            self._memory = memory
 
-    def execute_async_v3(self, stream: int) -> bool:
-        engine, driver = self._engine, self._engine.driver
-        if self._memory is None or set(self._shapes) != set(engine.inputs):
-            return engine.complain("no memory, or no shapes")
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        engine, machine, history = self._engine, self._engine.machine, self._history
+        if not engine.answer("execute"):
+            return False
+        if stream_handle != 77 or self._memory is None or set(self._shapes) != set(engine.inputs):
+            return engine.complain("no stream, no memory, or no shapes")
         if set(self._addresses) != {*engine.inputs, *engine.outputs}:
             return engine.complain("no addresses")
-        if driver.recording and not self._flushed:
-            return engine.complain("recorded before a run with these shapes")
-        self._flushed = True
-        persons, history = next(iter(self._shapes.values())), self._history
-        places, memory, changes = dict(self._addresses), self._memory, history.changes
+        if machine.capturing is not None:
+            if not history.flushed:
+                return engine.complain("recorded before a run with these shapes")
+            history.recorded.add(history.changes)
+        history.flushed = True
+        persons, changes = next(iter(self._shapes.values())), history.changes
+        places, scratch = dict(self._addresses), self._memory
 
-        def compute(_: object) -> None:
+        def floats(address: int, shape: tuple[int, ...]) -> np.ndarray:
+            size = 4 * int(np.prod(shape, dtype=int))
+            return machine.memory(address, size).view(np.float32).reshape(shape)
+
+        def compute() -> None:
             if history.changes != changes and changes in history.recorded:
                 engine.faults.append("a context was changed after it had been recorded")
-            driver.array(memory[0], (engine.scratch // 4,))[:] = np.nan  # it is nobody else's
-            values = {
-                name: driver.array(places[name], (persons, *shape)).copy()
-                for name, shape in engine.inputs.items()
-            }
+            floats(scratch, (engine.device_memory_size_v2 // 4,))[:] = np.nan
+            values = {n: floats(places[n], (persons, *s)).copy() for n, s in engine.inputs.items()}
             results = engine.session.run(list(engine.outputs), values)
             for (name, shape), result in zip(engine.outputs.items(), results, strict=True):
-                driver.array(places[name], (persons, *shape))[...] = result
+                floats(places[name], (persons, *shape))[...] = result
 
-        kernel = _KERNEL(compute)
-        engine.kernels.append(kernel)  # as long as a graph might launch it
-        if driver.recording:
-            history.recorded.add(changes)
-        if driver.launch(stream, kernel):
-            return engine.complain("cannot launch")
+        machine.enqueue(compute)
         return True
 
 
-class Context8(_Context):
-    device_memory = property(
-        None, lambda self, address: self._take_memory(address, self._engine.scratch)
-    )
+class RuntimeCache:
+    def __init__(self) -> None:
+        self.content = b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.content = blob.removeprefix(b"kernels ") if blob.startswith(b"kernels ") else b""
+        return blob.startswith(b"kernels ")
+
+    def serialize(self) -> bytes:
+        return b"kernels " + bytes(sorted(set(self.content)))
 
 
-class Context10(_Context):
-    def set_device_memory(self, memory: int, size: int) -> None:
-        self._take_memory(memory, size)
+class RuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = _Specialization.LAZY
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+    def set_execution_context_allocation_strategy(self, strategy: object) -> None:
+        self.allocation = strategy
 
 
-class ContextRtx(Context10):
-    def is_stream_capturable(self, stream: int) -> bool:
-        return self._engine.capturable
+class Engine:
+    device_memory_size_v2 = 4096
 
-
-class _Engine:
-    scratch = 4096
-    capturable = True
-
-    def __init__(self, driver: StandinDriver, complaints: deque[str], graph: bytes) -> None:
-        self.driver, self._complaints = driver, complaints
+    def __init__(self, machine: Machine, complaints: deque[str], graph: bytes) -> None:
+        self.machine, self._complaints = machine, complaints
         self.session = _session(graph)
         arguments = (self.session.get_inputs(), self.session.get_outputs())
         self.inputs, self.outputs = (
             {x.name: tuple(x.shape[1:]) for x in each} for each in arguments
         )
-        self.faults, self.kernels, self.strategies = [], [], []
-        self.contexts = 0
+        self.faults, self.strategies, self.contexts = [], [], 0
 
     def complain(self, text: str) -> bool:
         self._complaints.append(text)
         return False
+
+    def answer(self, name: str) -> bool:
+        """Whether a call works; TensorRT's answer False where CUDA's raise."""
+        try:
+            self.machine.call(name)
+        except CUDAError as error:
+            return self.complain(str(error))
+        return True
 
     @property
     def num_io_tensors(self) -> int:
@@ -238,93 +376,53 @@ class _Engine:
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         return [(persons, *self.inputs[name]) for persons in (1, 8, MOST)]
 
-
-class Engine8(_Engine):
-    device_memory_size = _Engine.scratch
-
-    def create_execution_context_without_device_memory(self) -> Context8:
-        return Context8(self)
-
-
-class Engine10(_Engine):
-    device_memory_size_v2 = _Engine.scratch
-
-    def create_execution_context(self, strategy: object) -> Context10:
-        assert strategy is _ExecutionContextAllocationStrategy.USER_MANAGED
-        return Context10(self)
-
-
-class EngineRtx(_Engine):
-    device_memory_size_v2 = _Engine.scratch
-
     def create_runtime_config(self) -> RuntimeConfig:
         return RuntimeConfig()
 
-    def create_execution_context(self, runtime_config: RuntimeConfig) -> ContextRtx:
-        assert runtime_config.allocation is _ExecutionContextAllocationStrategy.USER_MANAGED
-        runtime_config.cache.content += b"k"  # what is compiled for a context
-        return ContextRtx(self, runtime_config.dynamic_shapes_kernel_specialization_strategy)
+    def create_execution_context(self, asked: object) -> Context | None:
+        if not self.answer("create_execution_context"):
+            return None
+        if isinstance(asked, RuntimeConfig):
+            assert asked.allocation is _Strategy.USER_MANAGED
+            asked.cache.content += b"k"  # what is compiled for a context
+            return Context(self, asked.dynamic_shapes_kernel_specialization_strategy)
+        assert asked is _Strategy.USER_MANAGED
+        return Context(self)
 
 
-class RuntimeConfig:
-    dynamic_shapes_kernel_specialization_strategy = _DynamicShapesKernelSpecializationStrategy.LAZY
-
-    def create_runtime_cache(self) -> RuntimeCache:
-        return RuntimeCache()
-
-    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
-        self.cache = cache
-        return True
-
-    def set_execution_context_allocation_strategy(self, strategy: object) -> None:
-        self.allocation = strategy
+FLAVOURS = ("10.16.1", "11.4.0", "rtx")
 
 
-class RuntimeCache:
-    def __init__(self) -> None:
-        self.content = b""
-
-    def deserialize(self, blob: bytes) -> bool:
-        if not blob.startswith(b"kernels "):
-            return False
-        self.content = blob.removeprefix(b"kernels ")
-        return True
-
-    def serialize(self) -> bytes:
-        return b"kernels " + bytes(sorted(set(self.content)))
-
-
-FLAVOURS = {"8.6": Engine8, "10.8": Engine10, "rtx": EngineRtx}
-
-
-def standin_library(driver: StandinDriver, flavour: str = "rtx") -> Library:
+def standin_library(machine: Machine, flavour: str = "rtx") -> Library:
     """A library of one of `FLAVOURS`; `module.engines` lists what it has loaded."""
     complaints: deque[str] = deque(maxlen=3)
-    engines: list[_Engine] = []
+    engines: list[weakref.ref[Engine]] = []
 
     class Runtime:
         def __init__(self, logger: object) -> None:
             assert logger == "logger"
 
-        def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
-            if not plan.startswith(PLAN):
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
+            if not serialized_engine.startswith(PLAN):
                 complaints.append("this is no plan")
                 return None
-            engines.append(FLAVOURS[flavour](driver, complaints, plan.removeprefix(PLAN)))
-            return engines[-1]
+            engine = Engine(machine, complaints, serialized_engine.removeprefix(PLAN))
+            if not engine.answer("deserialize"):
+                return None
+            engines.append(engine)
+            return engine
 
     module = SimpleNamespace(
-        Runtime=Runtime, TensorIOMode=TensorIOMode, float32="float32", engines=engines
+        Runtime=Runtime,
+        TensorIOMode=TensorIOMode,
+        float32="float32",
+        engines=engines,
+        ExecutionContextAllocationStrategy=_Strategy,
     )
-    if flavour != "8.6":
-        module.ExecutionContextAllocationStrategy = _ExecutionContextAllocationStrategy
-    name = "tensorrt"
     if flavour == "rtx":
-        name = "tensorrt_rtx"
         module.IRuntimeCache = RuntimeCache
-        module.DynamicShapesKernelSpecializationStrategy = (
-            _DynamicShapesKernelSpecializationStrategy
-        )
+        module.DynamicShapesKernelSpecializationStrategy = _Specialization
+    name = "tensorrt_rtx" if flavour == "rtx" else "tensorrt"
     return Library(name, flavour, module, "logger", complaints)
 
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,19 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import EngineError, Key2MeshError
-from key2mesh_core.model.bundle import Bundle, load_bundle
-from key2mesh_core.model.engines.cuda import Driver
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx import OnnxEngine
-from key2mesh_core.model.engines.plans import PRECISION, Plan, build_plan, open_engines, plans
+from key2mesh_core.model.engines.plans import PRECISION, Plan, open_engines, plans
 from key2mesh_core.model.engines.protocol import Engine
-from key2mesh_core.model.engines.tensorrt_build import Report
 from key2mesh_core.model.engines.tensorrt_library import Library, find_library
 
 ALLOWED_MM = {"fp32": 0.1, "fp16": 1.0}
 """How far a vertex may be from ONNX Runtime's, both relative to the pelvis."""
-
-_PRECISIONS = tuple(ALLOWED_MM)
 
 
 @dataclass(frozen=True)
@@ -47,9 +43,9 @@ class BuildEngineConfig:
     """Build again what is there already."""
 
     def __post_init__(self) -> None:
-        if self.precision not in _PRECISIONS:
+        if self.precision not in ALLOWED_MM:
             raise Key2MeshError(
-                f"--precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}"
+                f"--precision must be one of {', '.join(ALLOWED_MM)}, got {self.precision!r}"
             )
 
 
@@ -63,84 +59,66 @@ def build_engine(config: BuildEngineConfig) -> int:
     bundle = load_bundle(config.model)
     library = find_library()
     try:
-        driver = Driver()
+        gpu = open_gpu().name
     except EngineError as error:
         print(f"{error}\nbuilding on trial, for no GPU: nothing will use these engines")
-        driver = None
-    print(f"{library}, {driver.gpu if driver else 'no GPU'}, {config.precision}")
+        gpu = "none"
+    print(f"{library}, {gpu if gpu != 'none' else 'no GPU'}, {config.precision}")
     cache = EngineCache()
-    wanted = plans(bundle, library, driver.gpu if driver else "none", config.precision)
+    wanted = plans(bundle, library, gpu, config.precision)
     for plan in wanted:
         _build(plan, library, cache, config.rebuild)
-    if driver is not None:
-        _prove(bundle, wanted, library, driver, cache, config.precision)
-    return 0
-
-
-def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> None:
-    path = cache.path(plan.key)
-    if not rebuild and cache.read(plan.key) is not None:
-        print(f"{plan.path.name}: already built, {path}")
-        return
-    start = time.monotonic()
-    with _progress(plan.path.name) as report:
-        content = build_plan(plan, library, report)
-    cache.write(plan.key, content)
-    cache.remove(replace(plan.key, part="kernels"))  # compiled for the one before
-    took, size = time.monotonic() - start, len(content) / 1e6
-    print(f"{plan.path.name}: built in {took:.1f} s, {size:.1f} MB, {path}")
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Report]:
-    """One line that is rewritten on a terminal; nothing elsewhere."""
-    width = 0
-
-    def report(phase: str, share: float) -> None:
-        nonlocal width
-        if sys.stdout.isatty():
-            line = f"{name}: {phase} {100 * share:3.0f} %"
-            print(f"\r{line:<{width}}", end="", flush=True)
-            width = len(line)
-
+    if gpu == "none":
+        return 0
     try:
-        yield report
-    finally:
-        if width:
-            print(f"\r{'':<{width}}\r", end="", flush=True)
-
-
-def _prove(
-    bundle: Bundle,
-    wanted: list[Plan],
-    library: Library,
-    driver: Driver,
-    cache: EngineCache,
-    precision: str,
-) -> None:
-    start = time.monotonic()
-    try:
-        engines = open_engines(bundle, library, driver, cache, precision=precision)
+        start = time.monotonic()
+        engines = open_engines(bundle, library, cache, precision=config.precision)
         print(f"first start: {time.monotonic() - start:.1f} s, {engines[0].device}")
         try:
-            found = difference_mm(wanted, engines)
+            found, allowed = difference_mm(wanted, engines), ALLOWED_MM[config.precision]
         finally:
             for engine in engines:
                 engine.close()
-        allowed = ALLOWED_MM[precision]
         if not found <= allowed:
             raise EngineError(
                 f"the engines put vertices {found:.3g} mm from where ONNX Runtime does, "
-                f"{allowed:g} mm are allowed for {precision}: not kept; try --precision fp32"
+                f"{allowed:g} mm are allowed for {config.precision}: not kept; try --precision fp32"
             )
     except BaseException:
         for plan in wanted:
             cache.remove(plan.key)
         raise
     print(f"vertices agree with ONNX Runtime to {found:.3f} mm ({allowed:g} mm are allowed)")
+    return 0
 
 
-def difference_mm(wanted: list[Plan], engines: tuple[Engine, Engine]) -> float:
+def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> None:
+    name, path = plan.path.name, cache.path(plan.key)
+    if not rebuild and cache.read(plan.key) is not None:
+        print(f"{name}: already built, {path}")
+        return
+    shown = ""
+
+    def report(phase: str, share: float) -> None:
+        nonlocal shown
+        if sys.stdout.isatty():
+            line = f"{name}: {phase} {100 * share:3.0f} %"
+            print(f"\r{line:<{len(shown)}}", end="", flush=True)
+            shown = line
+
+    start = time.monotonic()
+    try:
+        content = plan.build(library, report)
+    finally:
+        if shown:
+            print(f"\r{'':<{len(shown)}}\r", end="", flush=True)
+    cache.write(plan.key, content)
+    cache.remove(replace(plan.key, part="kernels"))  # compiled for the one before
+    took, size = time.monotonic() - start, len(content) / 1e6
+    print(f"{name}: built in {took:.1f} s, {size:.1f} MB, {path}")
+
+
+def difference_mm(wanted: Sequence[Plan], engines: Sequence[Engine]) -> float:
     """The largest distance of a vertex from ONNX Runtime's with float weights, relative to the
     pelvis [mm], over 64 people, alone and together."""
     from key2mesh_core.model.engines.typed_graph import typed
@@ -157,16 +135,16 @@ def difference_mm(wanted: list[Plan], engines: tuple[Engine, Engine]) -> float:
             path.write_bytes(typed(plan.graph, "fp32"))
             references.append(OnnxEngine(path, signature=plan.signature))
     expected = _centred_vertices(references, inputs)
-    largest = 0.0
+    largest = []
     for size in (1, 3, len(people)):
         few = {name: values[:size] for name, values in inputs.items()}
         distance = np.linalg.norm(_centred_vertices(engines, few) - expected[:size], axis=2)
-        largest = max(largest, 1000.0 * float(distance.max()))  # NaN fails the comparison
-    return largest
+        largest.append(1000.0 * distance.max())
+    return float(np.max(largest))  # NaN if any is
 
 
 def _centred_vertices(
-    engines: list[Engine] | tuple[Engine, Engine], inputs: dict[str, NDArray[np.float32]]
+    engines: Sequence[Engine], inputs: dict[str, NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     pose, mesh = engines
     bodies = pose.run(inputs)

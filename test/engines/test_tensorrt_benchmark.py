@@ -4,6 +4,7 @@ figures mean nothing."""
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -12,32 +13,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tyro
-from helpers_tensorrt import StandinDriver, plan_of, standin_library
+from helpers_tensorrt import Machine, install, plan_of, standin_library
 
 from benchmarks import gpu, gpu_report
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.model.engines import cuda, plans
+from key2mesh_core.model.engines import plans
 from key2mesh_core.model.engines.typed_graph import typed
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return StandinDriver(tmp_path_factory.mktemp("driver"))
-
-
 @pytest.fixture
-def machine(compiled, monkeypatch):
-    compiled.reset()
-    monkeypatch.setattr(cuda, "LIBRARY", compiled.path)
-    monkeypatch.setattr(gpu, "find_library", lambda modules: standin_library(compiled))
+def machine(monkeypatch):
+    found = Machine()
+    install(found, monkeypatch)
+    monkeypatch.setattr(gpu, "find_library", lambda modules: standin_library(found))
 
     def build(graph, signature, library, *, name, precision, gpu, report=None):
         return plan_of(typed(graph, precision))
 
     monkeypatch.setattr(plans, "build", build)
-    return compiled
+    return found
 
 
 def quick(output: Path, batches=(1,), **options) -> gpu.GpuConfig:
@@ -77,11 +73,13 @@ def test_the_whole_of_it_runs_on_stand_ins(machine, tmp_path, capsys):
         assert row["allowed_mm"] == (0.1 if "fp32" in name else 1.0)
     timed = {(row["contestant"], row["batch"], row["mesh"]) for row in written["latency"]}
     assert timed >= {(n, batch, mesh) for n in names for batch in (1, 2, 9) for mesh in (0, 1)}
+    assert "ONNX Runtime, CUDA" in written["left_out"]
     assert all(1 <= row["calls"] <= 5 for row in written["latency"])
     text = (tmp_path / "gpu-stand-in-8-6-tensorrt-rtx.md").read_text()
     assert text.startswith("# Stand-in (8.6), TensorRT for RTX rtx")
     assert text in capsys.readouterr().out
-    assert machine.alive == 0
+    gc.collect()
+    assert not machine.alive
 
 
 def test_what_fails_is_named_and_nothing_stands_in_for_it(machine, tmp_path, monkeypatch):

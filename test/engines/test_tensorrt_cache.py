@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from key2mesh_core.errors import EngineError
-from key2mesh_core.model.engines.engine_cache import EngineCache, EngineKey, cache_folder
+from key2mesh_core.model.engines.engine_cache import EngineCache, EngineKey
 
 KEY = EngineKey(
     graph="pose.onnx",
@@ -31,7 +31,7 @@ OTHER = {
     "precision": "fp32",
     "persons": (1, 8, 64),
     "part": "kernels",
-    "recipe": 2,
+    "recipe": 99,
 }
 PLAN = os.urandom(5000)
 
@@ -64,7 +64,7 @@ def test_a_change_of_anything_asks_for_another_engine(cache, change):
     assert cache.read(other) is None
     # Not even under the right name.
     os.rename(cache.path(KEY), cache.path(other))
-    with pytest.raises(EngineError, match=r"was built for something else.*key2mesh build-engine"):
+    with pytest.raises(EngineError, match=r"built for something else.*key2mesh build-engine"):
         cache.read(other)
 
 
@@ -79,7 +79,7 @@ def test_only_its_user_can_read_or_write_it(cache):
     assert list(cache.folder.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("end", [0, 5, 18, 19, 100, -1])
+@pytest.mark.parametrize("end", [0, 5, 32, 100, -1])
 def test_a_truncated_file_is_refused_by_name(cache, end):
     path = cache.write(KEY, PLAN)
     path.write_bytes(path.read_bytes()[:end])
@@ -99,27 +99,13 @@ def test_a_flipped_bit_is_found(cache, place):
         cache.read(KEY)
 
 
-@pytest.mark.parametrize("content", [b"ftrt" * 100, b"key2mesh engine 1\n[]\n", b"\n" * 9])
-def test_what_is_no_engine_is_refused(cache, content):
-    path = cache.write(KEY, PLAN)
-    path.write_bytes(content)
-    with pytest.raises(EngineError, match=rf"{path.name}: (is no engine|has a damaged header)"):
-        cache.read(KEY)
-
-
-def test_an_endless_file_is_not_read_to_its_end(cache):
-    path = cache.write(KEY, PLAN)
-    with path.open("r+b") as stream:
-        stream.truncate(1 << 34)  # sparse
-    with pytest.raises(EngineError, match="truncated or altered"):
-        cache.read(KEY)
-
-
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_file_that_others_may_write_is_refused(cache, mode):
     path = cache.write(KEY, PLAN)
     path.chmod(mode)
-    with pytest.raises(EngineError, match=rf"{path.name}: others may write it \(mode 0{mode:o}\)"):
+    with pytest.raises(
+        EngineError, match=rf"{path.name}: can be written by others \(mode 0{mode:o}\)"
+    ):
         cache.read(KEY)
 
 
@@ -128,7 +114,7 @@ def test_a_folder_that_others_may_write_is_refused(cache, mode):
     cache.write(KEY, PLAN)
     cache.folder.chmod(mode)
     for attempt in (lambda: cache.read(KEY), lambda: cache.write(KEY, PLAN)):
-        with pytest.raises(EngineError, match="engines: others may write it"):
+        with pytest.raises(EngineError, match="engines: can be written by others"):
             attempt()
 
 
@@ -138,7 +124,7 @@ def test_links_are_not_followed(cache, tmp_path):
     cache.write(KEY, PLAN)
     cache.remove(KEY)
     cache.path(KEY).symlink_to(real)
-    with pytest.raises(EngineError, match="cannot be opened"):
+    with pytest.raises(EngineError, match="cannot be read"):
         cache.read(KEY)
 
 
@@ -158,20 +144,20 @@ def test_a_folder_or_a_pipe_in_its_place_is_refused(cache):
     cache.write(KEY, PLAN)
     cache.remove(KEY)
     cache.path(KEY).mkdir()
-    with pytest.raises(EngineError, match=r"cannot be|is no file"):
+    with pytest.raises(EngineError, match="cannot be read"):
         cache.read(KEY)
 
 
 def test_a_place_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EngineError, match=r"cannot be written: .*XDG_CACHE_HOME"):
+    with pytest.raises(EngineError, match=r"cannot be written .*XDG_CACHE_HOME"):
         EngineCache(tmp_path / "file" / "engines").write(KEY, PLAN)
 
 
 def test_the_folder_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "key2mesh" / "engines"
+    assert EngineCache().folder == tmp_path / "key2mesh" / "engines"
     monkeypatch.setenv("HOME", "/home/somebody")
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert cache_folder() == Path("/home/somebody/.cache/key2mesh/engines")
+        assert EngineCache().folder == Path("/home/somebody/.cache/key2mesh/engines")

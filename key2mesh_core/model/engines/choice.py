@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, mesh_signature
-from key2mesh_core.model.engines.cuda import Driver
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.model.engines.onnx_gpu import GpuOptions, OnnxGpuEngine
 from key2mesh_core.model.engines.plans import open_engines
 from key2mesh_core.model.engines.protocol import Engine
 from key2mesh_core.model.engines.tensorrt_library import find_library
 
-BACKENDS = ("auto", "onnx", "tensorrt")
-"""- "auto": TensorRT if there is a GPU, the library and a built engine; else ONNX Runtime. It never
-builds, so a robot starts as fast after an update of its driver as before.
+BACKENDS = ("auto", "onnx", "tensorrt", "onnxruntime-gpu")
+"""- "auto": TensorRT if the library, a built engine and a GPU are there; else ONNX Runtime on CUDA
+if onnxruntime-gpu and a GPU are there; else ONNX Runtime on the CPU. It never builds, so a robot
+starts as fast after an update of its driver as before.
 - "onnx": ONNX Runtime on the CPU.
-- "tensorrt": TensorRT or nothing; builds its engines if they are not there yet."""
+- "tensorrt": TensorRT or an error; builds its engines if they are not there yet.
+- "onnxruntime-gpu": ONNX Runtime's providers for NVIDIA or an error; TensorRT's compile the graphs
+when they are first loaded."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,39 +45,54 @@ def choose(bundle: Bundle, backend: str = "auto", threads: int = 2) -> Choice:
         threads: CPU threads for one call of ONNX Runtime.
 
     Raises:
-        EngineError: unknown backend, what was asked for is not at hand, or a graph that cannot be
-            loaded or is not as expected.
+        EngineError: unknown backend, what was asked for is not available, or a graph that cannot
+            be loaded or is not as expected.
     """
     if backend not in BACKENDS:
         raise EngineError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
-    choice = _choose(bundle, backend, threads)
+    choice = _auto(bundle, threads) if backend == "auto" else _asked(bundle, backend, threads)
     _LOG.info("%s", choice.why)
     return choice
 
 
-def _choose(bundle: Bundle, backend: str, threads: int) -> Choice:
-    if backend == "tensorrt":
-        try:
-            return _tensorrt(bundle, True, "asked for")
-        except EngineError as error:
-            raise EngineError(f"backend 'tensorrt': {error}; 'onnx' runs anywhere") from error
-    if backend == "onnx":
-        return _onnx(bundle, threads, "asked for")
+def _asked(bundle: Bundle, backend: str, threads: int) -> Choice:
     try:
-        # The driver first: it is small and quick to say no.
-        return _tensorrt(bundle, False, "its engines are built for this GPU")
+        if backend == "tensorrt":
+            return _tensorrt(bundle, True, "asked for")
+        if backend == "onnxruntime-gpu":
+            return _onnx_gpu(bundle, GpuOptions(), "asked for")
     except EngineError as error:
-        return _onnx(bundle, threads, f"TensorRT is not to be had: {error}")
+        raise EngineError(f"backend {backend!r}: {error}; 'onnx' runs anywhere") from error
+    return _onnx(bundle, threads, "asked for")
+
+
+def _auto(bundle: Bundle, threads: int) -> Choice:
+    reasons = []
+    ways: tuple[Callable[[], Choice], ...] = (
+        lambda: _tensorrt(bundle, False, "its engines are built for this GPU"),
+        lambda: _onnx_gpu(bundle, GpuOptions(compile=False), f"no TensorRT ({reasons[0]})"),
+    )
+    for way in ways:
+        try:
+            return way()
+        except EngineError as error:
+            reasons.append(str(error))
+    return _onnx(bundle, threads, f"no GPU is used: {'; '.join(reasons)}")
 
 
 def _onnx(bundle: Bundle, threads: int, reason: str) -> Choice:
     pose = OnnxEngine(bundle.pose_path, threads, POSE_SIGNATURE)
     mesh = OnnxEngine(bundle.mesh_path, threads, mesh_signature(bundle.vertex_count))
-    return Choice(pose, mesh, f"runs on ONNX Runtime: {reason}")
+    return Choice(pose, mesh, f"runs on ONNX Runtime on the CPU: {reason}")
+
+
+def _onnx_gpu(bundle: Bundle, options: GpuOptions, reason: str) -> Choice:
+    pose = OnnxGpuEngine(bundle.pose_path, POSE_SIGNATURE, options)
+    mesh = OnnxGpuEngine(bundle.mesh_path, mesh_signature(bundle.vertex_count), options)
+    return Choice(pose, mesh, f"runs on {pose.device}: {reason}")
 
 
 def _tensorrt(bundle: Bundle, build_missing: bool, reason: str) -> Choice:
-    driver = Driver()
     library = find_library()
-    pose, mesh = open_engines(bundle, library, driver, EngineCache(), build_missing=build_missing)
-    return Choice(pose, mesh, f"runs on {library} and {driver.gpu}: {reason}")
+    pose, mesh = open_engines(bundle, library, EngineCache(), build_missing=build_missing)
+    return Choice(pose, mesh, f"runs on {pose.device}: {reason}")

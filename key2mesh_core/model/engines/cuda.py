@@ -1,179 +1,209 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few calls of NVIDIA's driver that an engine needs: memory, copies, one stream, graphs.
+"""The first GPU that the process may see, by NVIDIA's cuda-core, or by pycuda where only that is.
 
-Made of ctypes on `libcuda.so.1`, the library that the GPU's driver itself brings. Two alternatives
-were weighed: pycuda is built from source against a CUDA toolkit that a robot seldom has, and of
-cuda-bindings each major version of CUDA needs its own, so the right one depends on the driver. The
-driver's C interface has been the same since CUDA 11.4, on desktops and on Jetsons, and what is
-needed of it is one table. A test drives this file against a stand-in library with that interface.
-
-Addresses are plain integers, sizes are in bytes. Every call raises EngineError if the driver
-refuses it, naming the call and the driver's reason.
+Both use the device's primary context, which TensorRT and PyTorch share. Every failure is an
+EngineError that names what was tried and the library's reason. Memory is freed with its `Tensor`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from key2mesh_core.errors import EngineError
 
-LIBRARY = "libcuda.so.1"
-_OLDEST = 11040  # CUDA 11.4: cuGraphInstantiateWithFlags
-
-_NON_BLOCKING = 1  # a stream that does not wait for the legacy default stream
-_THREAD_LOCAL = 1  # while capturing, other threads (another engine's) may do as they like
-_MAJOR, _MINOR = 75, 76  # attributes: compute capability
-
-_CALLS = {
-    "cuInit": (c_uint,),
-    "cuDriverGetVersion": (POINTER(c_int),),
-    "cuDeviceGet": (POINTER(c_int), c_int),
-    "cuDeviceGetName": (c_char_p, c_int, c_int),
-    "cuDeviceGetAttribute": (POINTER(c_int), c_int, c_int),
-    "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
-    "cuCtxSetCurrent": (c_void_p,),
-    "cuMemAlloc_v2": (POINTER(c_uint64), c_size_t),
-    "cuMemFree_v2": (c_uint64,),
-    "cuMemHostAlloc": (POINTER(c_void_p), c_size_t, c_uint),
-    "cuMemFreeHost": (c_void_p,),
-    "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
-    "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
-    "cuStreamCreate": (POINTER(c_void_p), c_uint),
-    "cuStreamSynchronize": (c_void_p,),
-    "cuStreamDestroy_v2": (c_void_p,),
-    "cuStreamBeginCapture_v2": (c_void_p, c_int),
-    "cuStreamEndCapture": (c_void_p, POINTER(c_void_p)),
-    "cuGraphInstantiateWithFlags": (POINTER(c_void_p), c_void_p, c_uint64),
-    "cuGraphDestroy": (c_void_p,),
-    "cuGraphLaunch": (c_void_p, c_void_p),
-    "cuGraphExecDestroy": (c_void_p,),
-    "cuGetErrorName": (c_int, POINTER(c_char_p)),
-    "cuGetErrorString": (c_int, POINTER(c_char_p)),
-}
+if TYPE_CHECKING:
+    from cuda.core import Stream
+    from cuda.core.graph import GraphBuilder
 
 
-class Driver:
-    """The first GPU that the process may see (CUDA_VISIBLE_DEVICES chooses), and its driver.
-
-    Shares the device's primary context with TensorRT and with PyTorch. A thread calls `activate`
-    before its first other call.
+@dataclass(eq=False)
+class Tensor:
+    """Floats on the host, in memory that the GPU copies by itself, and their place on the GPU.
 
     Attributes:
-        gpu: its name and compute capability, as "NVIDIA GeForce RTX 3080 Ti (8.6)".
-
-    Raises:
-        EngineError: no driver, one that is too old, or no GPU.
+        host: (N, ...) zeros, for the most persons.
+        address: of the GPU's memory, aligned to 256 bytes at least.
+        memory: what frees both once it is dropped: the pinned memory and the GPU's.
     """
 
-    def __init__(self, library: str | None = None) -> None:
-        library = LIBRARY if library is None else library
-        try:
-            self._library = ctypes.CDLL(library)
-            for name, arguments in _CALLS.items():
-                function = getattr(self._library, name)
-                function.argtypes, function.restype = arguments, c_int
-        except (OSError, AttributeError) as error:
-            raise EngineError(
-                f"no NVIDIA GPU here: its driver's library cannot be used ({error})"
-            ) from error
-        version, device = c_int(), c_int()
-        self._call("cuInit", 0)
-        self._call("cuDriverGetVersion", byref(version))
-        if version.value < _OLDEST:
-            found = f"{version.value // 1000}.{version.value % 1000 // 10}"
-            raise EngineError(
-                f"NVIDIA's driver is too old: it is for CUDA {found}, and 11.4 is needed"
-            )
-        self._call("cuDeviceGet", byref(device), 0)
-        name = ctypes.create_string_buffer(256)
-        self._call("cuDeviceGetName", name, len(name), device)
-        capability = []
-        for attribute in (_MAJOR, _MINOR):
-            value = c_int()
-            self._call("cuDeviceGetAttribute", byref(value), attribute, device)
-            capability.append(str(value.value))
-        self.gpu = f"{name.value.decode(errors='replace')} ({'.'.join(capability)})"
-        # Never released: it is the process's, and PyTorch or TensorRT may stand on it, too.
-        self._context = c_void_p()
-        self._call("cuDevicePrimaryCtxRetain", byref(self._context), device)
-        self.activate()
+    host: NDArray[np.float32]
+    address: int
+    memory: tuple[Any, Any]
 
-    def activate(self) -> None:
-        """Makes the GPU the calling thread's."""
-        self._call("cuCtxSetCurrent", self._context)
 
-    # Memory.
+class Gpu(Protocol):
+    """What an engine needs of a GPU. Copies and graphs are enqueued on its one stream.
 
-    def allocate(self, size: int) -> int:
-        """Memory of the GPU, aligned to 256 bytes at least."""
-        address = c_uint64()
-        self._call("cuMemAlloc_v2", byref(address), size)
-        return address.value
+    Attributes:
+        name: name and compute capability, as "NVIDIA GeForce RTX 3080 Ti (8.6)".
+        stream: the handle of the stream.
+    """
 
-    def free(self, address: int) -> None:
-        self._call("cuMemFree_v2", address)
+    name: str
+    stream: int
 
-    def allocate_pinned(self, size: int) -> int:
-        """Memory of the host that the GPU copies from and to by itself."""
-        address = c_void_p()
-        self._call("cuMemHostAlloc", byref(address), size, 0)
-        return address.value
+    def active(self) -> contextlib.AbstractContextManager[None]:
+        """Makes the GPU the calling thread's, for the length of a `with` block."""
 
-    def free_pinned(self, address: int) -> None:
-        self._call("cuMemFreeHost", address)
+    def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
+        """Memory for floats of this shape, on both sides or on the GPU alone."""
 
-    # A stream: what is enqueued runs in order, and later than the call returns.
+    def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
+        """Enqueues a copy of the first persons' numbers, to the GPU or from it."""
 
-    def create_stream(self) -> int:
-        stream = c_void_p()
-        self._call("cuStreamCreate", byref(stream), _NON_BLOCKING)
-        return stream.value
-
-    def destroy_stream(self, stream: int) -> None:
-        self._call("cuStreamDestroy_v2", stream)
-
-    def copy_in(self, device: int, pinned: int, size: int, stream: int) -> None:
-        """Enqueues a copy from the host to the GPU."""
-        self._call("cuMemcpyHtoDAsync_v2", device, pinned, size, stream)
-
-    def copy_out(self, pinned: int, device: int, size: int, stream: int) -> None:
-        """Enqueues a copy from the GPU to the host."""
-        self._call("cuMemcpyDtoHAsync_v2", pinned, device, size, stream)
-
-    def synchronise(self, stream: int) -> None:
+    def synchronise(self) -> None:
         """Waits for all that was enqueued; raises what failed on the way."""
-        self._call("cuStreamSynchronize", stream)
 
-    # Graphs: work recorded once and launched as one.
+    def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
+        """Records what `enqueue` enqueues as a graph; returns what launches it."""
 
-    def begin_capture(self, stream: int) -> None:
-        """From here on the stream records instead of running."""
-        self._call("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
 
-    def end_capture(self, stream: int) -> int:
-        """What was recorded, ready to be launched."""
-        graph, launchable = c_void_p(), c_void_p()
-        self._call("cuStreamEndCapture", stream, byref(graph))
+def open_gpu() -> Gpu:
+    """The GPU; raises EngineError if there is none, or neither library is installed."""
+    reasons = []
+    for kind in (CudaCore, PyCuda):
         try:
-            self._call("cuGraphInstantiateWithFlags", byref(launchable), graph, 0)
+            return kind()
+        except ImportError as error:
+            reasons.append(str(error))
+    raise EngineError(
+        f"the GPU needs the package cuda-core or pycuda ({'; '.join(reasons)}): "
+        "pip install cuda-core cuda-bindings"
+    )
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Turns whatever the library raises into an EngineError."""
+    try:
+        yield
+    except (EngineError, ImportError):
+        raise
+    except Exception as error:  # cuda-core and pycuda have several kinds
+        raise EngineError(f"CUDA: {what} failed: {error or type(error).__name__}") from error
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return max(4 * math.prod(shape), 1)
+
+
+class CudaCore:
+    """`Gpu` by cuda-core 1.x."""
+
+    def __init__(self) -> None:
+        from cuda.core import Buffer, Device, LegacyPinnedMemoryResource
+
+        with _named("opening the GPU"):
+            self._device = Device(0)
+            self._device.set_current()
+            major, minor = self._device.compute_capability
+            self.name = f"{self._device.name} ({major}.{minor})"
+            self._stream: Stream = self._device.create_stream()
+            self.stream = int(self._stream.handle)
+        self._pinned, self._view = LegacyPinnedMemoryResource(), Buffer.from_handle
+        self._target: Stream | GraphBuilder = self._stream  # the builder, while a graph is recorded
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        with _named("making the GPU the thread's"):
+            self._device.set_current()
+        yield
+
+    def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
+        size, host, pinned = _size(shape), np.empty(0, np.float32), None
+        with _named(f"allocating {size} bytes"):
+            device = self._device.allocate(size, stream=self._stream)
+            if on_host:
+                pinned = self._pinned.allocate(size, stream=self._stream)
+                numbers: Any = (ctypes.c_float * math.prod(shape)).from_address(pinned.handle)
+                host = np.frombuffer(numbers, np.float32).reshape(shape)
+                host[...] = 0
+        return Tensor(host, device.handle, (pinned, device))
+
+    def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
+        size = _size((persons, *tensor.host.shape[1:]))
+        with _named(f"copying {size} bytes"):
+            # Views, which free nothing: a copy must be of two buffers of the same size.
+            pinned, device = (self._view(each.handle, size) for each in tensor.memory)
+            source, target = (pinned, device) if into_gpu else (device, pinned)
+            source.copy_to(target, stream=self._target)
+
+    def synchronise(self) -> None:
+        with _named("waiting for the GPU"):
+            self._stream.sync()
+
+    def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
+        with _named("recording a graph"):
+            builder = self._stream.create_graph_builder()
+            try:
+                # Other threads (another engine's) may do as they like meanwhile.
+                self._target = builder.begin_building("thread_local")
+                try:
+                    enqueue()
+                finally:
+                    self._target = self._stream
+                    builder.end_building()
+                graph = builder.complete()
+            finally:
+                builder.close()
+
+        def launch() -> None:
+            with _named("launching a graph"):
+                graph.launch(self._stream)
+
+        return launch
+
+
+class PyCuda:
+    """`Gpu` by pycuda, which Jetson users have; it records no graphs."""
+
+    def __init__(self) -> None:
+        import pycuda.driver as driver  # type: ignore[import-not-found]
+
+        self._driver: Any = driver
+        with _named("opening the GPU"):
+            driver.init()
+            device = driver.Device(0)
+            self.name = "{} ({}.{})".format(device.name(), *device.compute_capability())
+            self._context = device.retain_primary_context()
+        with self.active(), _named("making a stream"):
+            self._stream = driver.Stream()
+            self.stream = int(self._stream.handle)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        with _named("making the GPU the thread's"):
+            self._context.push()
+        try:
+            yield
         finally:
-            self._call("cuGraphDestroy", graph)
-        return launchable.value
+            self._driver.Context.pop()
 
-    def launch(self, graph: int, stream: int) -> None:
-        """Enqueues all that was recorded."""
-        self._call("cuGraphLaunch", graph, stream)
+    def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
+        with _named(f"allocating {_size(shape)} bytes"):
+            host = self._driver.pagelocked_zeros(shape if on_host else (0,), np.float32)
+            device = self._driver.mem_alloc(_size(shape))
+        return Tensor(host, int(device), (host, device))
 
-    def destroy_graph(self, graph: int) -> None:
-        self._call("cuGraphExecDestroy", graph)
+    def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
+        host = tensor.host[:persons]
+        with _named(f"copying {host.nbytes} bytes"):
+            if into_gpu:
+                self._driver.memcpy_htod_async(tensor.address, host, self._stream)
+            else:
+                self._driver.memcpy_dtoh_async(host, tensor.address, self._stream)
 
-    def _call(self, name: str, *arguments: object) -> None:
-        status = getattr(self._library, name)(*arguments)
-        if status:
-            words = []
-            for describe in (self._library.cuGetErrorName, self._library.cuGetErrorString):
-                text = c_char_p()
-                describe(status, byref(text))
-                words.append((text.value or b"unknown").decode(errors="replace"))
-            raise EngineError(f"NVIDIA's driver: {name} failed: {words[0]} ({status}), {words[1]}")
+    def synchronise(self) -> None:
+        with _named("waiting for the GPU"):
+            self._stream.synchronize()
+
+    def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
+        raise EngineError("pycuda records no graphs, cuda-core does")

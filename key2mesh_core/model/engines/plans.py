@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import MESH_GRAPH, POSE_SIGNATURE, Bundle, mesh_signature
-from key2mesh_core.model.engines.cuda import Driver
+from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache, EngineKey
+from key2mesh_core.model.engines.onnx import read_graph
 from key2mesh_core.model.engines.protocol import Signature
 from key2mesh_core.model.engines.tensorrt import RECORDED, TensorRTEngine
 from key2mesh_core.model.engines.tensorrt_build import PROFILE, Report, build
@@ -23,8 +23,6 @@ PRECISION = "fp16"
 """Half precision where it costs nothing that matters (see `typed_graph`); measured against float:
 vertices 0.03 mm off on average, 0.44 mm at worst among a thousand people."""
 
-# A tensor kept outside the file: such a graph would make the library read files of its choosing.
-_EXTERNAL_DATA = b"\x0a\x08location"
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,12 +42,24 @@ class Plan:
     signature: Signature
     key: EngineKey
 
+    def build(self, library: Library, report: Report | None = None) -> bytes:
+        """The engine, built now; raises EngineError."""
+        return build(
+            self.graph,
+            self.signature,
+            library,
+            name=self.path.name,
+            precision=self.key.precision,
+            gpu=self.key.gpu != "none",
+            report=report,
+        )
+
 
 def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION) -> list[Plan]:
     """The plans of the pose graph and of the mesh graph.
 
     Args:
-        gpu: from `Driver.gpu`, or "none".
+        gpu: from `Gpu.name`, or "none".
 
     Raises:
         EngineError: a graph cannot be read, or keeps tensors in other files.
@@ -57,12 +67,7 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
     mesh = mesh_signature(bundle.vertex_count)
     result = []
     for path, signature in ((bundle.pose_path, POSE_SIGNATURE), (bundle.mesh_path, mesh)):
-        try:
-            graph = path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
-        if _EXTERNAL_DATA in graph:
-            raise EngineError(f"{path}: keeps tensors in other files, which is refused")
+        graph = read_graph(path)
         key = EngineKey(
             graph=path.name,
             graph_sha256=hashlib.sha256(graph).hexdigest(),
@@ -77,23 +82,9 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
     return result
 
 
-def build_plan(plan: Plan, library: Library, report: Report | None = None) -> bytes:
-    """The engine of a plan, built now; raises EngineError."""
-    return build(
-        plan.graph,
-        plan.signature,
-        library,
-        name=plan.path.name,
-        precision=plan.key.precision,
-        gpu=plan.key.gpu != "none",
-        report=report,
-    )
-
-
 def open_engines(
     bundle: Bundle,
     library: Library,
-    driver: Driver,
     cache: EngineCache,
     *,
     precision: str = PRECISION,
@@ -103,68 +94,57 @@ def open_engines(
     """The engines of a bundle's pose and mesh graphs, ready to run.
 
     Args:
-        build_missing: build what the cache does not have, which may take minutes, and keep it.
+        build_missing: build what the cache does not have, which may take minutes, and keep it;
+            without it, no GPU is touched unless the cache's folder holds something.
         recorded: up to so many persons a run is a recorded graph.
 
     Raises:
         EngineError: an engine is not there, refused by the cache or by the library, or fails.
     """
-    opened = list(plans(bundle, library, driver.gpu, precision))
-    contents = list(_contents(opened, library, cache, build_missing))  # all there before any runs
-    with ExitStack() as undo:
-        engines = []
-        for plan, content in zip(opened, contents, strict=True):
-            kernels_key = replace(plan.key, part="kernels")
-            kernels = _kept_kernels(cache, kernels_key)
-            engine = TensorRTEngine(
-                content,
-                plan.signature,
-                library,
-                driver,
-                name=plan.path.name,
-                recorded=recorded,
-                kernels=kernels,
-            )
-            undo.callback(engine.close)
-            compiled = engine.kernels()
-            if compiled is not None and compiled != kernels:
-                _keep_kernels(cache, kernels_key, compiled)
-            engines.append(engine)
-        undo.pop_all()
-    pose, mesh = engines
-    return pose, mesh
-
-
-def _contents(
-    opened: list[Plan], library: Library, cache: EngineCache, build_missing: bool
-) -> Iterator[bytes]:
-    for plan in opened:
+    missing = EngineError(
+        f"no engine of {library} is built for {bundle.name} on this GPU: "
+        f"`key2mesh build-engine --model {bundle.path}` builds it"
+    )
+    # A GPU's context costs 100 MB and more: it is opened only where an engine may be found.
+    if not build_missing and not any(cache.folder.glob("*.engine")):
+        raise missing
+    wanted = plans(bundle, library, open_gpu().name, precision)
+    contents = []
+    for plan in wanted:
         content = cache.read(plan.key)
         if content is None:
             if not build_missing:
-                raise EngineError(
-                    f"{plan.path.name}: no engine of {library} for {plan.key.gpu} yet: build it "
-                    f"with `key2mesh build-engine --model {plan.path.parent}`"
-                )
-            _LOG.warning("building the engine of %s, once; this may take minutes", plan.path.name)
-            content = build_plan(plan, library)
+                raise missing
+            _LOG.warning("building the engine of %s once; it may take minutes", plan.path.name)
+            content = plan.build(library)
             cache.write(plan.key, content)
-        yield content
-
-
-# Compiled kernels only save time: without them the engine runs all the same.
-
-
-def _kept_kernels(cache: EngineCache, key: EngineKey) -> bytes | None:
+        contents.append(content)
+    pose = _open(wanted[0], contents[0], library, cache, recorded)
     try:
-        return cache.read(key)
-    except EngineError as error:
-        _LOG.warning("%s", error)
-        return None
+        return pose, _open(wanted[1], contents[1], library, cache, recorded)
+    except BaseException:
+        pose.close()
+        raise
 
 
-def _keep_kernels(cache: EngineCache, key: EngineKey, content: bytes) -> None:
-    try:
-        cache.write(key, content)
-    except EngineError as error:
-        _LOG.warning("%s", error)
+def _open(
+    plan: Plan, content: bytes, library: Library, cache: EngineCache, recorded: int
+) -> TensorRTEngine:
+    # Compiled kernels only save time: without them the engine runs all the same.
+    key, kernels = replace(plan.key, part="kernels"), None
+    with contextlib.suppress(EngineError):
+        kernels = cache.read(key)
+    engine = TensorRTEngine(
+        content,
+        plan.signature,
+        library,
+        open_gpu(),
+        name=plan.path.name,
+        recorded=recorded,
+        kernels=kernels,
+    )
+    compiled = engine.kernels()
+    if compiled is not None and compiled != kernels:
+        with contextlib.suppress(EngineError):
+            cache.write(key, compiled)
+    return engine

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.engines.protocol import Signature
-from key2mesh_core.model.engines.tensorrt_library import Library
+from key2mesh_core.model.engines.tensorrt_library import Library, open_shape
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 Report = Callable[[str, float], None]
 """Called while an engine is built, with the library's name of what it does and a share 0..1."""
@@ -63,7 +66,8 @@ def build(
     except EngineError as error:
         raise EngineError(f"{name}: {error}") from error
     builder, network = define(content, signature, library, name)
-    config = _configuration(builder, network, library, name, profile, gpu)
+    config = builder.create_builder_config()
+    _configure(config, builder, network, library, name, profile, gpu)
     stopped = _attach_report(config, library, report)
     plan = builder.build_serialized_network(network, config)
     if stopped:
@@ -73,23 +77,19 @@ def build(
     return bytes(plan)
 
 
-def define(content: bytes, signature: Signature, library: Library, name: str) -> tuple[Any, Any]:
-    """A builder and the network it is to build, parsed from a typed graph and checked.
-
-    Raises:
-        EngineError: the library cannot parse it, or it is not as expected.
-    """
+def define(
+    content: bytes, signature: Signature, library: Library, name: str
+) -> tuple[trt.Builder, trt.INetworkDefinition]:
+    """A typed graph as the library parsed it, with its builder; raises EngineError if unlike."""
     module = library.module
-    builder = module.Builder(library.logger)
+    builder: trt.Builder | None = module.Builder(library.logger)
     if builder is None:
-        raise EngineError(f"{name}: {library} cannot start here: {library.complaint()}")
-    flags = 0
-    # 8.6 must be told of the first and knows no other; 11 knows neither and needs none.
-    for flag in ("EXPLICIT_BATCH", "STRONGLY_TYPED"):
-        if hasattr(module.NetworkDefinitionCreationFlag, flag):
-            flags |= 1 << int(getattr(module.NetworkDefinitionCreationFlag, flag))
-    network = builder.create_network(flags)
-    parser = module.OnnxParser(network, library.logger)
+        raise EngineError(f"{name}: {library} cannot build here: {library.complaint()}")
+    flags = module.NetworkDefinitionCreationFlag
+    # Version 11 has no other networks than strongly typed ones.
+    strong = 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
+    network = builder.create_network(strong)
+    parser: trt.OnnxParser = module.OnnxParser(network, library.logger)
     if not parser.parse(content):
         reasons = "; ".join(str(parser.get_error(k)) for k in range(parser.num_errors))
         raise EngineError(f"{name}: {library} cannot parse it: {reasons[:500]}")
@@ -98,66 +98,46 @@ def define(content: bytes, signature: Signature, library: Library, name: str) ->
     for tensor in (*inputs, *outputs):
         if tensor.dtype != module.float32:
             raise EngineError(f"{name}: '{tensor.name}' must hold 32-bit floats, is {tensor.dtype}")
-    signature.check(name, *({each.name: _shape(each) for each in x} for x in (inputs, outputs)))
+    shapes = [{each.name: open_shape(each.shape) for each in x} for x in (inputs, outputs)]
+    signature.check(name, *shapes)
     return builder, network
 
 
-def _shape(tensor: Any) -> list[int | str]:
-    return ["N" if size == -1 else size for size in tensor.shape]
-
-
-def _configuration(
-    builder: Any, network: Any, library: Library, name: str, profile: Profile, gpu: bool
-) -> Any:
+def _configure(
+    config: Any,
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    library: Library,
+    name: str,
+    profile: Profile,
+    gpu: bool,
+) -> None:
     module = library.module
-    config = builder.create_builder_config()
-    persons = builder.create_optimization_profile()
+    persons: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
     for k in range(network.num_inputs):
         tensor = network.get_input(k)
-        shape = tuple(tensor.shape)[1:]
-        persons.set_shape(
-            tensor.name, *((n, *shape) for n in (profile.least, profile.usual, profile.most))
+        least, usual, most = (
+            (n, *open_shape(tensor.shape)[1:]) for n in (profile.least, profile.usual, profile.most)
         )
+        persons.set_shape(tensor.name, least, usual, most)
     if config.add_optimization_profile(persons) < 0:
         raise EngineError(f"{name}: {library} refuses {profile}: {library.complaint()}")
     # Ten bits of a float's fraction would be a millimetre at a body's length.
     config.clear_flag(module.BuilderFlag.TF32)
     if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
         config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no graphs (RTX)
-    if gpu and hasattr(config, "set_compute_capability"):
+    if gpu and hasattr(config, "set_compute_capability"):  # RTX
         config.num_compute_capabilities = 1
         config.set_compute_capability(module.ComputeCapability.CURRENT, 0)
-    if not hasattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") and hasattr(
-        module.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS"
-    ):
-        _obey_types(config, network, module)
-    return config
 
 
-def _obey_types(config: Any, network: Any, module: Any) -> None:
-    """What a strongly typed network is, said in the words of TensorRT 8.6."""
-    halves = False
-    for k in range(network.num_layers):
-        layer = network.get_layer(k)
-        types = {layer.get_output(j).dtype for j in range(layer.num_outputs)}
-        if types <= {module.float32, module.float16} and len(types) == 1:
-            (kind,) = types
-            halves |= kind == module.float16
-            layer.precision = kind
-            for j in range(layer.num_outputs):
-                layer.set_output_type(j, kind)
-    if halves:
-        config.set_flag(module.BuilderFlag.FP16)
-    config.set_flag(module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-
-
-def _attach_report(config: Any, library: Library, report: Report | None) -> list[bool]:
+def _attach_report(
+    config: trt.IBuilderConfig, library: Library, report: Report | None
+) -> list[bool]:
     """Lets the library tell how far it is; what comes back is filled once Ctrl-C was pressed."""
     stopped: list[bool] = []
-    if not hasattr(library.module, "IProgressMonitor"):  # 8.6
-        return stopped
 
-    class Monitor(library.module.IProgressMonitor):
+    class Monitor(library.module.IProgressMonitor):  # type: ignore[name-defined]
         def __init__(self) -> None:
             library.module.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two libraries that stand behind one engine, `tensorrt` and `tensorrt_rtx`, and where their
-interfaces differ: between each other, and from version 8.6 to 11."""
+"""The libraries behind one engine: `tensorrt` 10.16 and 11, and `tensorrt_rtx`."""
 
 from __future__ import annotations
 
@@ -9,13 +8,19 @@ import importlib
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.errors import EngineError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 MODULES = ("tensorrt", "tensorrt_rtx")
 """In the order they are preferred: TensorRT measures its kernels on this GPU, TensorRT for RTX
 takes them from a recipe and compiles them when they are first run."""
+
+OLDEST = 10
+"""TensorRT's oldest major version that is supported: JetPack 7 has 10.16."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,7 +32,7 @@ class Library:
     Attributes:
         name: of the Python module.
         version: as the library says it.
-        module: the Python module.
+        module: the Python module; both have the interface of `tensorrt`.
         logger: the one logger that all of the library's objects share; it asks for that.
         complaints: its latest errors, newest last.
     """
@@ -35,7 +40,7 @@ class Library:
     name: str
     version: str
     module: Any
-    logger: Any
+    logger: trt.ILogger
     complaints: deque[str]
 
     def __str__(self) -> str:
@@ -49,7 +54,7 @@ class Library:
 
 
 def find_library(modules: tuple[str, ...] = MODULES) -> Library:
-    """The first of the libraries that can be imported.
+    """The first of the libraries that can be imported; touches no GPU.
 
     Raises:
         EngineError: none can, with each one's reason.
@@ -61,31 +66,38 @@ def find_library(modules: tuple[str, ...] = MODULES) -> Library:
         # A wheel without its shared libraries, or for another driver, fails in ways of its own.
         except Exception as error:
             reasons.append(f"{name}: {(str(error) or repr(error)).strip().splitlines()[0]}")
-    raise EngineError(
-        f"no TensorRT here ({'; '.join(reasons)}); docs/tensorrt.md says how to get it"
-    )
+    raise EngineError(f"TensorRT is not installed ({'; '.join(reasons)}); see docs/tensorrt.md")
 
 
 @functools.cache
 def _load(name: str) -> Library:
     module = importlib.import_module(name)
+    version = module.__version__
+    if name == "tensorrt" and int(version.split(".")[0]) < OLDEST:
+        raise EngineError(f"version {version} is too old: {OLDEST} or newer is needed")
     complaints: deque[str] = deque(maxlen=3)
 
-    class Logger(module.ILogger):
+    class Logger(module.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            grave = severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR)
-            if grave:
+            if severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR):
                 complaints.append(" ".join(message.split()))
             # Errors are raised with the file's name; the rest is for those who debug.
             _LOG.debug("%s: %s", name, message)
 
-    return Library(name, module.__version__, module, Logger(), complaints)
+    return Library(name, version, module, Logger(), complaints)
 
 
-def new_context(library: Library, engine: Any, kernels: Any, recorded: bool) -> Any:
+def open_shape(shape: Any) -> list[int | str]:
+    """A shape with its open sizes by a name, as `Signature.check` takes it."""
+    return ["N" if size == -1 else int(size) for size in tuple(shape)]
+
+
+def new_context(
+    library: Library, engine: trt.ICudaEngine, kernels: Any, recorded: bool
+) -> trt.IExecutionContext | None:
     """An execution context that works in memory which we give it; None if the library refuses.
 
     Args:
@@ -93,42 +105,20 @@ def new_context(library: Library, engine: Any, kernels: Any, recorded: bool) -> 
         recorded: whether the context serves one number of persons, recorded in a graph.
     """
     module = library.module
-    if kernels is not None:
-        config = engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(
-            module.ExecutionContextAllocationStrategy.USER_MANAGED
-        )
-        # What is recorded must be final: its kernels are compiled now. Elsewhere a number of
-        # persons that was never seen must not make anybody wait: it gets a general kernel first.
-        strategies = module.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = (
-            strategies.EAGER if recorded else strategies.LAZY
-        )
-        config.set_runtime_cache(kernels)
-        return engine.create_execution_context(config)
-    if hasattr(module, "ExecutionContextAllocationStrategy"):
-        return engine.create_execution_context(
-            module.ExecutionContextAllocationStrategy.USER_MANAGED
-        )
-    return engine.create_execution_context_without_device_memory()
+    strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+    if kernels is None:
+        return engine.create_execution_context(strategy)
+    config: Any = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    # What is recorded must be final: its kernels are compiled now. Elsewhere a number of persons
+    # that was never seen must not make anybody wait: it gets a general kernel first.
+    kinds = module.DynamicShapesKernelSpecializationStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = kinds.EAGER if recorded else kinds.LAZY
+    config.set_runtime_cache(kernels)
+    return engine.create_execution_context(config)
 
 
-def scratch_size(engine: Any) -> int:
-    """Bytes that a context needs to work in, for every shape of the profile."""
-    if hasattr(engine, "device_memory_size_v2"):
-        return engine.device_memory_size_v2
-    return engine.device_memory_size
-
-
-def give_scratch(context: Any, address: int, size: int) -> None:
-    """Lets a context work in this memory."""
-    if hasattr(context, "set_device_memory"):
-        context.set_device_memory(address, size)
-    else:
-        context.device_memory = address
-
-
-def kernel_cache(library: Library, engine: Any, content: bytes | None) -> Any:
+def kernel_cache(library: Library, engine: trt.ICudaEngine, content: bytes | None) -> Any:
     """Where TensorRT for RTX keeps the kernels it compiles; None for a library that has none.
 
     Args:
@@ -136,12 +126,8 @@ def kernel_cache(library: Library, engine: Any, content: bytes | None) -> Any:
     """
     if not hasattr(library.module, "IRuntimeCache"):
         return None
-    cache = engine.create_runtime_config().create_runtime_cache()
+    config: Any = engine.create_runtime_config()
+    cache = config.create_runtime_cache()
     if content is not None and not cache.deserialize(content):
         _LOG.info("compiled kernels of an earlier run do not fit: %s", library.complaint())
     return cache
-
-
-def capturable(context: Any, stream: int) -> bool:
-    """Whether a context's work may be recorded; older versions can only be tried."""
-    return not hasattr(context, "is_stream_capturable") or context.is_stream_capturable(stream)

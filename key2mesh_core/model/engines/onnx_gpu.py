@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Runtime on an NVIDIA GPU: its TensorRT, TensorRT-RTX (a plug-in) and CUDA providers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from key2mesh_core import io
+from key2mesh_core.errors import EngineError
+from key2mesh_core.model.engines.block_function import with_float_products
+from key2mesh_core.model.engines.onnx import (
+    check_session,
+    first_line,
+    import_onnxruntime,
+    read_graph,
+    session_options,
+)
+from key2mesh_core.model.engines.protocol import Signature, Tensors
+
+RTX, TENSORRT, CUDA = (
+    "NvTensorRTRTXExecutionProvider",
+    "TensorrtExecutionProvider",
+    "CUDAExecutionProvider",
+)
+_PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
+_PERSONS = {"min": 1, "opt": 8, "max": 512}
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """What the providers are asked for.
+
+    Attributes:
+        compile: whether TensorRT may compile the graph, which takes up to minutes where its cache
+            has nothing; without it the graph runs on the CUDA provider's own kernels.
+        fp16: let TensorRT compute in half precision, kinematics included: vertices move by
+            centimetres; for trials.
+        cuda_graphs: record runs; only for callers whose number of persons never changes.
+        cache: folder for compiled engines, the user's alone; by default
+            ~/.cache/key2mesh/onnxruntime.
+    """
+
+    compile: bool = True
+    fp16: bool = False
+    cuda_graphs: bool = False
+    cache: Path | None = None
+
+
+class OnnxGpuEngine:
+    """One graph in ONNX Runtime on the GPU. Threads that call `run` at once wait for each other.
+
+    Args:
+        path: a self-contained .onnx file.
+        signature: what the graph must look like.
+        options: see `GpuOptions`.
+
+    Attributes:
+        device: where the graph runs, in words.
+
+    Raises:
+        EngineError: no ONNX Runtime with a provider for NVIDIA, no GPU, or a graph that cannot be
+            loaded or is not as expected.
+    """
+
+    def __init__(
+        self, path: str | Path, signature: Signature, options: GpuOptions | None = None
+    ) -> None:
+        options = GpuOptions() if options is None else options
+        self._path, self._lock = Path(path), threading.Lock()
+        onnxruntime = import_onnxruntime()
+        provider = choose_provider(onnxruntime, options)
+        graph = read_graph(self._path)
+        settings = session_options(onnxruntime, 1)
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        providers = _providers(onnxruntime, settings, provider, signature, options)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                with_float_products(graph) or graph, settings, providers=providers
+            )
+        except Exception as error:  # the library's errors have no common ancestor but this one
+            raise EngineError(
+                f"{self._path}: {provider} cannot load it: {first_line(error)}"
+            ) from error
+        # A provider that finds no GPU is left out with a warning, and the CPU takes its place.
+        if self._session.get_providers()[0] == "CPUExecutionProvider":
+            raise EngineError(f"{provider} finds no GPU, or not its libraries")
+        check_session(self._session, str(self._path), signature)
+        self._outputs = list(signature.outputs)
+        self.device = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
+
+    def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+        """Outputs by name; see `Engine.run`."""
+        with self._lock:
+            if self._session is None:
+                raise EngineError(f"{self._path}: the engine is closed")
+            try:
+                results = self._session.run(self._outputs, dict(inputs))
+            except Exception as error:  # as above
+                raise EngineError(f"{self._path}: {first_line(error)}") from error
+        return dict(zip(self._outputs, results, strict=True))
+
+    def close(self) -> None:
+        """Free the session; later runs raise EngineError."""
+        with self._lock:
+            self._session = None
+
+
+def choose_provider(onnxruntime: ModuleType, options: GpuOptions) -> str:
+    """The best provider for NVIDIA that is installed; raises EngineError if none is."""
+    available = onnxruntime.get_available_providers()
+    if options.compile:
+        if importlib.util.find_spec(_PLUGIN) is not None:
+            return RTX
+        if TENSORRT in available:
+            return TENSORRT
+    if CUDA in available:
+        return CUDA
+    raise EngineError(
+        f"ONNX Runtime {onnxruntime.__version__} has no provider for NVIDIA (it has "
+        f"{', '.join(available)}): pip install onnxruntime-gpu, see docs/tensorrt.md"
+    )
+
+
+def provider_options(provider: str, signature: Signature, options: GpuOptions) -> dict[str, str]:
+    """What a provider is told, in its own words, all as text."""
+    if provider == CUDA:
+        # Ten bits of a float's fraction (TF32) would be a millimetre at a body's length.
+        return {"use_tf32": "0", "enable_cuda_graph": str(int(options.cuda_graphs))}
+    cache = io.cache_folder() / "onnxruntime" if options.cache is None else options.cache
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = cache.stat()
+    if status.st_mode & 0o022:
+        raise EngineError(f"{cache}: can be written by others, so no engine is taken from it")
+    profiles = {
+        kind: ",".join(
+            f"{name}:{'x'.join(map(str, (persons, *shape)))}"
+            for name, shape in signature.inputs.items()
+        )
+        for kind, persons in _PERSONS.items()
+    }
+    if provider == RTX:
+        found = {f"nv_profile_{kind}_shapes": text for kind, text in profiles.items()}
+        return found | {
+            "nv_runtime_cache_path": str(cache),
+            "enable_cuda_graph": str(int(options.cuda_graphs)),
+        }
+    found = {f"trt_profile_{kind}_shapes": text for kind, text in profiles.items()}
+    return found | {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "1",
+        "trt_fp16_enable": str(int(options.fp16)),
+        "trt_cuda_graph_enable": str(int(options.cuda_graphs)),
+    }
+
+
+def _providers(
+    onnxruntime: ModuleType,
+    settings: Any,
+    provider: str,
+    signature: Signature,
+    options: GpuOptions,
+) -> list[Any] | None:
+    """The session's list of providers; None where the settings already name a plug-in's device."""
+    told = provider_options(provider, signature, options)
+    if provider != RTX:
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries as pip installs them
+        rest = [] if provider == CUDA else [(CUDA, provider_options(CUDA, signature, options))]
+        return [(provider, told), *rest, "CPUExecutionProvider"]
+    plugin = importlib.import_module(_PLUGIN)
+    try:
+        if not any(each.ep_name == RTX for each in onnxruntime.get_ep_devices()):
+            onnxruntime.register_execution_provider_library(
+                plugin.get_ep_name(), plugin.get_library_path()
+            )
+        devices = [each for each in onnxruntime.get_ep_devices() if each.ep_name == RTX]
+        if not devices:
+            raise EngineError(f"{RTX} finds no GPU")
+        settings.add_provider_for_devices(devices[:1], told)
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError(f"{RTX} cannot be loaded: {first_line(error)}") from error
+    return None
