@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from processes import Child, DemoError
 
 from key2mesh_core.people.person_frame import PersonFrame
 
@@ -32,46 +29,18 @@ class Outcome:
         """Of these frames, those with a usable person must come back."""
         return cls(usable=frozenset(frame.stamp_ns for frame in frames if len(frame)))
 
-    def follow(self, player: Child, receiver: Child, node: Child, silence: float) -> None:
-        """Takes in what player and receiver tell until all is answered, or nothing comes.
-
-        Raises:
-            DemoError: one of the processes failed.
-        """
-        done_at = None
-        while done_at is None or time.monotonic() - done_at < silence:
-            waited = receiver.poll_event(0.02)
-            while waited is not None:
-                self._take_answer(waited)
-                waited = receiver.poll_event(0)
-            told = player.poll_event(0)
-            while told is not None:
-                if "sent" in told:
-                    self.sent[told["stamp"]] = told["sent"]
-                if "done" in told:
-                    done_at = time.monotonic()
-                told = player.poll_event(0)
-            node.check_alive()
-            if done_at is None and player.process.poll() == 0 and player.is_silent():
-                raise DemoError(f"the player ended before the recording did:\n{player.log()}")
-            self._show()
-            if done_at is not None and self.sent.keys() <= self.answered.keys():
-                break
-        print(file=sys.stderr)
-
-    def _take_answer(self, event: dict) -> None:
-        stamp = event.get("stamp")
-        if stamp is None or stamp in self.answered:
+    def answer(self, stamp: int, arrived: int, errors: Sequence[float], with_mesh: bool) -> None:
+        """Count the node's answer to a frame, the first one only."""
+        if stamp in self.answered:
             return
-        self.answered[stamp] = event["arrived"]
-        if any(event["vertices"]):
+        self.answered[stamp] = arrived
+        self.errors += errors
+        if with_mesh:
             self.meshes.add(stamp)
-        self.errors += event["errors"]
 
-    def _show(self) -> None:
-        if sys.stderr.isatty():
-            text = f"\r  {len(self.sent)} frames played, {len(self.meshes)} came back as meshes "
-            print(text, end="", file=sys.stderr, flush=True)
+    def complete(self) -> bool:
+        """Whether every frame that was sent is answered."""
+        return self.sent.keys() <= self.answered.keys()
 
     def numbers(self) -> dict[str, float | int | None]:
         """The demo's last line. Latencies and errors are None where nothing came back."""

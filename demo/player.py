@@ -1,59 +1,173 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a recording of keypoints over DDS at the speed it was taken.
-
-Its standard output is a protocol for demo/run.py: one JSON object a line.
-"""
+"""Plays a recording of keypoints over DDS, and receives the meshes: a robot's program in small."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 
 import rclpy
-from rclpy.duration import Duration
-from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from lifecycle_msgs.srv import GetState
+from outcome import Outcome
+from processes import DemoError, Processes
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 
+from key2mesh_core.people.mesh_frame import MeshFrame, mesh_frame
+from key2mesh_core.people.person_frame import stamp_ns_of
 from key2mesh_core.recordings.bags import read_raw
 from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
-from key2mesh_ros.msg import PersonKeypointsArray
+from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 
-# Reliable serves subscribers of either kind, and a deep queue so that nothing is lost on this
-# side: what the demo counts as dropped was dropped by the node.
-QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-
+# Reliable serves subscribers of either kind: what the demo counts as dropped was dropped by the
+# node.
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
 KINDS = (CameraInfo, PersonKeypointsArray)
 KEYPOINTS = 1
 
 CATCHING_UP = 0.6
 """Least time between two frames, as a share of the recorded one."""
-
-DISCOVERY_S = 20.0
-"""How long to wait for the node's subscriptions [s]."""
-
-
-def tell(**facts: object) -> None:
-    """One line for demo/run.py."""
-    print(json.dumps(facts), flush=True)
+SILENCE_S = 3.0
+"""How long to wait for answers after the last frame [s]."""
 
 
-def wait_for_subscribers(publishers: list[Publisher]) -> bool:
-    """Whether somebody has subscribed to each of the topics, after at most DISCOVERY_S."""
-    end = time.monotonic() + DISCOVERY_S
-    while time.monotonic() < end:
-        if all(publisher.get_subscription_count() for publisher in publishers):
-            return True
-        time.sleep(0.02)
-    return False
+class Player:
+    """A ROS node that publishes a recording's frames and receives the meshes.
+
+    Args:
+        node_name: of the mesh node.
+        bag: the recording.
+        limit: only its first frames; 0: all.
+        keep: stamps [ns] of the frames whose meshes are kept.
+        processes: the demo's, which must live meanwhile.
+        outcome: what is counted.
+
+    Attributes:
+        topology: the body's triangles and joints, once they came.
+        kept: frames by stamp.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        bag: Path,
+        limit: int,
+        keep: set[int],
+        processes: Processes,
+        outcome: Outcome,
+    ) -> None:
+        topics = (the_topic(bag, CAMERA_TYPE), the_topic(bag, KEYPOINTS_TYPE))
+        self._frames = _read_frames(bag, limit, topics)
+        self._keep, self._processes, self._outcome = keep, processes, outcome
+        self.topology: BodyTopology | None = None
+        self.kept: dict[int, MeshFrame] = {}
+        self._node = node = rclpy.create_node("demo_player")
+        self._publishers = [
+            node.create_publisher(kind, topic, RELIABLE)
+            for kind, topic in zip(KINDS, topics, strict=True)
+        ]
+        node.create_subscription(BodyTopology, f"{node_name}/topology", self._on_topology, LATCHED)
+        self._meshes = node.create_subscription(
+            BodyMeshArray, f"{node_name}/meshes", self._on_meshes, RELIABLE
+        )
+        self._get_state = node.create_client(GetState, f"{node_name}/get_state")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+
+    def _on_topology(self, message: BodyTopology) -> None:
+        self.topology = message
+
+    def _on_meshes(self, message: BodyMeshArray) -> None:
+        stamp = stamp_ns_of(message.header)
+        errors = [body.reprojection_error for body in message.bodies]
+        with_mesh = any(len(body.vertices) for body in message.bodies)
+        self._outcome.answer(stamp, time.monotonic_ns(), errors, with_mesh)
+        if stamp in self._keep and stamp not in self.kept:
+            self.kept[stamp] = mesh_frame(message)
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Until the node is active, hears the recording's topics and its meshes would arrive.
+
+        Raises:
+            DemoError: the node ended or did not become active in time.
+        """
+        end = time.monotonic() + seconds
+        while not (self._connected() and self._active(end)):
+            self._processes.check_alive()
+            if time.monotonic() > end:
+                raise DemoError(f"the node was not active after {seconds:g} s")
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _connected(self) -> bool:
+        heard = all(publisher.get_subscription_count() for publisher in self._publishers)
+        return heard and self._meshes.get_publisher_count() > 0 and self.topology is not None
+
+    def _active(self, end: float) -> bool:
+        # An answer that is given while the two sides discover each other may get lost: one second.
+        if not self._get_state.service_is_ready():
+            return False
+        future: Future = self._get_state.call_async(GetState.Request())
+        timeout = min(1.0, max(0.0, end - time.monotonic()))
+        self._executor.spin_until_future_complete(future, timeout_sec=timeout)
+        return future.done() and future.result().current_state.label == "active"
+
+    def play(self, rate: float, measured: bool = True) -> None:
+        """Publish the frames at `rate` times the recorded speed, and wait for the answers.
+
+        Raises:
+            DemoError: one of the processes ended.
+        """
+        begin = soonest = time.monotonic()
+        first = self._frames[0][0]
+        for at, (recorded_ns, messages) in enumerate(self._frames):
+            due = begin + (recorded_ns - first) / 1e9 / rate
+            self._spin_until(max(due, soonest))
+            # A camera never sends two images at once: a late player catches up gently, or the
+            # node, which takes the newest frame only, would rightly drop some.
+            following = self._frames[min(at + 1, len(self._frames) - 1)][0]
+            soonest = time.monotonic() + CATCHING_UP * (following - recorded_ns) / 1e9 / rate
+            for which, message in messages:
+                if which == KEYPOINTS and measured:
+                    self._outcome.sent[stamp_ns_of(message.header)] = time.monotonic_ns()
+                self._publishers[which].publish(message)
+            self._processes.check_alive()
+            if measured:
+                self._show()
+        end = time.monotonic() + (SILENCE_S if measured else 0.5)
+        while time.monotonic() < end and not (measured and self._outcome.complete()):
+            self._executor.spin_once(timeout_sec=0.05)
+        if measured:
+            self._show()
+            print(file=sys.stderr)
+
+    def _spin_until(self, moment: float) -> None:
+        while (left := moment - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def _show(self) -> None:
+        if sys.stderr.isatty():
+            sent, meshes = len(self._outcome.sent), len(self._outcome.meshes)
+            text = f"\r  {sent} frames played, {meshes} came back as meshes "
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._node.destroy_node()
 
 
-def read_frames(bag: str, limit: int, topics: tuple[str, ...]) -> list[tuple[int, list]]:
+def _read_frames(bag: Path, limit: int, topics: tuple[str, ...]) -> list[tuple[int, list]]:
     """Per instant [ns], what to publish: a list of (index of the topic, message), camera first."""
     messages = [
         (recorded_ns, which, deserialize_message(data, KINDS[which]))
@@ -66,60 +180,3 @@ def read_frames(bag: str, limit: int, topics: tuple[str, ...]) -> list[tuple[int
         for recorded_ns, group in groupby(messages, key=itemgetter(0))
     ]
     return frames[: limit or None]
-
-
-def play(node: Node, bag: str, limit: int, rate: float, loop: bool) -> int:
-    """Publishes the recording's frames, at most `limit` (0: all); returns an exit status."""
-    topics = (the_topic(bag, CAMERA_TYPE), the_topic(bag, KEYPOINTS_TYPE))
-    publishers = [
-        node.create_publisher(kind, topic, QOS) for kind, topic in zip(KINDS, topics, strict=True)
-    ]
-    frames = read_frames(bag, limit, topics)
-    if not wait_for_subscribers(publishers):
-        tell(error=f"nobody subscribed to {' and '.join(topics)} within {DISCOVERY_S:g} s")
-        return 1
-    measured = True
-    while True:
-        begin = soonest = time.monotonic()
-        for at, (recorded_ns, messages) in enumerate(frames):
-            due = begin + (recorded_ns - frames[0][0]) / 1e9 / rate
-            time.sleep(max(0.0, max(due, soonest) - time.monotonic()))
-            # A camera never sends two images at once: who is late catches up gently, or the
-            # node, which takes the newest frame only, would rightly leave some out.
-            following = frames[min(at + 1, len(frames) - 1)][0]
-            soonest = time.monotonic() + CATCHING_UP * (following - recorded_ns) / 1e9 / rate
-            for which, message in messages:
-                stamp = message.header.stamp
-                sent = time.monotonic_ns()
-                publishers[which].publish(message)
-                if which == KEYPOINTS and measured:
-                    tell(stamp=stamp.sec * 1_000_000_000 + stamp.nanosec, sent=sent)
-        if measured:
-            tell(done=True)
-            measured = False
-            # What comes now is for the eye only, once demo/run.py has measured: it says so.
-            if not loop or not sys.stdin.readline():
-                break
-        time.sleep(0.5)
-    # Leave only once the last message has been taken.
-    for publisher in publishers:
-        publisher.wait_for_all_acked(Duration(seconds=2))
-    return 0
-
-
-def main() -> int:
-    """`player.py BAG LIMIT RATE [loop]`; returns the process's exit status."""
-    bag, limit, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    rclpy.init()
-    node = rclpy.create_node("demo_player")
-    try:
-        return play(node, bag, limit, rate, "loop" in sys.argv[4:])
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

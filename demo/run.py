@@ -13,10 +13,14 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import webbrowser
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
 HERE = Path(__file__).resolve().parent
@@ -36,11 +40,16 @@ from key2mesh_core.recordings.own_messages import (  # noqa: E402
 )
 from key2mesh_ros.domain import claim_domain  # noqa: E402
 
+if TYPE_CHECKING:
+    from player import Player
+
+    from key2mesh_core.people.mesh_frame import MeshFrame
+
 NODE = "/mesh_node"
 START_S = 90.0
 """How long the node may take to become active [s]: a slow machine loads Python, too."""
-SILENCE_S = 3.0
-"""How long to wait for answers after the last frame [s]."""
+VIEW_S = 30.0
+"""How long the view may take to print its address [s]."""
 SHOTS = 6
 """Persons in the picture."""
 
@@ -54,7 +63,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="default", help="model bundle (default: the committed)")
     parser.add_argument("--out", type=Path, default=HERE / "out", help="folder for the picture")
     parser.add_argument(
-        "--view", action="store_true", help="show the meshes in a browser; goes on until Ctrl-C"
+        "--view", action="store_true", help="show the meshes in a browser; plays until Ctrl-C"
     )
     parser.add_argument("--port", type=int, default=8080, help="of the view's web page")
     return parser.parse_args(words)
@@ -75,8 +84,8 @@ def start_node(processes: Processes, options: argparse.Namespace) -> Child:
     )
 
 
-def start_view(processes: Processes, options: argparse.Namespace) -> Child:
-    """The browser's page; opens it where there is a browser to open."""
+def start_view(processes: Processes, options: argparse.Namespace) -> None:
+    """Serve the live view, and open it where there is a browser."""
     view = processes.start(
         "view",
         [
@@ -86,33 +95,19 @@ def start_view(processes: Processes, options: argparse.Namespace) -> Child:
             *("--port", str(options.port)),
         ],
     )
-    line = view.read_line(30.0)
-    print(f"the live view: {line}", file=sys.stderr)
-    url = next((word for word in line.split() if word.startswith("http")), None)
+    url, limit = None, time.monotonic() + VIEW_S
+    while url is None and time.monotonic() < limit:
+        view.check_alive()
+        url = next((word for word in view.log().split() if word.startswith("http")), None)
+        time.sleep(0.1)
+    print(f"the live view: {url or view.log()}", file=sys.stderr)
     if url:
         webbrowser.open(url)
-    return view
 
 
-def wait_until_ready(receiver: Child, node: Child) -> None:
-    """Until the node is active and its meshes would arrive.
-
-    Raises:
-        DemoError: the node ended or did not become active.
-    """
-    print("starting the node", file=sys.stderr)
-    for event in receiver.events(START_S, also_alive=node):
-        if "ready" in event:
-            print(
-                f"the node is active: {event['body_model']}, {event['triangles']} triangles",
-                file=sys.stderr,
-            )
-            return
-    raise DemoError(f"the node was not active after {START_S:g} s; it says:\n{node.log()}")
-
-
-def play(options: argparse.Namespace, folder: Path) -> tuple[Outcome, Processes]:
-    """Runs the processes once through the recording; whoever calls it ends them."""
+def run(options: argparse.Namespace, folder: Path) -> Outcome:
+    """Start the node, play the recording once and write the picture; with the view, play on until
+    Ctrl-C."""
     from picture import choose_shots
 
     os.environ.setdefault("ROS_LOG_DIR", str(folder / "ros"))  # not in the user's home
@@ -121,79 +116,87 @@ def play(options: argparse.Namespace, folder: Path) -> tuple[Outcome, Processes]
     outcome = Outcome.expected_of(frames)
     shots = choose_shots(frames, SHOTS)
     processes = Processes(folder)
-    try:
+    with ExitStack() as ended:
+        ended.callback(processes.end)
+        print("starting the node", file=sys.stderr)
         node = start_node(processes, options)
-        kept = folder / "kept.npz"
-        stamps = [str(shot.stamp_ns) for shot in shots]
-        receiver = processes.start(
-            "receiver", [sys.executable, str(HERE / "receiver.py"), NODE, str(kept), *stamps]
-        )
-        wait_until_ready(receiver, node)
+        player = start_player(ended, processes, options, {s.stamp_ns for s in shots}, outcome)
+        try:
+            player.wait_until_ready(START_S)
+        except DemoError as error:
+            raise DemoError(f"{error}; the node says:\n{node.log()}") from error
+        body = player.topology
+        triangles = np.array(body.triangles, np.int32).reshape(-1, 3)
+        print(f"the node is active: {body.body_model}, {len(triangles)} triangles", file=sys.stderr)
         if options.view:
             start_view(processes, options)
-        loop = ["loop"] if options.view else []
-        player = processes.start(
-            "player",
-            [
-                *(sys.executable, str(HERE / "player.py")),
-                *(str(options.bag), str(options.limit), str(options.rate), *loop),
-            ],
-        )
-        outcome.follow(player, receiver, node, SILENCE_S)
-        receiver.finish()
-        if options.view:
-            player.go_on()
+        player.play(options.rate)
         options.out.mkdir(parents=True, exist_ok=True)
-        write_picture(options, kept, shots, frames[0].camera.intrinsics)
-    except BaseException:
-        processes.end()
-        raise
-    return outcome, processes
+        write_picture(options, player.kept, triangles, shots, frames[0].camera.intrinsics)
+        if complaint := outcome.complaint():
+            print(f"demo: {complaint}", file=sys.stderr)
+        print(json.dumps(outcome.numbers()), flush=True)
+        if options.view:
+            print("playing until Ctrl-C", file=sys.stderr)
+            with suppress(KeyboardInterrupt):  # the way to end the view
+                while True:
+                    player.play(options.rate, measured=False)
+    return outcome
+
+
+def start_player(
+    ended: ExitStack,
+    processes: Processes,
+    options: argparse.Namespace,
+    keep: set[int],
+    outcome: Outcome,
+) -> Player:
+    """A player in this process, which leaves the graph when `ended` does."""
+    import rclpy
+    from player import Player
+    from rclpy.signals import SignalHandlerOptions
+
+    # Python's own handlers: Ctrl-C is the demo's to answer.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    ended.callback(rclpy.try_shutdown)
+    player = Player(NODE, options.bag, options.limit, keep, processes, outcome)
+    ended.callback(player.close)
+    return player
 
 
 def write_picture(
-    options: argparse.Namespace, kept: Path, shots: list, intrinsics: Intrinsics
+    options: argparse.Namespace,
+    kept: dict[int, MeshFrame],
+    triangles: NDArray[np.int32],
+    shots: list,
+    intrinsics: Intrinsics,
 ) -> None:
-    """Draws the shots that came back as meshes."""
+    """Draw the shots that came back as meshes."""
     from picture import Drawn, draw
 
-    arrays = np.load(kept)
     drawn = []
     for shot in shots:
-        names = arrays.get(f"ids_{shot.stamp_ns}", np.array([])).tolist()
-        if shot.name in names:
-            person = names.index(shot.name)
-            vertices = arrays[f"vertices_{shot.stamp_ns}"][person]
-            drawn.append(Drawn(shot, vertices, float(arrays[f"errors_{shot.stamp_ns}"][person])))
+        frame = kept.get(shot.stamp_ns)
+        if frame is not None and shot.name in frame.ids:
+            person = frame.ids.index(shot.name)
+            error = float(frame.reprojection_error[person])
+            drawn.append(Drawn(shot, frame.vertices[person], error))
     if not drawn:
         print("no mesh came back, so there is no picture", file=sys.stderr)
         return
     path = options.out / "mesh.png"
-    draw(drawn, arrays["triangles"], intrinsics).save(path)
+    draw(drawn, triangles, intrinsics).save(path)
     print(f"picture: {path}", file=sys.stderr)
 
 
 def main() -> int:
-    """Returns the process's exit status."""
+    """Run the demo; the process's exit status."""
     options = arguments()
     claim_domain()  # this demo's DDS traffic stays apart, unless told otherwise
-    complaint = None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     try:
         with tempfile.TemporaryDirectory(prefix="key2mesh-demo-") as folder:
-            outcome, processes = play(options, Path(folder))
-            try:
-                complaint = outcome.complaint()
-                if complaint:
-                    print(f"demo: {complaint}", file=sys.stderr)
-                print(json.dumps(outcome.numbers()), flush=True)
-                if options.view:
-                    print("playing on until Ctrl-C", file=sys.stderr)
-                    processes.wait()
-            except KeyboardInterrupt:
-                pass  # the way to end the view
-            finally:
-                processes.end()
+            outcome = run(options, Path(folder))
     except Key2MeshError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -201,7 +204,7 @@ def main() -> int:
         print("\ndemo: interrupted", file=sys.stderr)
         return 130
     # With the view the browser takes its share of the machine: no measure of the node.
-    return 1 if complaint and not options.view else 0
+    return 1 if outcome.complaint() and not options.view else 0
 
 
 if __name__ == "__main__":

@@ -100,15 +100,15 @@ def test_a_model_that_cannot_be_loaded_ends_the_demo_with_the_reason(tmp_path):
     run = demo_module("run")
     processes = demo_module("processes")
     options = run.arguments(["--model", str(tmp_path / "nothing"), "--out", str(tmp_path)])
-    crew = processes.Processes(tmp_path)
+    started = processes.Processes(tmp_path)
     try:
-        node = run.start_node(crew, options)
+        node = run.start_node(started, options)
         deadline = time.monotonic() + 60
         while "nothing" not in node.log() and time.monotonic() < deadline:
             time.sleep(0.2)
         assert str(tmp_path / "nothing") in node.log()
     finally:
-        crew.end()
+        started.end()
     assert not running(tmp_path)
 
 
