@@ -129,6 +129,7 @@ def describe(targets: TargetKeypoints) -> dict[str, str]:
         "camera": _cameras(targets),
         "left out": ", ".join(f"{n:,} {cause}" for cause, n in targets.left_out.items())
         or "nobody",
+        "warnings": "; ".join(targets.warnings.values()) or "none",
     }
 
 

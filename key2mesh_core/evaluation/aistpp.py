@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera.lens import undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation import metrics
@@ -27,7 +28,6 @@ from key2mesh_core.recordings.aistpp import (
     find_keypoints,
     read_keypoints,
     read_truth,
-    undistort,
 )
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
@@ -155,7 +155,7 @@ def _evaluate_sequence(
     for camera, intrinsics in enumerate(truth.intrinsics):
         source = detections[camera]
         if undistort_keypoints:
-            source = undistort(source, intrinsics, float(truth.radial[camera]))
+            source = undistort(source, intrinsics, truth.lenses[camera])
         keypoints = sanitise(to_network("coco_17", source))
         counted = usable(keypoints) & (valid.sum(axis=1) >= MINIMUM_VALID_JOINTS)
         if not counted.any():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera.lens import undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.evaluation.aistpp import (
     COCO_LIMB_JOINTS,
@@ -25,7 +26,6 @@ from key2mesh_core.recordings.aistpp import (
     AistppTruth,
     find_keypoints,
     read_keypoints,
-    undistort,
 )
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def aistpp_samples(
     joints = truth.joints[channel][::frame_step, COCO_LIMB_JOINTS]
     valid = truth.valid[channel][::frame_step, COCO_LIMB_JOINTS]
     for number, camera in enumerate(truth.intrinsics):
-        straight = undistort(detections[number], camera, float(truth.radial[number]))
+        straight = undistort(detections[number], camera, truth.lenses[number])
         keypoints = sanitise(to_network("coco_17", straight))
         good = usable_sanitised(keypoints) & (valid.sum(axis=1) >= MINIMUM_VALID_JOINTS)
         if good.any():

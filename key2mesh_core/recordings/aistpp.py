@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.body.pickles import read_pickle
-from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.camera.lens import BROWN, Distortion, distort_pixels
+from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.dropped import DroppedRecords
@@ -39,7 +40,7 @@ class AistppTruth:
 
     Attributes:
         intrinsics: one pinhole camera per view, px.
-        radial: (C,) k1 of x_distorted = x (1 + k1 r^2) on the plane z = 1.
+        lenses: of each view.
         rotations: (C, 3, 3) world to camera.
         translations: (C, 3) world to camera, m.
         joints: channel -> (F, 17, 3) m, world frame, COCO-17 order.
@@ -47,7 +48,7 @@ class AistppTruth:
     """
 
     intrinsics: tuple[Intrinsics, ...]
-    radial: NDArray[np.float64]
+    lenses: tuple[Distortion, ...]
     rotations: NDArray[np.float64]
     translations: NDArray[np.float64]
     joints: dict[str, NDArray[np.float32]]
@@ -56,12 +57,8 @@ class AistppTruth:
     def project(self, channel: str, camera: int) -> NDArray[np.float64]:
         """(F, 17, 2) px where the truth of a channel appears in a camera, lens included."""
         points = self.joints[channel] @ self.rotations[camera].T + self.translations[camera]
-        depth = np.where(points[..., 2:] > 0, points[..., 2:], np.nan)
-        plane = points[..., :2] / depth
-        plane = plane * (1.0 + self.radial[camera] * (plane**2).sum(axis=-1, keepdims=True))
-        camera_model = self.intrinsics[camera]
-        focal, centre = _focal_and_centre(camera_model)
-        return plane * focal + centre
+        intrinsics = self.intrinsics[camera]
+        return distort_pixels(project(points, intrinsics), intrinsics, self.lenses[camera])
 
 
 def read_keypoints(path: str | Path) -> NDArray[np.float32]:
@@ -153,7 +150,7 @@ def read_truth(path: str | Path) -> AistppTruth:
             raise EvaluationError(f"{path}: {name} has shape {arrays[name].shape}, not {shape}.")
     return AistppTruth(
         intrinsics=tuple(Intrinsics.from_matrix(matrix) for matrix in arrays["K"]),
-        radial=arrays["k1"].astype(np.float64),
+        lenses=tuple(Distortion(BROWN, (float(k1), *[0.0] * 11)) for k1 in arrays["k1"]),
         rotations=arrays["R"].astype(np.float64),
         translations=arrays["t"].astype(np.float64),
         joints={channel: arrays[channel] for channel in channels},
@@ -175,25 +172,3 @@ def find_keypoints(folder: str | Path, channel: str) -> Path:
             "give the folder of exactly one dancer's keypoints2d pickles."
         )
     return found[0]
-
-
-def undistort(
-    keypoints: NDArray[np.float32], intrinsics: Intrinsics, radial: float
-) -> NDArray[np.float32]:
-    """Take a lens's radial distortion out of (..., 3) keypoints x px, y px, confidence.
-
-    Inverts x_distorted = x (1 + k1 r^2) by fixed-point iteration, which converges for the mild
-    lenses of rooms and robots (|k1| r^2 well below 1/3); NaN stays NaN.
-    """
-    focal, centre = _focal_and_centre(intrinsics)
-    distorted = (keypoints[..., :2] - centre) / focal
-    plane = distorted
-    for _ in range(10):
-        plane = distorted / (1.0 + radial * (plane**2).sum(axis=-1, keepdims=True))
-    undistorted = keypoints.copy()
-    undistorted[..., :2] = plane * focal + centre
-    return undistorted
-
-
-def _focal_and_centre(camera: Intrinsics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])

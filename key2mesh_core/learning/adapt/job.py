@@ -116,6 +116,9 @@ def _start(
         f"{len(domain)} detections in {people} sequences ({left_out or 'none'} left out); "
         f"{len(held_out)} are held out for validation; {_cameras(targets, config.horizontal_fov)}",
     )
+    for name, reason in targets.warnings.items():
+        if name != "no_camera_info":  # said with the cameras
+            _say(processes, f"warning: {reason}")
     if len(training) < _LEAST_PERSONS:
         raise TrainingError(
             f"{targets.source}: {len(training)} detections to adapt to; at least {_LEAST_PERSONS} "
