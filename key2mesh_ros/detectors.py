@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which detector is there, and the subscription to its messages.
+"""The subscription to the detector's messages, whichever detector there is.
 
-Other detectors' packages are imported when they are needed, so none has to be installed.
+A detector's package of messages is imported when it is needed: none has to be installed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.messages import DETECTORS
+from key2mesh_core.people import messages as core
+from key2mesh_core.people.messages import DETECTORS, StreamResolution
+from key2mesh_core.people.person_frame import PersonFrame
 
 from .hri import Gatherer, skeletons_reader
+from .inputs import read_frame
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
 from .serialised import read_person_keypoints_array
@@ -37,23 +41,23 @@ _BY_TOPIC_TYPE = {name: each for each in DETECTORS.values() for name in each.top
 
 
 class Detector:
-    """The subscription to whatever detector there is, of the configured node.
+    """The subscription of the configured node to the detector's messages.
 
-    With `auto` it begins as one to our own message, and becomes another when only a publisher of
-    another known type is there.
+    With `auto` it subscribes to our own message at first, and to another known type when only that
+    is published.
 
     Args:
-        node: whose subscription it is.
-        resources: undoes what is made.
+        node: that subscribes.
+        resources: destroys what is created.
         input_type: a key of DETECTORS, or "auto".
-        callback: gets what is received, of which `message` makes what `reader` reads, and the
-            middleware's facts about it.
+        callback: gets what is received, for `read`, and the middleware's facts about it.
         log: where a type that cannot be read is logged.
         refuse: called with the cause and a sentence for messages that are not handed over.
 
     Attributes:
-        reader: of the messages that come now.
-        kind: its name in DETECTORS.
+        kind: name of the present detector in DETECTORS.
+        read: makes the frame of what the callback got, given CameraInfo or None and what the user
+            states about the camera; raises MessageRefused.
         trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
 
     Raises:
@@ -88,23 +92,15 @@ class Detector:
 
     @property
     def topic(self) -> str:
-        """Where messages are expected."""
+        """The subscribed topic."""
         return self._subscription.topic_name
 
-    def message(self, received: Any) -> Any:
-        """What the reader reads of what the callback got.
-
-        Raises:
-            MessageRefused: bytes that are no message of the topic's type.
-        """
-        return read_person_keypoints_array(received) if isinstance(received, bytes) else received
-
     def publishers(self) -> int:
-        """How many publish there what is read now."""
+        """How many publishers of the subscribed type there are."""
         return self._subscription.get_publisher_count()
 
     def _subscribe(self, type_name: str) -> None:
-        """Instead of what was subscribed."""
+        """Replace the subscription."""
         detector = _BY_TOPIC_TYPE[type_name]
         message_type = message_class(type_name)
         self._unsubscribe()
@@ -129,7 +125,7 @@ class Detector:
                 raw=detector is OWN,
             )
         self._type, self.kind = type_name, detector.name
-        self.reader = skeletons_reader(detector.read) if detector.list_type else detector.read
+        self.read = _stream_reader(detector)
 
     def _unsubscribe(self) -> None:
         if self._gatherer is not None:
@@ -173,6 +169,21 @@ class Detector:
     def _complain(self, text: str) -> None:
         self.trouble = text
         self._log.error("input_type", text)
+
+
+def _stream_reader(
+    detector: core.Detector,
+) -> Callable[[Any, Any | None, CameraOptions], PersonFrame]:
+    """Reads what the subscription hands over, frame after frame of one stream."""
+    read = skeletons_reader(detector.read) if detector.list_type else detector.read
+    resolution = StreamResolution()
+
+    def read_received(received: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
+        raw = isinstance(received, bytes)
+        message = read_person_keypoints_array(received) if raw else received
+        return resolution.settle(read_frame(message, read, info, options))
+
+    return read_received
 
 
 def message_class(type_name: str) -> Any:

@@ -24,11 +24,12 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera.choose import Camera, newest_info
+from key2mesh_core.camera.choose import Camera, CameraOptions, newest_info
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.messages import MessageRefused, Reader
+from key2mesh_core.people.messages import MessageRefused
+from key2mesh_core.people.person_frame import PersonFrame
 
 from . import parameters as node_parameters
 from . import process
@@ -37,7 +38,6 @@ from .detectors import Detector
 from .diagnostics import About, FrameStatistics
 from .frame_worker import FrameWorker
 from .guarded_node import GuardedNode
-from .inputs import read_frame
 from .model_loader import ModelLoader
 from .parameters import ParameterError, Parameters
 from .publishers import Publishers
@@ -227,7 +227,7 @@ class MeshNode(GuardedNode):
             return
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
         # `auto` may change the detector before the frame's turn.
-        worker.put(received, self._detector.message, self._detector.reader, info)
+        worker.put(received, self._detector.read, info)
 
     def _patience(self) -> float:
         """How long [s] the first frame may wait for CameraInfo."""
@@ -241,8 +241,7 @@ class MeshNode(GuardedNode):
         self,
         stream: Stream,
         received: Any,
-        message: Callable[[Any], Any],
-        reader: Reader,
+        read: Callable[[Any, CameraInfo | None, CameraOptions], PersonFrame],
         info: dict[str, Any],
     ) -> None:
         if stream is not self._stream:
@@ -250,7 +249,7 @@ class MeshNode(GuardedNode):
         self._statistics.count("frames")
         stages, settings = Stages(self._since(info)), self._settings
         try:
-            frame = read_frame(message(received), reader, self._camera_info, settings.camera)
+            frame = read(received, self._camera_info, settings.camera)
             stages.end(READ)
             vertices = settings.publish_vertices or self._outputs.marking
             result = stream.estimate(frame, self._camera_info, settings, vertices, stages)

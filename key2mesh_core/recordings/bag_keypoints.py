@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import Connection
 
 from key2mesh_core.errors import BagError
-from key2mesh_core.people.messages import BY_TYPE, MessageRefused
+from key2mesh_core.people.messages import BY_TYPE, MessageRefused, StreamResolution
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
@@ -34,6 +34,7 @@ class _Stream:
         name: of the stream; the topics of the persons of one image are one stream.
         person: name of persons to whom the message gives none.
         number: of the next message.
+        resolution: of its images.
     """
 
     topic: Topic
@@ -41,6 +42,7 @@ class _Stream:
     name: str
     person: str
     number: int = 0
+    resolution: StreamResolution = field(default_factory=StreamResolution)
 
 
 class BagKeypoints:
@@ -89,7 +91,7 @@ class BagKeypoints:
         """The bag is read from its beginning again, with new books."""
         self.preparation = preparation
         for stream in self._streams.values():
-            stream.number = 0
+            stream.number, stream.resolution = 0, StreamResolution()
         for camera in self._cameras:
             camera.rewind()
         if self._images is not None:
@@ -127,6 +129,7 @@ class BagKeypoints:
         try:
             read = BY_TYPE[connection.msgtype].read
             frame = read(message, stream.camera.info, self._options.camera)
+            frame = stream.resolution.settle(frame)
         except MessageRefused as error:
             self.preparation.dropped.add(error.cause, f"{where}: {error}")
             return []

@@ -30,7 +30,7 @@ from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
-from key2mesh_core.people.messages import BY_TYPE, DETECTORS, MessageRefused
+from key2mesh_core.people.messages import BY_TYPE, DETECTORS, MessageRefused, StreamResolution
 
 read_hri, read_person_keypoints, read_yolo, read_zed = (
     DETECTORS[name].read for name in ("hri", "key2mesh", "yolo", "zed")
@@ -300,6 +300,19 @@ def test_zed_without_depths_takes_camera_info_and_says_so(joints: np.ndarray) ->
     assert "640 x 360" in frame.reasons[0]
     stated = read_zed(message, info, sized(1280, 720))  # the way out
     assert (stated.width, stated.height, stated.warnings) == (1280, 720, ())
+
+
+def test_a_message_without_depths_takes_the_resolution_of_those_before_it() -> None:
+    info = camera_info_of(640, 360, 265.0, "eye")
+    stream = StreamResolution()
+    without = read_zed(grabbed(1280, 720, 530.0, np.zeros((38, 3))), info)
+    nobody = read_zed(carried(zed_message(STAMP, [], 2, "zed_left_camera_frame")), info)
+    assert [stream.settle(each) for each in (without, nobody)] == [without, nobody]
+    found = stream.settle(read_zed(grabbed(1280, 720, 530.0), info))
+    assert (found.width, found.warnings) == (1280, ())
+    for frame in (without, nobody):
+        settled = stream.settle(frame)
+        assert (settled.width, settled.height, settled.warnings) == (1280, 720, ())
 
 
 def test_zed_without_camera_info_has_its_own_optical_frame_and_no_size() -> None:

@@ -16,12 +16,12 @@ from typing import Any
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.people.messages.hri import read_hri
 from key2mesh_core.people.messages.key2mesh import read_person_keypoints
-from key2mesh_core.people.messages.reading import MessageRefused
+from key2mesh_core.people.messages.reading import MessageRefused, StreamResolution
 from key2mesh_core.people.messages.yolo import read_yolo
 from key2mesh_core.people.messages.zed import read_zed
 from key2mesh_core.people.person_frame import PersonFrame
 
-__all__ = ["BY_TYPE", "DETECTORS", "Detector", "MessageRefused", "Reader"]
+__all__ = ["BY_TYPE", "DETECTORS", "Detector", "MessageRefused", "Reader", "StreamResolution"]
 
 Reader = Callable[[Any, Any, CameraOptions], PersonFrame]
 """`read(message, info=None, options=NOTHING_STATED)`: the persons of one message.

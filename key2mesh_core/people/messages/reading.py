@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 LARGEST_NORMALISED = 3.0
 """A larger coordinate is in pixels: detectors do not see people three images away."""
+
+
+UNKNOWN_RESOLUTION = "unknown_resolution"
+"""The warning of a frame whose image may be of another size than the frame says."""
 
 
 class MessageRefused(KeypointError):
@@ -52,6 +57,34 @@ def person_frame(
         width=int(size[0]),
         height=int(size[1]),
     )
+
+
+class StreamResolution:
+    """Remembers how large the images of a stream are: a frame that does not know takes the size of
+    the last one that did, so that people do not jump when a message tells less than others."""
+
+    def __init__(self) -> None:
+        self._size: tuple[int, int] | None = None
+
+    def settle(self, frame: PersonFrame) -> PersonFrame:
+        """The next frame of the stream, with the size that is known."""
+        doubted = UNKNOWN_RESOLUTION in frame.warnings
+        if len(frame) and not doubted:
+            self._size = frame.width, frame.height
+        elif self._size is not None:
+            doubts = [
+                each
+                for each in zip(frame.warnings, frame.reasons, strict=True)
+                if each[0] != UNKNOWN_RESOLUTION
+            ]
+            return replace(
+                frame,
+                width=self._size[0],
+                height=self._size[1],
+                warnings=tuple(name for name, _ in doubts),
+                reasons=tuple(reason for _, reason in doubts),
+            )
+        return frame
 
 
 def refuse_normalised(frame: PersonFrame) -> PersonFrame:

@@ -12,7 +12,8 @@ Resolution: pixels of the rectified left image in the resolution that the ZED gr
 does not name it, and CameraInfo describes the published images, by default of half that size
 (`pub_resolution: CUSTOM` with `pub_downscale_factor: 2.0`; `NATIVE` as of April 2026). How much
 smaller they are is found from the message: `skeleton_3d` seen by CameraInfo's camera, against
-`skeleton_2d`. Where it has no depths, CameraInfo's size is taken, with a warning. What the user
+`skeleton_2d`. Where it has no depths, the size of an earlier message is taken (`StreamResolution`),
+else CameraInfo's, with a warning. What the user
 states is the resolution that the ZED grabs, and comes before all that.
 """
 
@@ -30,13 +31,11 @@ from key2mesh_core.errors import CameraError
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.people.messages.reading import (
+    UNKNOWN_RESOLUTION,
     MessageRefused,
     person_frame,
 )
 from key2mesh_core.people.person_frame import PersonFrame
-
-UNKNOWN_RESOLUTION = "unknown_resolution"
-"""The warning of a frame whose resolution may be another than CameraInfo's."""
 
 # zed_msgs/Object.body_format, in the order of the ZED SDK's BODY_FORMAT.
 _LAYOUTS = {0: "openpose_coco_18", 1: "zed_34", 2: "zed_38"}
