@@ -18,14 +18,15 @@ import numpy as np
 import torch
 
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS, KEYPOINTS
+from key2mesh_core.keypoints.table import KEYPOINTS
+from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS
 
 #: What is read again and again stays in the caches if it fits: hence a speed for each size [bytes].
 READ_SIZES = (1 << 20, 7 << 20, 26 << 20, 256 << 20)
 _MATRIX = 1024
 
 NETWORK_WEIGHTS = (
-    2 * KEYPOINTS * FEATURES + 6 * FEATURES * FEATURES + FEATURES * (BETAS + 6 * JOINTS)
+    2 * len(KEYPOINTS) * FEATURES + 6 * FEATURES * FEATURES + FEATURES * (BETAS + 6 * JOINTS)
 )
 """Weights of the published network's eight layers, biases left out."""
 

@@ -26,11 +26,12 @@ from benchmarks.people import Answer, Contestant
 from benchmarks.published import SMPLX_KEYPOINTS
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.network.crop import bounding_box, normalise
-from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS, KEYPOINTS, FeatureExtractor
+from key2mesh_core.network.key2mesh import BETAS, FEATURES, JOINTS, FeatureExtractor
 
 STAGES = 4
-_POSE, _POINTS = 3 * JOINTS, 2 * KEYPOINTS
+_POSE, _POINTS = 3 * JOINTS, 2 * len(KEYPOINTS)
 _FIRST, _LATER = _POINTS, _POINTS + 2 * _POSE
 #: The published training camera: this many metres away.
 _DISTANCE, _STEP = 6.0, 0.1

@@ -20,9 +20,9 @@ from benchmarks.names import OPTIMISATION
 from benchmarks.people import Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.camera.placement import place_roughly
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
-from key2mesh_core.network.graphs import fit_translation
 
 TORSO_STEPS, STEPS = 20, 40
 _TORSO = (1, 2, 5, 8, 11)
@@ -82,7 +82,7 @@ def _misfit(
 ) -> tuple[Tensor, Tensor]:
     """Robust re-projection error (N,) in units of the person's size, and the place (N, 3)."""
     _, points = body.keypoints(betas, _rotations(root, pose))
-    translation = fit_translation(points, image, weights)
+    translation = place_roughly(points, image, weights)
     placed = points + translation[:, None]
     missed = (placed[..., :2] / placed[..., 2:].clamp(min=0.1) - image) / size
     square = missed.square().sum(2)

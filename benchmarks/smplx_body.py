@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.keypoint_regressor import FACE_ROW, joint_mix, shape_directions
+from key2mesh_core.keypoints.table import KEYPOINTS
 
 
 class SmplxBody(nn.Module):
@@ -45,7 +46,7 @@ class SmplxBody(nn.Module):
         landmarks = dict.fromkeys(_LANDMARKS, 0)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints instead of warning
             self.model = SMPL("", data_struct=content, vertex_ids=landmarks, num_betas=10)
-        face = np.zeros((18, count), np.float32)
+        face = np.zeros((len(KEYPOINTS), count), np.float32)
         for keypoint, row in FACE_ROW.items():
             face[keypoint] = data.face_regressor[row]
         rest = data.joint_regressor @ data.template
@@ -54,7 +55,7 @@ class SmplxBody(nn.Module):
         self.latest_vertices: Tensor | None = None
 
     def keypoints(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
-        """Joints (N, 24, 3) and the network's keypoints (N, 18, 3) [m], pelvis at the origin."""
+        """Joints (N, 24, 3) and the network's keypoints (N, K, 3) [m], pelvis at the origin."""
         output = self.model(
             betas=betas,
             global_orient=rotations[:, :1],

@@ -20,6 +20,7 @@ from key2mesh_core.evaluation.clips import CAMERA
 from key2mesh_core.evaluation.heldout import SCORED_JOINTS
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.smoothing import Smoother
@@ -93,7 +94,7 @@ def _with_hands(poses: FloatArray, view: FloatArray) -> FloatArray:
 def watch(
     motion: Motion, body: BodyModel, trembling: Trembling, seed: int = 0
 ) -> tuple[NDArray[np.float32], FloatArray]:
-    """Keypoints (F, 18, 3) px, px, confidence in `CAMERA`, and the true joints (F, 24, 3) [m]."""
+    """Keypoints (F, K, 3) px, px, confidence in `CAMERA`, and the true joints (F, 24, 3) [m]."""
     count = len(motion.rotations)
     betas = torch.as_tensor(motion.betas).expand(count, -1)
     joints, keypoints = body.keypoints(betas, torch.as_tensor(motion.rotations))
@@ -117,9 +118,9 @@ def watch(
 
 
 def _remembering(count: int, memory_s: float, rng: np.random.Generator) -> FloatArray:
-    """(count, 18, 2) noise of standard deviation 1 that fades over `memory_s`."""
+    """(count, K, 2) noise of standard deviation 1 that fades over `memory_s`."""
     kept = math.exp(-1 / (memory_s * RATE_HZ))
-    noise = rng.normal(size=(count, 18, 2))
+    noise = rng.normal(size=(count, len(KEYPOINTS), 2))
     for frame in range(1, count):
         noise[frame] = kept * noise[frame - 1] + math.sqrt(1 - kept * kept) * noise[frame]
     return noise
@@ -206,7 +207,7 @@ def steadiness(
     """Measures one person's track.
 
     Args:
-        keypoints: (F, 18, 3) usable, one a frame.
+        keypoints: (F, K, 3) usable, one a frame.
         stamps_ns: theirs; 30 a second when not given.
         joints: (F, 24, 3) the truth in the camera's frame [m], or None: lag is then relative to
             the unsmoothed bodies, whose noise lets it look smaller than it is.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 18 network keypoints of a body, reduced from thousands of vertices to a few numbers, exactly.
+"""The network's keypoints of a body, reduced from thousands of vertices to a few numbers, exactly.
 
 A regressed keypoint is linear in the vertices, and linear blend skinning is linear in the joints'
 transforms. So for keypoint j and joint k everything that depends on vertices,
@@ -14,14 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from key2mesh_core.body.data import BodyData
+from key2mesh_core.body.data import FACE_NAMES, JOINT_COUNT, JOINT_NAMES, BodyData
+from key2mesh_core.keypoints.table import KEYPOINTS, number_of
 
-#: SMPL joint of each network keypoint; -1: a face keypoint, regressed from vertices.
-KEYPOINT_JOINT = (-1, 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, -1, -1, -1, -1)
-#: Row of `BodyData.face_regressor` (nose, R eye, L eye, R ear, L ear) by network keypoint.
-FACE_ROW = {0: 0, 14: 1, 15: 2, 16: 3, 17: 4}
-_NECK, _SHOULDERS = 1, (16, 17)
-_HIPS, _KNEE, _HIP_KEYPOINTS = (2, 1), 5, (8, 11)
+#: Row of `BodyData.face_regressor` of each keypoint that is a landmark of the skin.
+FACE_ROW = {number_of(name): row for row, name in enumerate(FACE_NAMES)}
 #: Distance between detected hips as a share of the thigh: 0.58 to 0.65 on triangulated COCO
 #: detections of AIST++, where SMPL's own hip joints are closer together.
 _DETECTED_HIP_WIDTH = 0.6
@@ -32,7 +29,7 @@ BETAS = 10
 class ReducedRegressor:
     """Keypoints as joints of the tree plus, for regressed ones, sums over (keypoint, joint) pairs.
 
-    `joint_mix (18, 24)`: keypoints that are mixtures of joints (rows sum to 1, or to 0 for
+    `joint_mix (K, 24)`: keypoints that are mixtures of joints (rows sum to 1, or to 0 for
     regressed ones). For P pairs: `keypoint (P,)`, `joint (P,)`, `template (P, 3)` m,
     `shape (P, 3, 10)` m per beta, `pose (P, 3, 207)` or None, `mass (P,)` the summed weight.
     """
@@ -47,27 +44,34 @@ class ReducedRegressor:
 
 
 def joint_mix(joints: np.ndarray, as_detected: bool) -> np.ndarray:
-    """Rows (18, 24) that turn joints into keypoints; all zero for the five of the face.
+    """Rows (K, 24) that turn joints into keypoints; all zero for landmarks of the skin.
 
     Args:
         joints: (24, 3) of the body at rest [m]; says how far apart its hips are.
         as_detected: put neck and hips where COCO-trained detectors do: the neck in the middle of
             the shoulders (a layout without a neck has it only so), the hips as far apart as
-            detectors see them. Else, as in the paper, at SMPL's joints 12, 1 and 2.
+            detectors see them. Else, as in the paper, at SMPL's joints.
     """
-    mix = np.zeros((18, 24), np.float32)
-    for keypoint, joint in enumerate(KEYPOINT_JOINT):
-        if joint >= 0:
-            mix[keypoint, joint] = 1
+    mix = np.zeros((len(KEYPOINTS), JOINT_COUNT), np.float32)
+    for row, keypoint in zip(mix, KEYPOINTS, strict=True):
+        if keypoint.joint:
+            row[JOINT_NAMES.index(keypoint.joint)] = 1
     if as_detected:
-        mix[_NECK] = 0
-        mix[_NECK, list(_SHOULDERS)] = 0.5
-        width = np.linalg.norm(joints[_HIPS[0]] - joints[_HIPS[1]])
-        thigh = np.linalg.norm(joints[_HIPS[0]] - joints[_KNEE])
+        right_hip, left_hip, knee, *shoulders = (
+            JOINT_NAMES.index(name)
+            for name in ("right_hip", "left_hip", "right_knee", "right_shoulder", "left_shoulder")
+        )
+        neck = mix[number_of("neck")]
+        neck[:] = 0
+        neck[shoulders] = 0.5
+        width = np.linalg.norm(joints[right_hip] - joints[left_hip])
+        thigh = np.linalg.norm(joints[right_hip] - joints[knee])
         spread = max(1.0, _DETECTED_HIP_WIDTH * thigh / width)
-        for keypoint, (near, far) in zip(_HIP_KEYPOINTS, (_HIPS, _HIPS[::-1]), strict=True):
-            mix[keypoint] = 0
-            mix[keypoint, [near, far]] = (1 + spread) / 2, (1 - spread) / 2
+        for name, near, far in (
+            ("right_hip", right_hip, left_hip),
+            ("left_hip", left_hip, right_hip),
+        ):
+            mix[number_of(name), [near, far]] = (1 + spread) / 2, (1 - spread) / 2
     return mix
 
 
@@ -83,7 +87,7 @@ def reduce_regressor(body: BodyData, as_detected: bool = True) -> ReducedRegress
     pose = body.pose_directions
     return ReducedRegressor(
         joint_mix=joint_mix(body.joint_regressor @ body.template, as_detected),
-        keypoint=np.array([keypoint_of_row[int(r)] for r in rows], np.int64),
+        keypoint=np.array([keypoint_of_row[int(row)] for row in rows], np.int64),
         joint=joints.astype(np.int64),
         template=(share @ body.template).astype(np.float32),
         shape=np.einsum("pv,vcb->pcb", share, shape_directions(body)).astype(np.float32),

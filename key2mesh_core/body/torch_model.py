@@ -14,6 +14,7 @@ from torch.nn.functional import linear
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.keypoint_regressor import BETAS, reduce_regressor, shape_directions
+from key2mesh_core.keypoints.table import KEYPOINTS
 
 
 class BodyModel(nn.Module):
@@ -22,9 +23,12 @@ class BodyModel(nn.Module):
     Args:
         body: the body; its first 10 shape directions are used, missing ones are zero.
         as_detected: where neck and hip keypoints are (see `joint_mix`).
+        keypoints: how many keypoints to make, the first ones of the table of keypoints.
     """
 
-    def __init__(self, body: BodyData, as_detected: bool = True) -> None:
+    def __init__(
+        self, body: BodyData, as_detected: bool = True, keypoints: int = len(KEYPOINTS)
+    ) -> None:
         super().__init__()
         self.identifier = body.identifier
         regressor = body.joint_regressor.astype(np.float64)
@@ -43,7 +47,7 @@ class BodyModel(nn.Module):
 
         reduced = reduce_regressor(body, as_detected)
         mass = reduced.mass.astype(np.float64)
-        self._buffer("joint_mix", reduced.joint_mix)
+        self._buffer("joint_mix", reduced.joint_mix[:keypoints])
         self._buffer("pair_joint", reduced.joint, dtype=torch.int64)
         # Relative to the pelvis, as the joints are.
         self._linear(
@@ -53,7 +57,7 @@ class BodyModel(nn.Module):
         )
         self._buffer("pair_pose", None if reduced.pose is None else reduced.pose.reshape(-1, 207))
         self._buffer("pair_mass", mass[:, None])
-        self._buffer("pair_sum", np.eye(18)[:, reduced.keypoint])
+        self._buffer("pair_sum", np.eye(len(KEYPOINTS))[:keypoints, reduced.keypoint])
 
         # Kept as (3, V, ...) so that skinning works on long rows instead of tiny 3-vectors.
         self._buffer("vertex_template", (body.template - root[0]).T)
@@ -84,7 +88,7 @@ class BodyModel(nn.Module):
         return world[..., :3, 3], world[..., :3, :3]
 
     def keypoints(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
-        """Joints (N, 24, 3) and the network's keypoints (N, 18, 3) [m], without a mesh."""
+        """Joints (N, 24, 3) and the network's keypoints (N, K, 3) [m], without a mesh."""
         joints, world = self.forward_kinematics(betas, rotations)
         offset = self._shaped("pair", betas)
         if self.pair_pose is not None:

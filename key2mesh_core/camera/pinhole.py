@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pinhole cameras: pixels to rays, points to pixels, and where a body stands in metres.
+"""Pinhole cameras: pixels to rays, points to pixels.
 
 Camera optical frame: x right, y down, z forward, metres; the pixel of the optical axis is
 (cx, cy). Images are taken as rectified: there is no lens distortion here.
@@ -14,13 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
-
-NEAREST_M = 0.1
-"""Nobody is nearer to a camera than this: the smallest z of a fitted translation [m]."""
-
-FARTHEST_M = 1000.0
-"""Nobody is seen farther away than this: the largest z of a fitted translation [m]."""
 
 INTRINSICS_LIMIT_PX = 1e6
 """No camera has a longer focal length or a principal point farther out [px]."""
@@ -111,70 +104,3 @@ def pixel_rays(pixels: ArrayLike, intrinsics: Intrinsics) -> NDArray[np.float64]
     y = (pixels[..., 1] - intrinsics.cy) / intrinsics.fy
     rays = np.stack([x, y, np.ones_like(x)], axis=-1)
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
-
-
-def view_rotation(pixel: ArrayLike, intrinsics: Intrinsics) -> NDArray[np.float64]:
-    """(..., 3, 3) smallest rotation that takes the optical axis onto the ray through a pixel.
-
-    A network that sees a person cropped and centred sees them as a camera turned towards them
-    would; this rotation, applied from the left, brings an orientation found in that turned
-    camera into the real camera's frame (CLIFF, Li et al. 2022, section 3: the crop's place in
-    the image determines the global rotation).
-
-    Args:
-        pixel: (..., 2) px, usually the centre of the person's box.
-    """
-    rays = pixel_rays(pixel, intrinsics)
-    x, y, z = rays[..., 0], rays[..., 1], rays[..., 2]
-    # Rodrigues' formula about the axis (0, 0, 1) x ray = (-y, x, 0); its angle's cosine is z, and
-    # z > 0 for every pixel, so 1 / (1 + z) is safe and no axis needs normalising.
-    k = 1.0 / (1.0 + z)
-    rows = (1.0 - k * x * x, -k * x * y, x, -k * x * y, 1.0 - k * y * y, y, -x, -y, z)
-    return np.stack(rows, axis=-1).reshape(*z.shape, 3, 3)
-
-
-def fit_translation(
-    points: ArrayLike, keypoints: ArrayLike, intrinsics: ArrayLike | Intrinsics
-) -> NDArray[np.float64]:
-    """Translation that best puts bodies over their keypoints: the pose graph's reference.
-
-    Every seen keypoint says that its translated point lies on its ray: with x, y the pixel in
-    units of the focal length, (X + tx) = x (Z + tz) and (Y + ty) = y (Z + tz). These equations
-    are linear in the translation; weighted by confidence they give 3x3 normal equations, solved
-    in closed form. An error in metres across the ray is minimised, not one in pixels: the two
-    agree but for the factor of each point's depth, which differs little within a body.
-
-    Args:
-        points: (N, K, 3) in the camera's orientation, relative to the pelvis [m].
-        keypoints: (N, K, 3) x px, y px, confidence; unseen ones (< 0.1) carry no weight.
-        intrinsics: one camera, or (N, 4) fx, fy, cx, cy [px].
-
-    Returns:
-        (N, 3) translation [m], finite for finite input, with z within [0.1, 1000]. Persons whose
-        keypoints say nothing about the distance (fewer than two, or all on one pixel) are put at
-        the nearest end of that range, never at NaN.
-    """
-    points = np.asarray(points, dtype=np.float64)
-    keypoints = np.asarray(keypoints, dtype=np.float64)
-    if isinstance(intrinsics, Intrinsics):
-        intrinsics = intrinsics.as_array()
-    cameras = np.broadcast_to(np.asarray(intrinsics, dtype=np.float64), (len(points), 4))
-    focal, centre = cameras[:, None, :2], cameras[:, None, 2:]
-
-    weights = np.where(keypoints[..., 2] >= SEEN_CONFIDENCE, keypoints[..., 2], 0.0)
-    # Weights of sum 1 make the guard below independent of how many keypoints there are.
-    total = weights.sum(axis=1, keepdims=True)
-    weights = (weights / np.where(total > 0, total, 1.0))[..., None]
-    xy = np.where(weights > 0, (keypoints[..., :2] - centre) / focal, 0.0)
-
-    # Eliminating tx, ty by centring leaves one equation for tz, with a far better condition than
-    # the 3x3 matrix: cov(xy, xy) tz = cov(xy, XY - xy Z).
-    residual = points[..., :2] - xy * points[..., 2:]
-    mean_xy = (weights * xy).sum(axis=1)
-    mean_residual = (weights * residual).sum(axis=1)
-    centred = xy - mean_xy[:, None]
-    spread = (weights * centred**2).sum(axis=(1, 2))
-    covariance = (weights * centred * residual).sum(axis=(1, 2))
-    depth = np.clip(covariance / np.maximum(spread, 1e-12), NEAREST_M, FARTHEST_M)
-    lateral = mean_xy * depth[:, None] - mean_residual
-    return np.concatenate([lateral, depth[:, None]], axis=1)

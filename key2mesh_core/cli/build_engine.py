@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import EngineError, Key2MeshError
+from key2mesh_core.keypoints.table import STANDING
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
@@ -123,7 +124,7 @@ def difference_mm(wanted: Sequence[Plan], engines: Sequence[Engine]) -> float:
     pelvis [mm], over 64 people, alone and together."""
     from key2mesh_core.model.engines.typed_graph import typed
 
-    people = sample_people(64)
+    people = sample_people(64, wanted[0].signature.inputs["keypoints"][0])
     inputs = {
         "keypoints": people,
         "intrinsics": np.tile(np.float32([500, 510, 320, 240]), (len(people), 1)),
@@ -152,13 +153,11 @@ def _centred_vertices(
     return mesh.run(chosen)["vertices"] - bodies["translation"][:, None]
 
 
-def sample_people(count: int) -> NDArray[np.float32]:
-    """(count, 18, 3) keypoints of people who stand about, each in a way of their own."""
+def sample_people(count: int, keypoints: int) -> NDArray[np.float32]:
+    """(count, K, 3) keypoints of people who stand about, each in a way of their own."""
     random = np.random.default_rng(0)
-    x = [0, 0, -0.2, -0.3, -0.3, 0.2, 0.3, 0.3, -0.1, -0.1, -0.1, 0.1, 0.1, 0.1, -0.03, 0.03]
-    y = [-0.8, -0.6, -0.6, -0.3, 0, -0.6, -0.3, 0, 0, 0.4, 0.8, 0, 0.4, 0.8, -0.85, -0.85]
-    standing = np.stack([[*x, -0.08, 0.08], [*y, -0.82, -0.82]], axis=1)
     place = [320, 240] + 60 * random.standard_normal((count, 1, 2))
-    points = place + 180 * standing + 10 * random.standard_normal((count, 18, 2))
-    confidence = random.uniform(0.3, 1.0, (count, 18, 1))
+    noise = 10 * random.standard_normal((count, keypoints, 2))
+    points = place + 320 * np.array(STANDING[:keypoints]) + noise
+    confidence = random.uniform(0.3, 1.0, (count, keypoints, 1))
     return np.concatenate([points, confidence], axis=2).astype(np.float32)

@@ -123,7 +123,7 @@ def describe(targets: TargetKeypoints) -> dict[str, str]:
         "tracks": f"{len(lengths):,}, of {np.median(lengths):.0f} images (median)",
         "follow directly": f"{follow.sum():,} ({100 * follow.sum() / len(targets):.0f} %)",
         "seen together": _together(targets),
-        "keypoints": f"{seen.mean():.1f} of 18 seen (mean)",
+        "keypoints": f"{seen.mean():.1f} of {targets.keypoints.shape[1]} seen (mean)",
         "size": f"{height:.0f} px, a person's longer side (median)",
         "image size": ", ".join(f"{w} x {h}" if w else "unknown" for w, h in sorted(sizes)),
         "camera": _cameras(targets),

@@ -31,7 +31,7 @@ from key2mesh_core.recordings.aistpp import (
 )
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
-"""keypoints (N,18,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
+"""keypoints (N, K,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
 
 REPORT_SEQUENCES = ("ch03", "ch04")
 TUNING_SEQUENCES = ("ch01", "ch02")

@@ -26,7 +26,7 @@ class Judged:
 
     Attributes:
         quality: (N,).
-        miss, doubt: (N,) and unseen (N, 18), as `key2mesh_core.people.quality.evidence` gives them.
+        miss, doubt: (N,) and unseen (N, K), as `key2mesh_core.people.quality.evidence` gives them.
         pa_mpjpe_mm, mpjpe_mm: (N,) errors; the second, pelvis-centred, is NaN where the truth has
             another scale or frame.
     """

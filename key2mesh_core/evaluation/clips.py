@@ -119,7 +119,7 @@ def evaluate_clips(
 
 
 def pixels(batch: Batch) -> np.ndarray:
-    """(N, 18, 3) px, px, confidence: what a detector reports in `CAMERA` of a batch's samples."""
+    """(N, K, 3) px, px, confidence: what a detector reports in `CAMERA` of a batch's samples."""
     on_plane = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
     focal = np.array([CAMERA.fx, CAMERA.fy], dtype=np.float32)
     centre = np.array([CAMERA.cx, CAMERA.cy], dtype=np.float32)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from key2mesh_core.synthesis.motions import MotionBank
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
-"""keypoints (N,18,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
+"""keypoints (N, K,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
 
 BATCH = 512
 
@@ -45,7 +45,7 @@ class Samples:
     """N persons seen by one camera.
 
     Attributes:
-        keypoints: (N, 18, 3) px, px, confidence; sanitised and usable.
+        keypoints: (N, K, 3) px, px, confidence; sanitised and usable.
         camera: theirs.
         joints: (N, J, 3) true joints [m].
         joint_numbers: J numbers of the SMPL joints to compare with these.
@@ -110,7 +110,7 @@ def clip_samples(
 
 
 def displacement(batch: Batch) -> NDArray[np.float32]:
-    """(N, 18) how far each keypoint of a batch lies from the truth, in sides of the box."""
+    """(N, K) how far each keypoint of a batch lies from the truth, in sides of the box."""
     placed = (batch.keypoints_3d + batch.translation[:, None]).numpy()
     shown = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
     apart = shown.numpy() - placed[..., :2] / placed[..., 2:]
@@ -120,7 +120,7 @@ def displacement(batch: Batch) -> NDArray[np.float32]:
 def likely_confidence(
     displaced: NDArray[np.floating], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """(N, 18) confidences of a detector that half knows how wrong it is.
+    """(N, K) confidences of a detector that half knows how wrong it is.
 
     A bell of the displacement (0.6 where it is 5 % of the person), times what detectors scatter
     by. Invented, after the shape of COCO's keypoint similarity: real detections are measured too.

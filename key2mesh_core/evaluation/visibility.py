@@ -112,7 +112,7 @@ class VisibilityErrors:
 
 
 def hide(keypoints: NDArray[np.float32], view: View) -> NDArray[np.float32]:
-    """(N, 18, 3) sanitised keypoints as they are in `view`: hidden ones are zero."""
+    """(N, K, 3) sanitised keypoints as they are in `view`: hidden ones are zero."""
     hidden = np.zeros(keypoints.shape[:2], dtype=bool)
     hidden[:, list(view.hidden)] = True
     if view.edge:

@@ -20,17 +20,18 @@ from key2mesh_core.body.data import JOINT_NAMES, BodyData
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.keypoints.table import STANDING
 from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.block_linear import with_block_weights
 from key2mesh_core.model.bundle import (
     MESH_GRAPH,
     POSE_GRAPH,
-    POSE_SIGNATURE,
     WEIGHTS,
     Bundle,
     load_bundle,
     mesh_signature,
+    pose_signature,
     write_manifest,
     write_topology,
 )
@@ -61,7 +62,7 @@ def export(config: ExportConfig) -> None:
         name=config.name or model.name,
         network=model.network,
         data=data,
-        body=BodyModel(data, model.detector_keypoints),
+        body=BodyModel(data, model.detector_keypoints, model.network.sizes["keypoints"]),
         centre=model.centre_view,
         card=model.card | _facts(config.card),
         block_weights=config.block_weights,
@@ -115,8 +116,9 @@ def write_bundle(
         restore(output)
         shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
         folder.mkdir()
-        samples = sample_inputs(5)
-        _write_graph(folder / POSE_GRAPH, pose, samples, POSE_SIGNATURE, block_weights)
+        keypoints = network.sizes["keypoints"]
+        samples = sample_inputs(5, keypoints)
+        _write_graph(folder / POSE_GRAPH, pose, samples, pose_signature(keypoints), block_weights)
         with torch.no_grad():
             posed = pose(*samples)[:3]
         signature = mesh_signature(len(data.template))
@@ -148,11 +150,12 @@ def write_bundle(
 
 def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> dict[str, float]:
     """Largest difference [m] of joints and vertices, ONNX Runtime against PyTorch."""
-    keypoints, intrinsics = sample_inputs(64, seed=1)
+    count = pose.network.sizes["keypoints"]
+    keypoints, intrinsics = sample_inputs(64, count, seed=1)
     with torch.no_grad():
         betas, rotations, translation, _, joints, _ = pose(keypoints, intrinsics)
         vertices = mesh(betas, rotations, translation)
-    found = OnnxEngine(folder / POSE_GRAPH, signature=POSE_SIGNATURE).run(
+    found = OnnxEngine(folder / POSE_GRAPH, signature=pose_signature(count)).run(
         {"keypoints": keypoints.numpy(), "intrinsics": intrinsics.numpy()}
     )
     inputs = {key: found[key] for key in ("betas", "rotations", "translation")}
@@ -167,21 +170,17 @@ def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> di
     }
 
 
-def sample_inputs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Plausible keypoints (N, 18, 3) of a person, with some unseen, and intrinsics (N, 4)."""
+def sample_inputs(
+    count: int, keypoints: int = len(STANDING), seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Plausible keypoints (N, K, 3) of a person, with some unseen, and intrinsics (N, 4)."""
     random = torch.Generator().manual_seed(seed)
-    standing = torch.tensor(
-        [
-            *[(0, -0.8), (0, -0.6), (-0.2, -0.6), (-0.3, -0.3), (-0.3, 0), (0.2, -0.6)],
-            *[(0.3, -0.3), (0.3, 0), (-0.1, 0), (-0.1, 0.4), (-0.1, 0.8), (0.1, 0), (0.1, 0.4)],
-            *[(0.1, 0.8), (-0.05, -0.85), (0.05, -0.85), (-0.1, -0.82), (0.1, -0.82)],
-        ]
-    )
+    standing = torch.tensor(STANDING[:keypoints])
     middle = torch.tensor([320.0, 240.0]) + 100 * torch.randn(count, 1, 2, generator=random)
-    noise = 15 * torch.randn(count, 18, 2, generator=random)
-    confidence = torch.rand(count, 18, 1, generator=random)
-    keypoints = torch.cat([middle + 180 * standing + noise, confidence], 2)
-    return keypoints, torch.tensor([[500.0, 510.0, 320.0, 240.0]]).repeat(count, 1)
+    noise = 15 * torch.randn(count, keypoints, 2, generator=random)
+    confidence = torch.rand(count, keypoints, 1, generator=random)
+    people = torch.cat([middle + 320 * standing + noise, confidence], 2)
+    return people, torch.tensor([[500.0, 510.0, 320.0, 240.0]]).repeat(count, 1)
 
 
 def _write_graph(

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.errors import BundleError
 from key2mesh_core.io import read_json, write_text
+from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model.engines.protocol import Signature
 from key2mesh_core.model.replace_folder import standing
 
@@ -50,19 +51,25 @@ _DEFAULT = Path(__file__).parent.parent / "assets" / "models" / "default"
 
 _POSE = {"betas": (BETA_COUNT,), "rotations": (JOINT_COUNT, 3, 3), "translation": (3,)}
 
-POSE_SIGNATURE = Signature(
-    inputs={"keypoints": (18, 3), "intrinsics": (4,)},
-    outputs={
-        **_POSE,
-        "poses": (3 * JOINT_COUNT,),
-        "joints": (JOINT_COUNT, 3),
-        "reprojection_error": (),
-    },
-)
-"""keypoints (N,18,3) px, px, confidence and intrinsics (N,4) fx fy cx cy px; out betas (N,10),
-rotations (N,24,3,3) parent-relative (root in the camera frame), translation (N,3) of the pelvis,
-the rotations as axis-angle poses (N,72), joints (N,24,3) in the camera frame [m],
-reprojection_error (N,) px RMS over seen keypoints."""
+
+def pose_signature(keypoints: int) -> Signature:
+    """The pose graph of a network that takes the first `keypoints` of the table of keypoints."""
+    return Signature(
+        inputs={"keypoints": (keypoints, 3), "intrinsics": (4,)},
+        outputs={
+            **_POSE,
+            "poses": (3 * JOINT_COUNT,),
+            "joints": (JOINT_COUNT, 3),
+            "reprojection_error": (),
+        },
+    )
+
+
+POSE_SIGNATURE = pose_signature(REQUIRED)
+"""Without optional keypoints: keypoints (N,K,3) px, px, confidence and intrinsics (N,4) fx fy cx
+cy px; out betas (N,10), rotations (N,24,3,3) parent-relative (root in the camera frame),
+translation (N,3) of the pelvis, the rotations as axis-angle poses (N,72), joints (N,24,3) in the
+camera frame [m], reprojection_error (N,) px RMS over seen keypoints."""
 
 
 def mesh_signature(vertex_count: int) -> Signature:
@@ -99,6 +106,11 @@ class Bundle:
     pose_path: Path
     mesh_path: Path
     architecture: Mapping[str, Any] | None = None
+
+    @property
+    def keypoints(self) -> int:
+        """How many keypoints the network takes, the first ones of the table of keypoints."""
+        return (self.architecture or {}).get("keypoints", REQUIRED)
 
 
 def load_bundle(path: str | Path = "default") -> Bundle:

@@ -17,7 +17,7 @@ from key2mesh_core.keypoints.arrays import (
     sanitise,
     usable_sanitised,
 )
-from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import STANDING
 from key2mesh_core.model.bundle import (
     MESH_GRAPH,
     POSE_GRAPH,
@@ -92,7 +92,7 @@ class Estimator:
         """Bodies of N persons.
 
         Args:
-            keypoints: (N, 18, 3) x px, y px, confidence in the network's order (`to_network`);
+            keypoints: (N, K, 3) x px, y px, confidence in the network's order (`to_network`);
                 any float or integer type, any strides; N may be 0 or thousands. NaN, infinite
                 and absurd coordinates count as unseen.
             intrinsics: the camera the pixels come from.
@@ -128,7 +128,7 @@ class Estimator:
         outputs = _run_in_chunks(
             self._pose,
             POSE_GRAPH,
-            {"keypoints": clean, "intrinsics": camera},
+            {"keypoints": clean[:, : self._bundle.keypoints], "intrinsics": camera},
             POSE_SIGNATURE.outputs,
             POSE_CHUNK,
         )
@@ -151,10 +151,8 @@ class Estimator:
         Raises:
             EngineError: an engine failed.
         """
-        # A person standing upright, larger than life: any plausible one does.
-        keypoints = np.full((1, len(NETWORK_KEYPOINTS), 3), 1.0, dtype=np.float32)
-        keypoints[0, :, 0] = np.linspace(280.0, 360.0, len(NETWORK_KEYPOINTS))
-        keypoints[0, :, 1] = np.linspace(60.0, 420.0, len(NETWORK_KEYPOINTS))
+        keypoints = np.ones((1, len(STANDING), 3), np.float32)
+        keypoints[0, :, :2] = [320.0, 240.0] + 360.0 * np.array(STANDING)
         self.estimate(keypoints, Intrinsics.from_field_of_view(640, 480))
 
     def close(self) -> None:

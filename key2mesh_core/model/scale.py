@@ -181,7 +181,7 @@ def ground_scale(
     """(N,) such that each person's lowest foot stands on the floor.
 
     Args:
-        keypoints: (N, 18, 3), sanitised: only a foot whose ankle was seen counts.
+        keypoints: (N, K, 3), sanitised: only a foot whose ankle was seen counts.
         height: of the camera above the floor [m].
         down: (3,) unit vector towards the floor in the camera's frame.
     """

@@ -15,7 +15,7 @@ UNSEEN = 0.5
 
 
 def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre (N, 2) and longest side (N, 1) of the seen points (N, 18, 2); seen (N, 18) bool."""
+    """Centre (N, 2) and longest side (N, 1) of the seen points (N, K, 2); seen (N, K) bool."""
     mask = seen[..., None]
     low = torch.where(mask, points, 1e30).amin(1)
     high = torch.where(mask, points, -1e30).amax(1)
@@ -25,7 +25,7 @@ def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Tensor:
-    """(p - centre) / side + 0.5, unseen points at 0.5 (paper, Sec. 3.2): (N, 18, 2)."""
+    """(p - centre) / side + 0.5, unseen points at 0.5 (paper, Sec. 3.2): (N, K, 2)."""
     scaled = (points - centre[:, None]) / side.clamp(min=1e-6)[:, None] + 0.5
     return torch.where(seen[..., None], scaled, UNSEEN)
 
@@ -46,7 +46,7 @@ def view_rotation(centre: Tensor) -> Tensor:
 def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """The same points as a camera turned to the middle of their box would see them.
 
-    Returns (points (N, 18, 2), rotation (N, 3, 3) from the turned camera to the real one).
+    Returns (points (N, K, 2), rotation (N, 3, 3) from the turned camera to the real one).
     """
     rotation = view_rotation(bounding_box(points, seen)[0])
     rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.camera.pinhole import FARTHEST_M, NEAREST_M
+from key2mesh_core.camera.placement import NEAREST_M, place
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.network.crop import bounding_box, centre_view, normalise
@@ -19,7 +19,7 @@ from key2mesh_core.network.key2mesh import Key2Mesh
 
 
 class PoseGraph(nn.Module):
-    """Keypoints (N, 18, 3) and intrinsics (N, 4) -> betas, rotations, translation, poses, joints,
+    """Keypoints (N, K, 3) and intrinsics (N, 4) -> betas, rotations, translation, poses, joints,
     error.
 
     Args:
@@ -51,7 +51,7 @@ class PoseGraph(nn.Module):
             rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
         joints, body_keypoints = self.body.keypoints(betas, rotations)
         weights = torch.where(seen, confidence, 0.0)
-        translation = fit_translation(body_keypoints, points, weights)
+        translation = place(body_keypoints, points, weights)
         placed = body_keypoints + translation[:, None]
         missed = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST_M / 2) - points
         square = (missed * focal).square().sum(2) * seen
@@ -70,23 +70,3 @@ class MeshGraph(nn.Module):
     def forward(self, betas: Tensor, rotations: Tensor, translation: Tensor) -> Tensor:
         """Returns vertices (N, V, 3) in the camera frame [m]."""
         return self.body.vertices(betas, rotations, translation)
-
-
-def fit_translation(points: Tensor, image: Tensor, weights: Tensor) -> Tensor:
-    """Where a body must stand for its keypoints to fall on their rays: (N, 3) [m].
-
-    The torch twin of `camera.fit_translation`, which explains and tests it.
-
-    Args:
-        points: (N, K, 3) pelvis-relative keypoints in the camera's orientation [m].
-        image: (N, K, 2) detections on the image plane in units of the focal length.
-        weights: (N, K), 0 where unseen.
-    """
-    weights = (weights / weights.sum(1, keepdim=True).clamp(min=1e-6))[..., None]
-    residual = points[..., :2] - image * points[..., 2:]
-    mean_image, mean_residual = (weights * image).sum(1), (weights * residual).sum(1)
-    centred = image - mean_image[:, None]
-    spread = (weights * centred * centred).sum((1, 2))
-    covariance = (weights * centred * residual).sum((1, 2))
-    depth = (covariance / spread.clamp(min=1e-12)).clamp(NEAREST_M, FARTHEST_M)[:, None]
-    return torch.cat([mean_image * depth - mean_residual, depth], 1)

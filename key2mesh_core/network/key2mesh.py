@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from key2mesh_core.geometry.rotations import rotation_6d_to_matrix
+from key2mesh_core.keypoints.table import KEYPOINTS
 
-KEYPOINTS, FEATURES, BETAS, JOINTS = 18, 1024, 10, 24
+FEATURES, BETAS, JOINTS = 1024, 10, 24
 
 
 class Prediction(NamedTuple):
@@ -45,7 +46,7 @@ class FeatureExtractor(nn.Module):
     """Normalised keypoints (N, K, 2) -> features (N, D)."""
 
     def __init__(
-        self, dropout: float = 0.2, keypoints: int = KEYPOINTS, features: int = FEATURES
+        self, dropout: float = 0.2, keypoints: int = len(KEYPOINTS), features: int = FEATURES
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
@@ -78,12 +79,12 @@ class Key2Mesh(nn.Module):
 
     Args:
         dropout: probability, of every layer.
-        keypoints: K, in the order of the bundle's layout.
+        keypoints: how many it takes, the first ones of the table of keypoints.
         features: D, the width of every hidden layer.
     """
 
     def __init__(
-        self, dropout: float = 0.2, keypoints: int = KEYPOINTS, features: int = FEATURES
+        self, dropout: float = 0.2, keypoints: int = len(KEYPOINTS), features: int = FEATURES
     ) -> None:
         super().__init__()
         self.sizes = {"keypoints": keypoints, "features": features}

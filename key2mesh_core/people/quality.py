@@ -58,12 +58,12 @@ def evidence(
     """What quality is judged by.
 
     Args:
-        keypoints: (N, 18, 3), sanitised.
+        keypoints: (N, K, 3), sanitised.
         reprojection_error: (N,) px.
 
     Returns:
         (N,) logarithm of the miss as a share of the longer side of the person's box,
-        (N,) mean doubt, 1 - confidence, of the seen keypoints, and (N, 18) which are unseen.
+        (N,) mean doubt, 1 - confidence, of the seen keypoints, and (N, K) which are unseen.
     """
     unseen = keypoints[..., 2] < SEEN_CONFIDENCE
     boxes = bounding_boxes(keypoints)
@@ -84,7 +84,7 @@ def quality_of(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatAr
     """(N,) how far to trust each body, within 0..1: 1 / (1 + (expected error / 100 mm)^2).
 
     Args:
-        keypoints: (N, 18, 3), sanitised.
+        keypoints: (N, K, 3), sanitised.
         reprojection_error: (N,) px.
     """
     error = expected_error_mm(keypoints, reprojection_error) / np.float32(HALF_QUALITY_MM)

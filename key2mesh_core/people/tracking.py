@@ -62,7 +62,7 @@ _VELOCITY_SHARE = 0.4
 @dataclass
 class _Track:
     name: str
-    keypoints: FloatArray  # (18, 3), as last seen
+    keypoints: FloatArray  # (K, 3), as last seen
     velocity: FloatArray  # (2,) px/s
     first_ns: int
     last_ns: int
@@ -100,7 +100,7 @@ class Tracker:
         Args:
             ids: the detector's names of N persons. A name that one person alone has is kept;
                 who has none, or shares it (see `unshared`), is tracked by pose.
-            keypoints: (N, 18, 3) sanitised: x px, y px, confidence.
+            keypoints: (N, K, 3) sanitised: x px, y px, confidence.
             stamp_ns: when the image was taken [ns]; a stamp that does not advance counts as a
                 thirtieth of a second after the last one.
         """
@@ -203,7 +203,7 @@ def distances(persons: FloatArray, tracks: FloatArray) -> NDArray[np.float64]:
     With fewer than three such keypoints the boxes' middles are compared.
 
     Args:
-        persons: (N, 18, 3) sanitised keypoints. tracks: (T, 18, 3).
+        persons: (N, K, 3) sanitised keypoints. tracks: (T, K, 3).
     """
     both = (persons[:, None, :, 2] >= SEEN_CONFIDENCE) & (tracks[None, :, :, 2] >= SEEN_CONFIDENCE)
     apart = np.linalg.norm(persons[:, None, :, :2] - tracks[None, :, :, :2], axis=-1)

@@ -32,7 +32,7 @@ class TargetKeypoints:
     """Detections of persons: N rows, one person in one image each.
 
     Attributes:
-        keypoints: (N, 18, 3) float32 x px, y px, confidence in the network's order, sanitised:
+        keypoints: (N, K, 3) float32 x px, y px, confidence in the network's order, sanitised:
             an unseen keypoint is (0, 0, 0).
         image_size: (N, 2) float32 width, height px; 0 where unknown.
         intrinsics: (N, 4) float32 fx, fy, cx, cy px of the camera, lens undone; 0 where unknown.

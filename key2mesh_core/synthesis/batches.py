@@ -19,8 +19,8 @@ from key2mesh_core.synthesis.poses import turn_towards_cameras, vary_poses
 class Batch(NamedTuple):
     """Network input and truth of N samples, in the frame of the view that the network sees.
 
-    `keypoints (N, 18, 2)` normalised input; `seen (N, 18)`; `betas (N, 10)`;
-    `rotations (N, 24, 3, 3)`; `joints (N, 24, 3)` and `keypoints_3d (N, 18, 3)` root-relative [m];
+    `keypoints (N, K, 2)` normalised input; `seen (N, K)`; `betas (N, 10)`;
+    `rotations (N, 24, 3, 3)`; `joints (N, 24, 3)` and `keypoints_3d (N, K, 3)` root-relative [m];
     `translation (N, 3)` of the pelvis [m]; `centre (N, 2)`, `side (N, 1)` of the input's box, in
     units of the focal length.
     """

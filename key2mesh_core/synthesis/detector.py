@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a 2D detector makes of true keypoints: noise, outliers, exchanged limbs, unseen parts.
 
-Points (N, 18, 2) are on the image plane in units of the focal length; seen (N, 18) is bool.
+Points (N, K, 2) are on the image plane in units of the focal length; seen (N, K) is bool. Noise,
+limbs and parts are those of the table of keypoints.
 """
 
 from __future__ import annotations
@@ -12,47 +13,56 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.table import KEYPOINTS, number_of, numbers_of
 from key2mesh_core.network.crop import bounding_box
 from key2mesh_core.synthesis.config import SynthesisConfig
 
-_NOSE, _R_EYE, _L_EYE, _R_EAR, _L_EAR = 0, 14, 15, 16, 17
-_ARMS = ((2, 3, 4), (5, 6, 7))
-_LEGS = ((8, 9, 10), (11, 12, 13))
-#: What goes unseen together: behind a desk, a door frame or the edge of the image.
+_NOSE, _R_EYE, _L_EYE, _R_EAR, _L_EAR = (
+    number_of(name) for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
+)
+#: Right and left limbs that a detector exchanges.
+_ARMS = (
+    numbers_of("right_shoulder", "right_arm"),
+    numbers_of("left_shoulder", "left_arm"),
+)
+_LEGS = (
+    numbers_of("right_hip", "right_leg", "right_foot"),
+    numbers_of("left_hip", "left_leg", "left_foot"),
+)
+#: What is hidden together: by a desk, a door frame or the edge of the image.
 _PARTS = (
-    (3, 4),
-    (6, 7),
-    (9, 10),
-    (12, 13),
-    (9, 10, 12, 13),
-    (10, 13),
-    (8, 9, 10, 11, 12, 13),
-    (3, 4, 9, 10),
-    (6, 7, 12, 13),
-    (0, 14, 15, 16, 17),
-    (0, 1, 14, 15, 16, 17),
+    numbers_of("right_arm"),
+    numbers_of("left_arm"),
+    numbers_of("right_leg", "right_foot"),
+    numbers_of("left_leg", "left_foot"),
+    numbers_of("leg", "foot"),
+    numbers_of("foot"),
+    numbers_of("hip", "leg", "foot"),
+    numbers_of("right_arm", "right_leg", "right_foot"),
+    numbers_of("left_arm", "left_leg", "left_foot"),
+    numbers_of("face"),
+    numbers_of("face", "neck"),
 )
-#: What goes unseen of people who are seen in part: all but the arms and the head, the head and
-#: the shoulders, or the legs; and the right or the left half.
+#: What is hidden of people who are seen in part: the legs, all but head and shoulders, all but the
+#: legs, the right half, the left half.
 _HALVES = (
-    (8, 9, 10, 11, 12, 13),
-    (3, 4, 6, 7, 8, 9, 10, 11, 12, 13),
-    (0, 1, 2, 3, 4, 5, 6, 7, 14, 15, 16, 17),
-    (2, 3, 4, 8, 9, 10, 14, 16),
-    (5, 6, 7, 11, 12, 13, 15, 17),
+    numbers_of("hip", "leg", "foot"),
+    numbers_of("arm", "hip", "leg", "foot"),
+    numbers_of("face", "neck", "shoulder", "arm"),
+    (*_ARMS[0], *_LEGS[0], _R_EYE, _R_EAR),
+    (*_ARMS[1], *_LEGS[1], _L_EYE, _L_EAR),
 )
-#: Detectors place hips and wrists less surely than eyes; mean 1.
-_UNSURE = (0.6, 0.9, 0.9, 1.1, 1.3, 0.9, 1.1, 1.3, 1.4, 1.2, 1.2, 1.4, 1.2, 1.2, 0.5, 0.5, 0.7, 0.7)
+_NOISE = [keypoint.noise for keypoint in KEYPOINTS]
 
 
 def detect(
     points: Tensor, keypoints_3d: Tensor, config: SynthesisConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Noisy points (N, 18, 2) and which are seen (N, 18), at least 6 a person.
+    """Noisy points (N, K, 2) and which are seen (N, K), at least 6 a person.
 
     Args:
-        points: (N, 18, 2) true projections.
-        keypoints_3d: (N, 18, 3) in the camera frame [m], to know which way the head faces.
+        points: (N, K, 2) true projections.
+        keypoints_3d: (N, K, 3) in the camera frame [m], to know which way the head faces.
     """
     draw = _Draw(len(points), points.device, generator)
     everything = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
@@ -88,11 +98,11 @@ def _add_noise(points: Tensor, side: Tensor, config: SynthesisConfig, draw: _Dra
     if high > 0:
         least, most = math.log(max(low, 1e-6)), math.log(high)
         size = torch.exp(least + draw.uniform(1, 1) * (most - least))
-        unsure = torch.tensor(_UNSURE, device=draw.device)[:, None]
-        points = points + draw.normal(18, 2) * size * unsure * side
+        unsure = torch.tensor(_NOISE[: points.shape[1]], device=draw.device)[:, None]
+        points = points + draw.normal(*points.shape[1:]) * size * unsure * side
     if config.outliers:
-        thrown = draw.share(config.outliers, 18, 1)
-        points = torch.where(thrown, points + draw.normal(18, 2) * 0.15 * side, points)
+        thrown = draw.share(config.outliers, points.shape[1], 1)
+        points = torch.where(thrown, points + draw.normal(*points.shape[1:]) * 0.15 * side, points)
     return points
 
 
@@ -102,6 +112,7 @@ def _exchange_limbs(points: Tensor, config: SynthesisConfig, draw: _Draw) -> Ten
     points = points.clone()
     for right, left in (_ARMS, _LEGS):
         taken = draw.share(config.swaps)[:, None, None]
+        right, left = ([k for k in limb if k < points.shape[1]] for limb in (right, left))
         both, exchanged = [*right, *left], [*left, *right]
         points[:, both] = torch.where(taken, points[:, exchanged], points[:, both])
     return points
@@ -111,13 +122,13 @@ def _drop_single(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
     if not config.drop:
         return seen
     rate = config.drop * (draw.uniform(1) if config.drop_varies else 1.0)
-    return seen & (draw.uniform(18) >= rate)
+    return seen & (draw.uniform(seen.shape[1]) >= rate)
 
 
 def _drop_parts(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
     if not config.drop_limbs:
         return seen
-    return seen & ~(_one_of(_PARTS, draw) & draw.share(config.drop_limbs)[:, None])
+    return seen & ~(_one_of(_PARTS, draw, seen) & draw.share(config.drop_limbs)[:, None])
 
 
 def _show_half(seen: Tensor, points: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
@@ -127,9 +138,9 @@ def _show_half(seen: Tensor, points: Tensor, config: SynthesisConfig, draw: _Dra
     low, high = points.amin(1, keepdim=True), points.amax(1, keepdim=True)
     share = (points - low) / (high - low).clamp(min=1e-6)
     share = torch.cat([share, 1 - share], 2)  # from the left, the top, the right, the bottom
-    edge = (draw.uniform(1, 1) * 4).long().clamp(max=3).expand(-1, 18, 1)
+    edge = (draw.uniform(1, 1) * 4).long().clamp(max=3).expand(-1, points.shape[1], 1)
     beyond = share.gather(2, edge)[..., 0] < 0.1 + 0.5 * draw.uniform(1)
-    hidden = torch.where(draw.share(0.5)[:, None], beyond, _one_of(_HALVES, draw))
+    hidden = torch.where(draw.share(0.5)[:, None], beyond, _one_of(_HALVES, draw, seen))
     hidden &= draw.share(config.drop_halves)[:, None]
     left = seen & ~hidden
     # Half a person has few keypoints: those that single drops leave too few of lose none singly.
@@ -137,12 +148,12 @@ def _show_half(seen: Tensor, points: Tensor, config: SynthesisConfig, draw: _Dra
     return torch.where(few & hidden.any(1, keepdim=True), ~hidden, left)
 
 
-def _one_of(parts: tuple[tuple[int, ...], ...], draw: _Draw) -> Tensor:
-    """(N, 18): the keypoints of a part drawn for every sample."""
-    table = torch.zeros(len(parts), 18, dtype=torch.bool, device=draw.device)
+def _one_of(parts: tuple[tuple[int, ...], ...], draw: _Draw, seen: Tensor) -> Tensor:
+    """(N, K) mask of the keypoints of a part drawn at random for every sample."""
+    table = torch.zeros(len(parts), len(KEYPOINTS), dtype=torch.bool, device=draw.device)
     for row, part in enumerate(parts):
         table[row, list(part)] = True
-    return table[(draw.uniform() * len(parts)).long().clamp(max=len(parts) - 1)]
+    return table[:, : seen.shape[1]][(draw.uniform() * len(parts)).long().clamp(max=len(parts) - 1)]
 
 
 def _hide_face(seen: Tensor, keypoints: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:

@@ -85,7 +85,7 @@ def draw_keypoints(image: Image.Image, keypoints: ArrayLike, *, scale: float = 1
 
     Args:
         image: any mode; not changed.
-        keypoints: (18, 3) x, y [px] and confidence; below 0.1 (or not finite) is not drawn.
+        keypoints: (K, 3) x, y [px] and confidence; below 0.1 (or not finite) is not drawn.
         scale: of lines and dots; 1 suits the image's size.
 
     Returns:

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws of the pinhole camera, and bodies put back where they were."""
+"""Laws of the pinhole camera."""
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from key2mesh_core.camera.pinhole import (
-    FARTHEST_M,
-    NEAREST_M,
     Intrinsics,
-    fit_translation,
     pixel_rays,
     project,
-    view_rotation,
 )
 from key2mesh_core.errors import CameraError
 
@@ -78,95 +73,3 @@ def test_rays_and_projection_undo_each_other(pixel, distance):
     rays = pixel_rays(pixel, CAMERA)
     np.testing.assert_allclose(np.linalg.norm(rays, axis=-1), 1)
     np.testing.assert_allclose(project(rays * distance, CAMERA), pixel, rtol=1e-6, atol=1e-6)
-
-
-@given(pixels)
-def test_view_rotation_is_the_smallest_rotation_onto_the_ray(pixel):
-    rotation = view_rotation(pixel, CAMERA)
-    ray = pixel_rays(pixel, CAMERA)
-    identity = np.broadcast_to(np.eye(3), rotation.shape)
-    np.testing.assert_allclose(rotation @ rotation.swapaxes(-1, -2), identity, atol=1e-12)
-    np.testing.assert_allclose(np.linalg.det(rotation), 1)
-    np.testing.assert_allclose(rotation[..., 2], ray, atol=1e-12)  # image of the optical axis
-    # Smallest: its angle is that between the axis and the ray, and it has no part about the axis.
-    cosine = (np.trace(rotation, axis1=-2, axis2=-1) - 1) / 2
-    np.testing.assert_allclose(cosine, ray[..., 2], atol=1e-12)
-    np.testing.assert_allclose(rotation[..., 1, 0], rotation[..., 0, 1], atol=1e-12)
-
-
-def test_view_rotation_at_the_principal_point_is_none():
-    np.testing.assert_allclose(view_rotation([CAMERA.cx, CAMERA.cy], CAMERA), np.eye(3))
-
-
-def _bodies(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Point clouds of a person's size, and where they stand."""
-    rng = np.random.default_rng(seed)
-    points = rng.uniform([-0.5, -0.9, -0.4], [0.5, 0.9, 0.4], (count, 18, 3))
-    translations = rng.uniform([-2, -1, 2], [2, 1, 12], (count, 3))
-    return points, translations
-
-
-def _seen(points: np.ndarray, translations: np.ndarray) -> np.ndarray:
-    pixel = project(points + translations[:, None], CAMERA)
-    return np.concatenate([pixel, np.ones_like(pixel[..., :1])], axis=-1)
-
-
-@given(st.integers(0, 1000))
-def test_a_projected_body_is_put_back_where_it_was(seed):
-    points, translations = _bodies(seed, 4)
-    keypoints = _seen(points, translations)
-    found = fit_translation(points, keypoints, CAMERA)
-    np.testing.assert_allclose(found, translations, atol=1e-8)
-    one_each = np.tile(CAMERA.as_array(), (4, 1))
-    np.testing.assert_allclose(fit_translation(points, keypoints, one_each), found)
-
-
-def test_unseen_keypoints_have_no_say():
-    points, translations = _bodies(5, 2)
-    keypoints = _seen(points, translations)
-    keypoints[:, 6:] = [9999, -9999, 0.05]
-    np.testing.assert_allclose(fit_translation(points, keypoints, CAMERA), translations, atol=1e-8)
-
-
-def test_it_solves_the_weighted_least_squares_problem():
-    points, translations = _bodies(6, 3)
-    rng = np.random.default_rng(7)
-    keypoints = _seen(points, translations)
-    keypoints[..., :2] += rng.normal(0, 8, keypoints[..., :2].shape)
-    keypoints[..., 2] = rng.uniform(0.1, 1, keypoints[..., 2].shape)
-    found = fit_translation(points, keypoints, CAMERA)
-    for person, solution in enumerate(found):
-        rows, right = [], []
-        for (px, py, weight), point in zip(keypoints[person], points[person], strict=True):
-            x, y = (px - CAMERA.cx) / CAMERA.fx, (py - CAMERA.cy) / CAMERA.fy
-            for row, value in (
-                ([1, 0, -x], x * point[2] - point[0]),
-                ([0, 1, -y], y * point[2] - point[1]),
-            ):
-                rows.append(np.sqrt(weight) * np.array(row))
-                right.append(np.sqrt(weight) * value)
-        oracle = np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0]
-        np.testing.assert_allclose(solution, oracle, rtol=1e-6)
-
-
-@settings(deadline=None)
-@given(
-    hnp.arrays(np.float64, (2, 18, 3), elements=st.floats(-10, 10)),
-    hnp.arrays(np.float64, (2, 18, 2), elements=st.floats(-1e5, 1e5)),
-    hnp.arrays(np.float64, (2, 18, 1), elements=st.floats(0, 1)),
-    st.floats(1, 1e6),
-)
-def test_any_finite_input_gives_a_finite_place_before_the_camera(points, pixel, seen, focal):
-    camera = Intrinsics(focal, focal, 320, 240)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = fit_translation(points, np.concatenate([pixel, seen], axis=-1), camera)
-    assert np.isfinite(found).all()
-    assert ((found[:, 2] >= NEAREST_M) & (found[:, 2] <= FARTHEST_M)).all()
-
-
-def test_no_keypoints_and_no_persons():
-    points, _ = _bodies(8, 2)
-    assert np.isfinite(fit_translation(points, np.zeros((2, 18, 3)), CAMERA)).all()
-    empty = np.zeros((0, 18, 3))
-    assert fit_translation(empty, empty, CAMERA).shape == (0, 3)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from key2mesh_core.cli.build_engine import sample_people
 from key2mesh_core.errors import EngineError
+from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model import block_linear
 from key2mesh_core.model.bundle import POSE_SIGNATURE, load_bundle, mesh_signature
 from key2mesh_core.model.engines.onnx import import_onnxruntime
@@ -54,7 +55,7 @@ def answers(graph: bytes, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 def people(count: int) -> dict[str, np.ndarray]:
     camera = np.tile(np.float32([500, 510, 320, 240]), (count, 1))
-    return {"keypoints": sample_people(count), "intrinsics": camera}
+    return {"keypoints": sample_people(count, REQUIRED), "intrinsics": camera}
 
 
 @pytest.mark.parametrize("name", ["pose fp32", "pose fp16", "mesh fp32"])

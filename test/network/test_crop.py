@@ -4,8 +4,8 @@
 import numpy as np
 import torch
 
-from key2mesh_core.camera import pinhole as camera
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.keypoints.arrays import bounding_boxes
 from key2mesh_core.network.crop import bounding_box, centre_view, normalise, view_rotation
 
 SEEN = torch.ones(50, 18, dtype=torch.bool)
@@ -51,10 +51,20 @@ def test_nobody_seen_and_all_points_on_one_spot_stay_finite():
         assert torch.isfinite(rotation).all()
 
 
-def test_view_rotation_is_the_cameras():
-    centres = torch.randn(50, 2, dtype=torch.float64)
-    expected = camera.view_rotation(centres.numpy(), camera.Intrinsics(1, 1, 0, 0))
-    np.testing.assert_allclose(view_rotation(centres), expected, atol=1e-9)
+def test_view_rotation_is_the_smallest_rotation_onto_the_ray():
+    centres = 2 * torch.randn(50, 2, dtype=torch.float64)
+    rotation = view_rotation(torch.cat([centres, torch.zeros(1, 2)]))
+    rays = torch.cat([centres, torch.ones(50, 1)], 1)
+    rays = rays / rays.norm(dim=1, keepdim=True)
+    identity = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(rotation @ rotation.mT, identity.expand(51, 3, 3))
+    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(51, dtype=torch.float64))
+    torch.testing.assert_close(rotation[:50, :, 2], rays)  # image of the optical axis
+    # Smallest: it turns by the angle between axis and ray, and not about the axis.
+    cosine = (rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
+    torch.testing.assert_close(cosine, rotation[:, 2, 2])
+    torch.testing.assert_close(rotation[:, 1, 0], rotation[:, 0, 1])
+    torch.testing.assert_close(rotation[50], identity)
 
 
 def test_turning_the_camera_does_not_change_the_input():
@@ -76,3 +86,15 @@ def test_the_turned_view_is_centred():
     turned = points @ rotation
     torch.testing.assert_close(view, turned[..., :2] / turned[..., 2:], atol=1e-4, rtol=1e-4)
     assert (bounding_box(view, SEEN)[0].norm(dim=1) < 0.1).all()
+
+
+def test_the_box_around_the_seen_is_the_same():
+    rng = np.random.default_rng(2)
+    keypoints = rng.uniform(0, 640, (20, 18, 3)).astype(np.float32)
+    keypoints[..., 2] = rng.uniform(0, 0.3, (20, 18))
+    centre, side = bounding_box(
+        torch.as_tensor(keypoints[..., :2]), torch.as_tensor(keypoints[..., 2] >= 0.1)
+    )
+    boxes = bounding_boxes(keypoints)
+    np.testing.assert_allclose(centre, (boxes[:, :2] + boxes[:, 2:]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(side[:, 0], (boxes[:, 2:] - boxes[:, :2]).max(axis=1), rtol=1e-5)

@@ -9,10 +9,9 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.camera import pinhole as camera
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.network.crop import centre_view
-from key2mesh_core.network.graphs import MeshGraph, PoseGraph, fit_translation
+from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 
 INTRINSICS = torch.tensor([[600.0, 590.0, 310.0, 250.0]])
 PLACES = torch.tensor([[0, 0, 3.0], [1.2, 0.1, 2.5], [-1.0, -0.4, 4.0], [0.5, 0.3, 8.0]])
@@ -91,19 +90,6 @@ def test_what_the_network_is_shown_does_not_depend_on_the_resolution(body, centr
     *_, error = graph(doubled, 2 * INTRINSICS.repeat(4, 1))
     torch.testing.assert_close(oracle.shown, first, atol=1e-5, rtol=0)
     assert error.shape == (4,)
-
-
-def test_translation_equals_the_numpy_reference(body):
-    betas, rotations = pose(4, seed=3)
-    keypoints = image_of(body, betas, rotations, PLACES)
-    generator = torch.Generator().manual_seed(0)
-    keypoints[..., :2] += 6 * torch.randn(4, 18, 2, generator=generator)
-    keypoints[..., 2] = torch.rand(4, 18, generator=generator)
-    points = body.keypoints(betas, rotations)[1]
-    weights = torch.where(keypoints[..., 2] >= 0.1, keypoints[..., 2], 0.0)
-    image = (keypoints[..., :2] - INTRINSICS[:, None, 2:]) / INTRINSICS[:, None, :2]
-    expected = camera.fit_translation(points, keypoints, INTRINSICS.repeat(4, 1))
-    np.testing.assert_allclose(fit_translation(points, image, weights), expected, rtol=1e-4)
 
 
 def test_unseen_keypoints_change_nothing(body):

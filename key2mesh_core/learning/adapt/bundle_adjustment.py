@@ -38,8 +38,8 @@ _NEAREST = 0.3
 
 
 class Views(NamedTuple):
-    """What C cameras saw at F moments: `points (C, F, 18, 2)` on the image plane in units of the
-    focal length, `weights (C, F, 18)`, 0 where unseen, `side (C, F)` of the person's box."""
+    """What C cameras saw at F moments: `points (C, F, K, 2)` on the image plane in units of the
+    focal length, `weights (C, F, K)`, 0 where unseen, `side (C, F)` of the person's box."""
 
     points: Tensor
     weights: Tensor
@@ -121,7 +121,7 @@ def adjust(start: Scene, views: Views, moments: Tensor, body: BodyModel) -> tupl
 
 
 def _squared_distances(scene: Scene, lens: Tensor, views: Views, body: BodyModel) -> Tensor:
-    """(C, F, 18) between detections and the body's projected keypoints [sides of the box]."""
+    """(C, F, K) between detections and the body's projected keypoints [sides of the box]."""
     _, keypoints = body.keypoints(scene.betas.expand(len(scene.pelvis), -1), scene.rotations)
     world = keypoints + scene.pelvis[:, None]
     seen = torch.einsum("cij,fkj->cfki", scene.cameras, world) + scene.translations[:, None, None]

@@ -79,7 +79,8 @@ def adapt(config: AdaptConfig) -> AdaptResult:
             claim_folder(folder, config, _FREE)
         data = load_body(config.body)
         source = load_trained_model(config.init, data)
-        body = BodyModel(data, source.detector_keypoints).to(device)
+        keypoints = source.network.sizes["keypoints"]
+        body = BodyModel(data, source.detector_keypoints, keypoints).to(device)
         targets = load_targets(config.target, topic=config.topic)
         run = _start(config, source, targets, body, processes, device)
         if (folder / LAST).exists():
@@ -107,7 +108,13 @@ def _start(
     processes: ProcessGroup,
     device: torch.device,
 ) -> AdaptRun:
-    domain = target_domain(targets, source.centre_view, config.horizontal_fov, device)
+    domain = target_domain(
+        targets,
+        source.centre_view,
+        config.horizontal_fov,
+        device,
+        source.network.sizes["keypoints"],
+    )
     training, held_out = split_in_time(domain, config.hold_out)
     people = len(torch.unique(domain.sequence))
     left_out = ", ".join(f"{count} {cause}" for cause, count in sorted(targets.left_out.items()))

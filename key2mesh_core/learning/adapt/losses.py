@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.camera.placement import place_roughly
 from key2mesh_core.learning.adapt.target_domain import TargetBatch
 from key2mesh_core.learning.pretrain.config import LossWeights
-from key2mesh_core.learning.pretrain.losses import KEYPOINT_WEIGHTS
+from key2mesh_core.learning.pretrain.losses import keypoint_weights
 from key2mesh_core.network.crop import bounding_box, normalise
-from key2mesh_core.network.graphs import fit_translation
 from key2mesh_core.network.key2mesh import Prediction
 
 #: The training camera of the paper looks from here [m].
@@ -69,7 +69,7 @@ def agreement_loss(
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     with torch.no_grad():
         _, places = body.keypoints(agreed.betas, agreed.rotations)
-    importance = torch.tensor(KEYPOINT_WEIGHTS, dtype=places.dtype, device=places.device)
+    importance = keypoint_weights(places)
     turned = (prediction.rotations - agreed.rotations).abs().mean((1, 2, 3))
     moved = ((keypoints - places).abs() * importance[:, None]).mean((1, 2))
     weights = LossWeights()
@@ -113,16 +113,17 @@ def reprojected(
     camera: Literal["fitted", "training"] = "fitted",
     trust_confidence: bool = True,
 ) -> Tensor:
-    """(N, 18, 2) the predicted bodies' keypoints, projected into the inputs' unit box."""
+    """(N, K, 2) the predicted bodies' keypoints, projected into the inputs' unit box."""
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     if camera == "training":
         depth = (keypoints[..., 2:] + TRAINING_DISTANCE).clamp(min=_NEAREST)
         points = keypoints[..., :2] / depth
         return normalise(points, batch.seen, *bounding_box(points, batch.seen))
     image = (batch.inputs - 0.5) * batch.side[:, None]
-    placed = (
-        keypoints + fit_translation(keypoints, image, _weights(batch, trust_confidence))[:, None]
-    )
+    # The bias of the rough placement is a few per mille at the distances of training, alike for
+    # all candidates; its gradient is that of one regression, without a choice in it.
+    translation = place_roughly(keypoints, image, _weights(batch, trust_confidence))
+    placed = keypoints + translation[:, None]
     points = placed[..., :2] / placed[..., 2:].clamp(min=_NEAREST)
     return points / batch.side[:, None] + 0.5
 

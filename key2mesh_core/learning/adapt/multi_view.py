@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.camera.placement import place_roughly
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from key2mesh_core.learning.adapt.bundle_adjustment import Scene, Views, adjust
 from key2mesh_core.learning.adapt.pseudo_labels import predict_with_flip
 from key2mesh_core.learning.adapt.target_domain import TargetDomain
-from key2mesh_core.network.graphs import fit_translation
 from key2mesh_core.network.key2mesh import Prediction
 
 _LONGEST = 1000
@@ -180,7 +180,7 @@ def _first_guess(
     flat = found.rotations[rows].flatten(0, 1).clone()
     flat[:, 0] = roots.flatten(0, 1)
     _, keypoints = body.keypoints(found.betas[rows].flatten(0, 1), flat)
-    places = fit_translation(keypoints, views.points.flatten(0, 1), views.weights.flatten(0, 1))
+    places = place_roughly(keypoints, views.points.flatten(0, 1), views.weights.flatten(0, 1))
     places = places.reshape(*rows.shape, 3)
     # The reference is where the world begins; the others stand where the median says.
     origin = (turns.rotations.transpose(1, 2)[:, None] @ places[..., None])[..., 0]

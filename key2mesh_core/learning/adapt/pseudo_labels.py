@@ -73,7 +73,7 @@ def predict_with_flip(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, T
 
 @torch.no_grad()
 def predict(network: nn.Module, inputs: Tensor) -> Prediction:
-    """The network's predictions for any number of inputs (N, 18, 2), in chunks."""
+    """The network's predictions for any number of inputs (N, K, 2), in chunks."""
     parts = [network(part) for part in inputs.split(_CHUNK)]
     return Prediction(
         torch.cat([part.betas for part in parts]), torch.cat([part.rotations for part in parts])

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.network.crop import bounding_box, centre_view, normalise
 from key2mesh_core.recordings.targets import TargetKeypoints
 
 
 class TargetBatch(NamedTuple):
-    """N persons: `inputs (N, 18, 2)` normalised keypoints; `seen (N, 18)`; `confidence (N, 18)`;
+    """N persons: `inputs (N, K, 2)` normalised keypoints; `seen (N, K)`; `confidence (N, K)`;
     `side (N, 1)` of the input's box in units of the focal length."""
 
     inputs: Tensor
@@ -36,7 +37,7 @@ class TargetDomain:
 
     Attributes:
         batch: all of them.
-        rays: (N, 18, 2) keypoints on the image plane of the real camera in units of its focal
+        rays: (N, K, 2) keypoints on the image plane of the real camera in units of its focal
             length, where `batch` holds those of the view that the network sees.
         turn: (N, 3, 3) rotation from that view to the real camera.
         sequence, frame, camera, person: (N,) int64, on the CPU, as in `TargetKeypoints`.
@@ -65,7 +66,11 @@ class TargetDomain:
 
 
 def target_domain(
-    targets: TargetKeypoints, centre: bool, horizontal_fov: float, device: torch.device
+    targets: TargetKeypoints,
+    centre: bool,
+    horizontal_fov: float,
+    device: torch.device,
+    count: int = len(KEYPOINTS),
 ) -> TargetDomain:
     """Normalises detections as the pose graph does.
 
@@ -73,8 +78,9 @@ def target_domain(
         centre: turn each view to the person's middle first.
         horizontal_fov: [degrees] of cameras that nothing is known of; where the image's size is
             unknown, too, the image is taken to end where the detections of its sequence do.
+        count: how many keypoints the network takes, the first ones of the table of keypoints.
     """
-    keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints)).to(device)
+    keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints[:, :count])).to(device)
     intrinsics = torch.from_numpy(_intrinsics(targets, horizontal_fov)).to(device)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     points = (keypoints[..., :2] - intrinsics[:, None, 2:]) / intrinsics[:, None, :2]

@@ -24,7 +24,7 @@ from key2mesh_core.synthesis.batches import Batch
 
 @dataclass(frozen=True, eq=False)
 class TargetNoise:
-    """Errors `offsets (N, 18, 2)` in sides of the box, zero where unseen, and `seen (N, 18)`."""
+    """Errors `offsets (N, K, 2)` in sides of the box, zero where unseen, and `seen (N, K)`."""
 
     offsets: Tensor
     seen: Tensor

@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.synthesis.batches import Batch
-
-#: Limb ends matter most and err most: wrists and ankles 8, elbows and knees 4, shoulders and
-#: hips 2, the rest 1; in the order of the network's keypoints.
-KEYPOINT_WEIGHTS = (1, 1, 2, 4, 8, 2, 4, 8, 2, 4, 8, 2, 4, 8, 1, 1, 1, 1)
 
 
 def supervised_loss(
@@ -25,7 +22,7 @@ def supervised_loss(
     the placement, which is solved in closed form and not learned.
     """
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
-    importance = torch.tensor(KEYPOINT_WEIGHTS, dtype=keypoints.dtype, device=keypoints.device)
+    importance = keypoint_weights(keypoints)
     terms = {
         "pose": (prediction.rotations - batch.rotations).abs().mean(),
         "betas": (prediction.betas - batch.betas).abs().mean(),
@@ -38,8 +35,14 @@ def supervised_loss(
     return total, {name: term.detach() for name, term in terms.items()}
 
 
+def keypoint_weights(keypoints: Tensor) -> Tensor:
+    """(K,) weights of keypoints (N, K, ...) in losses, from the table of keypoints."""
+    weights = [keypoint.loss_weight for keypoint in KEYPOINTS[: keypoints.shape[1]]]
+    return torch.tensor(weights, dtype=keypoints.dtype, device=keypoints.device)
+
+
 def in_box(keypoints: Tensor, batch: Batch) -> Tensor:
-    """Projections (N, 18, 2) of root-relative keypoints (N, 18, 3) in units of the input's box."""
+    """Projections (N, K, 2) of root-relative keypoints (N, K, 3) in units of the input's box."""
     placed = keypoints + batch.translation[:, None]
     points = placed[..., :2] / placed[..., 2:].clamp(min=0.1)
     return (points - batch.centre[:, None]) / batch.side[:, None]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from key2mesh_core.errors import EngineError
-from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, mesh_signature
+from key2mesh_core.model.bundle import Bundle, mesh_signature, pose_signature
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx import OnnxEngine
 from key2mesh_core.model.engines.onnx_gpu import GpuOptions, OnnxGpuEngine
@@ -81,13 +81,13 @@ def _auto(bundle: Bundle, threads: int) -> Choice:
 
 
 def _onnx(bundle: Bundle, threads: int, reason: str) -> Choice:
-    pose = OnnxEngine(bundle.pose_path, threads, POSE_SIGNATURE)
+    pose = OnnxEngine(bundle.pose_path, threads, pose_signature(bundle.keypoints))
     mesh = OnnxEngine(bundle.mesh_path, threads, mesh_signature(bundle.vertex_count))
     return Choice(pose, mesh, f"runs on ONNX Runtime on the CPU: {reason}")
 
 
 def _onnx_gpu(bundle: Bundle, options: GpuOptions, reason: str) -> Choice:
-    pose = OnnxGpuEngine(bundle.pose_path, POSE_SIGNATURE, options)
+    pose = OnnxGpuEngine(bundle.pose_path, pose_signature(bundle.keypoints), options)
     mesh = OnnxGpuEngine(bundle.mesh_path, mesh_signature(bundle.vertex_count), options)
     return Choice(pose, mesh, f"runs on {pose.device}: {reason}")
 

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from key2mesh_core.errors import EngineError
-from key2mesh_core.model.bundle import MESH_GRAPH, POSE_SIGNATURE, Bundle, mesh_signature
+from key2mesh_core.model.bundle import MESH_GRAPH, Bundle, mesh_signature, pose_signature
 from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache, EngineKey
 from key2mesh_core.model.engines.onnx import read_graph
@@ -64,9 +64,9 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
     Raises:
         EngineError: a graph cannot be read, or keeps tensors in other files.
     """
-    mesh = mesh_signature(bundle.vertex_count)
+    pose, mesh = pose_signature(bundle.keypoints), mesh_signature(bundle.vertex_count)
     result = []
-    for path, signature in ((bundle.pose_path, POSE_SIGNATURE), (bundle.mesh_path, mesh)):
+    for path, signature in ((bundle.pose_path, pose), (bundle.mesh_path, mesh)):
         graph = read_graph(path)
         key = EngineKey(
             graph=path.name,

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a body stands in metres so that it projects onto its keypoints.
+
+With X, Y, Z a point relative to the pelvis and x, y its keypoint on the image plane in units of
+the focal length, the translation obeys X + tx = x (Z + tz) and Y + ty = y (Z + tz). Taken from
+their weighted mean over the keypoints that is `across = tz image`, with `image = (x, y)` and
+`across = (X - x Z, Y - y Z)`: a line, to be found by regression.
+
+- `across` on `image` gives tz. It is robust, but pixel noise flattens the line and draws people
+  towards the camera: by 3 % for 3 px of noise at 12 m with f = 600 px.
+- `image` on `across` gives s = 1 / tz without that bias, as minimising pixel errors does. Where the
+  body does not fit its keypoints it puts people anywhere up to infinity.
+
+`place` starts from the first and takes one Newton step for the reciprocal of s, tz (2 - tz s). That
+removes the bias, and goes to twice the distance at most.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import ArrayLike, NDArray
+
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+
+Array = Any
+
+NEAREST_M = 0.1
+"""Nobody is nearer to a camera than this: the smallest z of a fitted translation [m]."""
+
+FARTHEST_M = 1000.0
+"""Nobody is seen farther away than this: the largest z of a fitted translation [m]."""
+
+
+def fit_translation(
+    points: ArrayLike, keypoints: ArrayLike, intrinsics: ArrayLike | Intrinsics
+) -> NDArray[np.float64]:
+    """Place bodies over their keypoints in pixels.
+
+    Args:
+        points: (N, K, 3) in the camera's orientation, relative to the pelvis [m].
+        keypoints: (N, K, 3) x px, y px, confidence; unseen ones (< 0.1) carry no weight.
+        intrinsics: one camera, or (N, 4) fx, fy, cx, cy [px].
+
+    Returns:
+        (N, 3) translation [m], as `place` gives it.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    keypoints = np.asarray(keypoints, dtype=np.float64)
+    if isinstance(intrinsics, Intrinsics):
+        intrinsics = intrinsics.as_array()
+    cameras = np.broadcast_to(np.asarray(intrinsics, dtype=np.float64), (len(points), 4))
+    focal, centre = cameras[:, None, :2], cameras[:, None, 2:]
+    weights = np.where(keypoints[..., 2] >= SEEN_CONFIDENCE, keypoints[..., 2], 0.0)
+    image = np.where(weights[..., None] > 0, (keypoints[..., :2] - centre) / focal, 0.0)
+    return place(points, image, weights)
+
+
+def place(points: Array, image: Array, weights: Array) -> Array:
+    """Place bodies over keypoints on the image plane: numpy and torch, inside the pose graph too.
+
+    Args:
+        points: (N, K, 3) in the camera's orientation, relative to the pelvis [m].
+        image: (N, K, 2) keypoints in units of the focal length.
+        weights: (N, K), 0 where unseen.
+
+    Returns:
+        (N, 3) translation [m], finite for finite input, z within [0.1, 1000]; never with a larger
+        weighted squared re-projection error than `place_roughly`. Persons whose keypoints do not
+        tell the distance (fewer than two, or all on one pixel) are put at the nearest end.
+    """
+    xp = array_namespace(points)
+    weights, mean_image, mean_across, sums = _regression(xp, points, image, weights)
+    spread, size, common = sums
+    rough = _rough_depth(spread, common)
+    explained = (rough * common / size.clip(min=1e-12)).clip(0.0, 1.0)  # correlation squared
+    depths = xp.stack([rough, (rough * (2 - explained)).clip(max=FARTHEST_M)], axis=1)[..., None]
+    lateral = mean_image[:, None] * depths - mean_across[:, None]
+    both = xp.concat([lateral, depths], axis=2)
+    placed = points[:, None] + both[:, :, None]
+    missed = placed[..., :2] / placed[..., 2:].clip(min=NEAREST_M / 2) - image[:, None]
+    errors = xp.sum(weights[:, None] * missed * missed, axis=(2, 3))
+    return xp.where(errors[:, 1:] < errors[:, :1], both[:, 1], both[:, 0])
+
+
+def place_roughly(points: Array, image: Array, weights: Array) -> Array:
+    """`place` without the step against the bias: a closed form, for losses and first guesses."""
+    xp = array_namespace(points)
+    _, mean_image, mean_across, sums = _regression(xp, points, image, weights)
+    depth = _rough_depth(sums[0], sums[2])[:, None]
+    return xp.concat([mean_image * depth - mean_across, depth], axis=1)
+
+
+def _regression(xp: Any, points: Array, image: Array, weights: Array) -> tuple[Array, ...]:
+    """Weights (N, K, 1) of sum 1, weighted means (N, 2) of `image` and `across`, and their
+    weighted sums (N,): variance of each, covariance."""
+    weights = (weights / xp.sum(weights, axis=1, keepdims=True).clip(min=1e-6))[..., None]
+    across = points[..., :2] - image * points[..., 2:]
+    mean_image, mean_across = xp.sum(weights * image, axis=1), xp.sum(weights * across, axis=1)
+    image, across = image - mean_image[:, None], across - mean_across[:, None]
+    weighted = weights * image
+    sums = (
+        xp.sum(weighted * image, axis=(1, 2)),
+        xp.sum(weights * across * across, axis=(1, 2)),
+        xp.sum(weighted * across, axis=(1, 2)),
+    )
+    return weights, mean_image, mean_across, sums
+
+
+def _rough_depth(spread: Array, common: Array) -> Array:
+    return (common / spread.clip(min=1e-12)).clip(NEAREST_M, FARTHEST_M)
