@@ -16,8 +16,8 @@ from rclpy.node import Node
 
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people import messages as core
 from key2mesh_core.people.messages import DETECTORS, StreamResolution
+from key2mesh_core.people.messages import Detector as DetectorKind
 from key2mesh_core.people.person_frame import PersonFrame
 
 from .hri import Gatherer, skeletons_reader
@@ -172,7 +172,7 @@ class Detector:
 
 
 def _stream_reader(
-    detector: core.Detector,
+    detector: DetectorKind,
 ) -> Callable[[Any, Any | None, CameraOptions], PersonFrame]:
     """Reads what the subscription hands over, frame after frame of one stream."""
     read = skeletons_reader(detector.read) if detector.list_type else detector.read
@@ -187,10 +187,10 @@ def _stream_reader(
 
 
 def message_class(type_name: str) -> Any:
-    """The class of a ROS message type, imported now.
+    """Import the class of a ROS message type.
 
     Raises:
-        DetectorError: its package is not installed, or lacks it.
+        DetectorError: its package is not installed, or does not have it.
     """
     package, _, name = type_name.split("/")
     if type_name == OWN.types[0]:
@@ -211,7 +211,7 @@ def message_class(type_name: str) -> Any:
 
 
 def _installed(types: tuple[str, ...]) -> str:
-    """The first of some types whose package is there; if none is, the first."""
+    """The first type whose package is installed; the first of all if none is."""
     for type_name in types:
         try:
             message_class(type_name)

@@ -23,19 +23,19 @@ from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 from .qos import LATEST_IDS, NEWEST
 
 MOST_OPEN = 2
-"""Images that wait for bodies at the same time: the bodies of one may come after the first of the
-next, from a detector with several threads."""
+"""Images that wait for bodies at the same time: a detector with several threads may send a body of
+one image after the first body of the next."""
 
 CLOCK_JUMP_NS = 1_000_000_000
-"""A stamp older than the newest frame's by less [ns] is late; by more, the clock began again."""
+"""A stamp older than the newest frame's by less [ns] is late; by more, the clock was reset."""
 
-# What a topic's name may have between two slashes; the whole may be no longer than 247.
+# What ROS allows between two slashes of a topic's name, which may have 247 characters in all.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 @dataclass
 class Skeletons:
-    """The bodies of one image: messages by id, and a header that holds for all."""
+    """The bodies of one image: messages by id, and the header that they share."""
 
     header: Any
     bodies: dict[str, Any] = field(default_factory=dict)
@@ -57,13 +57,13 @@ def skeletons_reader(read: Reader) -> Reader:
 class FrameAssembler:
     """Collects bodies by their stamps, and says which frames are complete, in the order of time.
 
-    A frame is complete when every tracked body has come. A body that is tracked and not seen is
-    waited for until the image after the next begins, and then no longer, until it is seen again. A
-    body that comes after its frame, or after a newer one, is late: it is dropped. Bodies without
-    stamps make a frame each time that one of them comes again.
+    A frame is complete when every tracked body has come. A body that is tracked but not seen is
+    waited for until the image after the next begins, and not again until it is seen. A body that
+    comes after its frame, or after a newer one, is late and is dropped. Bodies without stamps make
+    a frame each time that one of them comes again.
 
     Args:
-        late: called for every body that is late, with a sentence about it.
+        late: called with a sentence for every body that is late.
     """
 
     def __init__(self, late: Callable[[str], None]) -> None:
@@ -124,11 +124,11 @@ class Gatherer:
     """Subscribes to the tracked ids and to each body, and hands over whole frames.
 
     Args:
-        node: whose subscriptions they are.
+        node: that subscribes.
         topic: of the tracked ids; the bodies' topics lie beside it.
         ids_type, skeleton_type: hri_msgs/IdsList and hri_msgs/Skeleton2D.
-        callback: gets `Skeletons`, and the middleware's facts about the message that completed the
-            frame. Numbers of several publishers say nothing about drops: they are left out.
+        callback: gets `Skeletons`, and what the middleware tells about the message that completed
+            the frame, without its number: several publishers number their messages separately.
         late: see `FrameAssembler`.
     """
 
@@ -155,7 +155,7 @@ class Gatherer:
         self._subscriptions = {}
 
     def _on_ids(self, message: Any, info: dict[str, Any]) -> None:
-        # An id becomes part of a topic's name: what is no name is no body.
+        # An id becomes part of a topic's name: an id that cannot is ignored.
         ids = [each for each in message.ids if _NAME.fullmatch(each)]
         for gone in set(self._subscriptions) - set(ids):
             self._node.destroy_subscription(self._subscriptions.pop(gone))

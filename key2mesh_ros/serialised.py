@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A keypoint message from the bytes that the middleware carries.
+"""Reads our keypoint message from the bytes that the middleware carries.
 
-rclpy makes Python objects of messages field by field, through the fields' setters: 0.25 ms for one
-person at 30 Hz. What readers of detectors' messages look at is made here in a tenth of that.
+rclpy sets the fields of a message one by one. Reading the bytes directly takes 0.15 ms less for one
+person at 30 Hz, and 0.2 to 0.3 ms less for ten.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Header(NamedTuple):
 
 
 class Person(NamedTuple):
-    """A key2mesh_ros/PersonKeypoints; the arrays are (K,) float32 and not to be written to."""
+    """A key2mesh_ros/PersonKeypoints; the arrays are (K,) float32 and read-only."""
 
     id: str
     x: NDArray[np.float32]
@@ -56,10 +56,11 @@ class Message(NamedTuple):
 
 
 def read_person_keypoints_array(data: bytes) -> Any:
-    """The message of some bytes: a `Message`, or rclpy's own where they are of another encoding.
+    """The message in the bytes: a `Message`, or rclpy's own for another encoding than CDR's plain
+    little-endian one.
 
     Raises:
-        MessageRefused: `malformed`, bytes that are no such message.
+        MessageRefused: `malformed`, bytes that are not such a message.
     """
     if data[:2] != _PLAIN_LITTLE_ENDIAN:
         return deserialize_message(data, PersonKeypointsArray)
@@ -68,13 +69,13 @@ def read_person_keypoints_array(data: bytes) -> Any:
     except (StructError, ValueError) as error:
         raise MessageRefused(
             "malformed",
-            f"{len(data)} bytes that are no whole PersonKeypointsArray ({error}): build the "
+            f"{len(data)} bytes are not a whole PersonKeypointsArray ({error}): build the "
             "detector and the node with the same version of key2mesh_ros",
         ) from error
 
 
 def _read(data: bytes) -> Message:
-    # All numbers but strings' characters are of 4 bytes and lie at multiples of 4.
+    # Everything but the characters of strings has 4 bytes and lies at a multiple of 4.
     seconds, nanoseconds = unpack_from("<iI", data, 4)
     frame, at = _text(data, 12)
     layout, at = _text(data, at)
@@ -92,7 +93,7 @@ def _read(data: bytes) -> Message:
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
-    """The string at a place, and the place behind it: its length, its characters and a zero."""
+    """The string at an offset, and the offset behind it: length, characters and a zero."""
     (length,) = unpack_from("<I", data, at)
     begin, end = at + 4, at + 4 + length
     if end > len(data):
@@ -101,6 +102,6 @@ def _text(data: bytes, at: int) -> tuple[str, int]:
 
 
 def _numbers(data: bytes, at: int) -> tuple[NDArray[np.float32], int]:
-    """The float32[] at a place, and the place behind it: its length, then the numbers."""
+    """The float32[] at an offset, and the offset behind it: length, then numbers."""
     (length,) = unpack_from("<I", data, at)
     return np.frombuffer(data, "<f4", length, at + 4), at + 4 + 4 * length
