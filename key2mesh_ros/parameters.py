@@ -70,13 +70,13 @@ class Parameters:
     )
     backend: str = _parameter(
         "auto",
-        "Engine that runs the model: 'auto' takes the best at hand.",
+        "Engine that runs the model: 'auto' takes the fastest that is ready here.",
         change=UNCONFIGURED,
         constraints=f"One of {', '.join(BACKENDS)}.",
     )
     threads: int = _parameter(
         2,
-        "CPU threads for a frame with more than four persons; fewer are one thread's work.",
+        "CPU threads for a frame with more than a few persons; few are one thread's work.",
         change=UNCONFIGURED,
         limits=(1, 64),
     )

@@ -29,7 +29,7 @@ NAMES = {"depth_topic": "depth", "points_topic": "points"}
 PARAMETERS = {
     "input_type": ("The detector: 'auto', or its name in the table of docs/robot.md.", str),
     "model": ("Model bundle: 'default' or a folder's path.", str),
-    "backend": ("Engine that runs the model: 'auto', 'onnx', ...", str),
+    "backend": ("Engine: 'auto', 'onnx', 'tensorrt' or 'onnxruntime-gpu'.", str),
     "publish_vertices": ("Publish the mesh's points: 'true' or 'false'.", truth),
     "image_width": ("Width [px] of the detector's image, where nothing else tells it.", int),
     "image_height": ("Height [px] of the detector's image, where nothing else tells it.", int),

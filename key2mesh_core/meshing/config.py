@@ -46,7 +46,7 @@ class MeshConfig:
     model: str = "default"
     """Model bundle: its folder, or 'default'."""
     backend: str = "auto"
-    """Engine that runs the model: 'auto' takes the fastest that works here."""
+    """Engine: auto (the fastest that is ready here), onnx, tensorrt or onnxruntime-gpu."""
     threads: int = 2
     """CPU threads."""
     body: str = "default"

@@ -45,7 +45,8 @@ class Estimator:
 
     Args:
         bundle: from `load_bundle`.
-        backend: "auto" (the best engine at hand), "onnx" or "tensorrt"; see `choice.BACKENDS`.
+        backend: "auto" (the fastest engine that is ready), "onnx", "tensorrt" or
+            "onnxruntime-gpu"; see `choice.BACKENDS`.
         threads: CPU threads for one call.
 
     Raises:
