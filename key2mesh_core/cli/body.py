@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh body info|convert|render`: look into a body file, make it safe and fast, draw it."""
+"""`key2mesh body info|convert|render`: describe, convert and draw body files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAPER = (255, 255, 255)
 
 @dataclass(frozen=True)
 class BodyInfoConfig:
-    """Says what a body file holds: size, shape components, correctives, identifier."""
+    """Describes a body file: size, shape components, correctives, identifier."""
 
     body: Positional[str] = "default"
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
@@ -35,12 +35,12 @@ class BodyInfoConfig:
 
 @dataclass(frozen=True)
 class BodyConvertConfig:
-    """Turns an SMPL download into an .npz of plain arrays, which any program can read."""
+    """Converts an SMPL download to an .npz of plain arrays, which any program can read."""
 
     source: str
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
     target: Path
-    """The .npz file to write; a file of that name is replaced once the new one is complete."""
+    """The .npz file to write; an old file is replaced when the new one is complete."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BodyRenderConfig:
 
 
 def info(config: BodyInfoConfig) -> None:
-    """Prints a table of what the body file holds."""
+    """Prints a table about the body file."""
     print(describe(load_body(config.body)))
 
 

@@ -39,9 +39,9 @@ class BuildEngineConfig:
     model: str = "default"
     """Model bundle: its folder, or 'default'."""
     precision: str = PRECISION
-    """fp16 (hidden layers in half precision) or fp32. Programs look for fp16."""
+    """fp16 (hidden layers in half precision) or fp32. Programs use fp16."""
     rebuild: bool = False
-    """Build again what is there already."""
+    """Build again even if the engines exist."""
 
     def __post_init__(self) -> None:
         if self.precision not in ALLOWED_MM:
@@ -62,7 +62,7 @@ def build_engine(config: BuildEngineConfig) -> int:
     try:
         gpu = open_gpu().name
     except EngineError as error:
-        print(f"{error}\nbuilding on trial, for no GPU: nothing will use these engines")
+        print(f"{error}\nbuilding without a GPU, as a test: no program will use these engines")
         gpu = "none"
     print(f"{library}, {gpu if gpu != 'none' else 'no GPU'}, {config.precision}")
     cache = EngineCache()
@@ -82,8 +82,8 @@ def build_engine(config: BuildEngineConfig) -> int:
                 engine.close()
         if not found <= allowed:
             raise EngineError(
-                f"the engines put vertices {found:.3g} mm from where ONNX Runtime does, "
-                f"{allowed:g} mm are allowed for {config.precision}: not kept; try --precision fp32"
+                f"the engines' vertices are {found:.3g} mm from ONNX Runtime's, {allowed:g} mm are "
+                f"allowed for {config.precision}: they are not kept; try --precision fp32"
             )
     except BaseException:
         for plan in wanted:
@@ -154,7 +154,7 @@ def _centred_vertices(
 
 
 def sample_people(count: int, keypoints: int) -> NDArray[np.float32]:
-    """(count, K, 3) keypoints of people who stand about, each in a way of their own."""
+    """(count, K, 3) keypoints of people who stand in different poses."""
     random = np.random.default_rng(0)
     place = [320, 240] + 60 * random.standard_normal((count, 1, 2))
     noise = 10 * random.standard_normal((count, keypoints, 2))

@@ -34,19 +34,19 @@ _COLUMNS, _ROWS = 8, 4
 
 @dataclass(frozen=True)
 class TargetsConfig:
-    """Says what a robot's recorded detections hold: how many persons, what was left out and why.
-    A picture shows whether left is left."""
+    """Describes recorded keypoints: how many persons, what was left out and why, and how well the
+    model explains them. A picture shows whether left is left."""
 
     targets: Positional[tuple[str, ...]]
-    """What to read, as KIND:PATH: bag, openpose, coco, aistpp or npz (docs/recordings.md)."""
+    """What to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
     topic: str = DEFAULT_TOPIC
     """Topic of bags that name none; by default the only one of keypoints."""
     minimum: int = MINIMUM_KEYPOINTS
-    """Seen keypoints that a person needs to count."""
+    """Seen keypoints that a person must have."""
     model: str = "default"
     """Model bundle that tries to explain a sample of the persons: its folder, or 'default'."""
     picture: Path | None = None
-    """A .png file to draw 32 of the persons into, spread over all; it needs Pillow."""
+    """A .png file to draw 32 of the persons into, evenly spread; needs Pillow."""
 
     def __post_init__(self) -> None:
         if self.picture is not None and self.picture.suffix.lower() != ".png":
@@ -111,7 +111,7 @@ def _camera_of(targets: TargetKeypoints, row: int) -> Intrinsics:
 
 
 def describe(targets: TargetKeypoints) -> dict[str, str]:
-    """What there is to say about targets, a line each."""
+    """A table about the targets: name and value of each line."""
     seen = (targets.keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
     lengths = np.bincount(targets.sequence)
     follow = (np.diff(targets.sequence) == 0) & (np.diff(targets.frame) == 1)

@@ -84,7 +84,7 @@ def view(config: ViewConfig) -> int:
     """Serves the page until interrupted, or until a recording played once has ended.
 
     Raises:
-        Key2MeshError: the recording, the model or the port cannot be used, or no ROS is at hand.
+        Key2MeshError: the recording, the model or the port cannot be used, or ROS is not available.
     """
     # Whatever can fail fails before a page is served.
     source = config.recording or config.bag
@@ -199,7 +199,7 @@ def _topology(
 
 
 def _topic_watcher() -> Callable[[Viewer, str, str], None]:
-    """The subscriber, which lives on the ROS side; only this job ever looks over there."""
+    """The subscriber of the ROS half; the only import from there."""
     try:
         return importlib.import_module("key2mesh_ros.view_source").watch
     except ImportError as error:

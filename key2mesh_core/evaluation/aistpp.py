@@ -106,7 +106,7 @@ def evaluate_aistpp(
         sequences: channels to measure.
         undistort_keypoints: take the lens out of the detections first, as an image pipeline on
             a robot does.
-        frame_step: measure every so-manieth frame, for a quick look.
+        frame_step: measure every n-th frame, for a quick look.
 
     Returns:
         channel -> errors, in the order given.

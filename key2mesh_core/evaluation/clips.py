@@ -99,8 +99,8 @@ def evaluate_clips(
     """
     if estimator.body_model != body.identifier:
         raise EvaluationError(
-            f"the model speaks of the body {estimator.body_model}, the truth would be made with "
-            f"{body.identifier}; give the body file that the model was trained with (--body)"
+            f"the model is made for the body {estimator.body_model}, the truth would be made with "
+            f"{body.identifier}: give the body file that the model was trained with (--body)"
         )
     generator = torch.Generator().manual_seed(seed)
     collected: dict[str, list[np.ndarray]] = {}

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from key2mesh_core.evaluation.clips import ClipErrors
     from key2mesh_core.synthesis.motions import MotionBank
 
-# What needs torch or Pillow is imported where it is used: measuring a bundle on real detections
-# needs neither.
+# torch and matplotlib are imported where they are used: measuring a bundle on real detections needs
+# neither.
 
 
 def evaluate(config: EvaluateConfig) -> Report:

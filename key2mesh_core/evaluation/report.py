@@ -24,7 +24,7 @@ class Report:
 
     Attributes:
         model: name of the bundle.
-        body_model: the body it speaks of, "name@<hash>".
+        body_model: the body that the model is made for, "name@<hash>".
         clips: rows for motion capture.
         aistpp: channel -> errors on real detections.
         views: rows of people of whom a part is hidden.

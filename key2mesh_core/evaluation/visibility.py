@@ -22,18 +22,18 @@ from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 FULL_VIEW = "everything seen"
 
 EDGE_CUT = 1 / 3
-"""How much of the person's box an edge of the image cuts off."""
+"""Share of the person's box that an edge of the image cuts off."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What of a person is hidden.
+    """The part of a person that is hidden.
 
     Attributes:
         name: as reports call it.
         hidden: numbers of the network's keypoints that are not seen.
-        edge: "left", "right", "top" or "bottom": the side of the box whose outer third lies
-            beyond the image; "" for none.
+        edge: "left", "right", "top" or "bottom": the side of the box whose outer third is
+            outside the image; "" for none.
     """
 
     name: str

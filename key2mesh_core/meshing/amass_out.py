@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.body.files import load_body
-from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from key2mesh_core.meshing.arrays import read_rows, tracks_of
 from key2mesh_core.model.bundle import Bundle
@@ -36,7 +36,8 @@ def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fp
         fps: frames per second if the stamps do not tell.
 
     Raises:
-        Key2MeshError: the body is not the bundle's, or nobody is in two successive images.
+        Key2MeshError: the body is not the bundle's.
+        TargetError: nobody is in two successive images.
     """
     shape = load_body(body)
     if shape.identifier != bundle.body_model:
@@ -77,7 +78,7 @@ def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fp
                 body_model=np.array(bundle.body_model),
             )
     if not any(made.iterdir()):
-        raise Key2MeshError(
+        raise TargetError(
             "nobody is in two successive images, so there is no motion to write: --form npz keeps "
             "single poses"
         )

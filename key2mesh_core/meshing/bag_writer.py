@@ -88,7 +88,7 @@ def _described(connection: Connection, path: Path) -> tuple[str, str]:
         if connection.msgdef.format == MessageDefinitionFormat.NONE:
             definition, _ = store.generate_msgdef(connection.msgtype, ros_version=2)
         return definition, digest or store.hash_rihs01(connection.msgtype)
-    except BagError:  # of a type nobody knows: its bytes are kept all the same
+    except BagError:  # an unknown type: its bytes are copied all the same
         return definition, digest or _NO_HASH
 
 

@@ -30,17 +30,18 @@ class MeshConfig:
     target: Path
     """What to make: a folder, or an .npz file. It must not exist yet."""
     form: Form = "auto"
-    """What to make of it: auto is npz for a name that ends so, else a bag (of a bag) or obj."""
+    """What to make: auto is npz for a target that ends in .npz, else bag for a bag and obj for
+    other recordings."""
     storage: Storage = "mcap"
-    """How a bag is stored; 'same' is as the source."""
+    """How the new bag is stored; 'same' means as the source."""
     topic: str = ""
     """The keypoints' topic; needed where a bag has several."""
     layout: str = ""
     """Name of the keypoints' layout in files (coco_17, halpe_26...); by default by their number."""
     meshes_topic: str = "/mesh_node/meshes"
-    """The meshes' topic in a bag; the topology goes beside it."""
+    """The meshes' topic in the new bag; the topology's topic is beside it."""
     vertices: bool = True
-    """Whether to make the meshes' points; without them poses, shapes and joints remain."""
+    """Make the meshes' points; --no-vertices writes poses, shapes and joints alone."""
     smooth: bool = False
     """Track persons from image to image and smooth their motion, as the node does."""
     model: str = "default"
@@ -50,13 +51,13 @@ class MeshConfig:
     threads: int = 2
     """CPU threads."""
     body: str = "default"
-    """For amass: the body file the model was made with, where that is not the shipped one."""
+    """For amass: the body file that the model was made with, if that is not the shipped one."""
     camera_topic: str = ""
     """The CameraInfo topic of a bag; by default the one of the keypoints' frame."""
     image_rectified: bool = False
     """The detector looked at rectified images: CameraInfo's P counts, and no distortion."""
     camera_fx: float = 0.0
-    """Focal length [px]; given, it comes before a bag's CameraInfo."""
+    """Focal length [px]; if given, it replaces a bag's CameraInfo."""
     camera_fy: float = 0.0
     """Vertical focal length [px]; 0: the same as camera-fx."""
     camera_cx: float = 0.0
@@ -64,8 +65,8 @@ class MeshConfig:
     camera_cy: float = 0.0
     """Principal point [px]; 0: the image's middle."""
     fov: float = 0.0
-    """Horizontal field of view [degrees]; given, it comes before a bag's CameraInfo. Where
-    nothing is known 60 is assumed, and positions are to scale only."""
+    """Horizontal field of view [degrees]; if given, it replaces a bag's CameraInfo. If nothing is
+    known, 60 is assumed, and positions are to scale only."""
     image_size: tuple[int, int] = (0, 0)
     """Width and height [px] of the images, where the recording does not tell (OpenPose)."""
     fps: float = 30.0
@@ -74,7 +75,7 @@ class MeshConfig:
     """MiB after which a bag continues in its next file, as rosbag2 splits bags. What an
     interruption costs is less than one of them."""
     restart: bool = False
-    """Begin anew instead of resuming what was interrupted."""
+    """Start from the beginning instead of resuming."""
 
     def __post_init__(self) -> None:
         self.recording_options()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that survives Ctrl-C, kill -9 and a full disk: whole segments in a folder beside the target.
+"""Work that survives Ctrl-C, kill -9 and a full disk: complete segments beside the target.
 
     OUT.partial/settings.json    what is being made of what, with which settings
     OUT.partial/00000/           a complete segment, with state.json
-    OUT.partial/unfinished/      the segment at work; thrown away when the work goes on
+    OUT.partial/unfinished/      the segment in progress; deleted when the work is resumed
 
-A segment is made under another name and renamed when it is whole, and so is the target: whatever
-stops the process, nothing half-made has a name that anybody would trust.
+A segment is written under another name and renamed when it is complete, and so is the target:
+whatever stops the process, nothing incomplete has a name that anybody would trust.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Partial:
     Args:
         target: what is to be made.
         settings: all that the result depends on, as plain JSON.
-        restart: throw away what an earlier process left.
-        durable: wait until each segment is on the disk, so that it outlives a loss of power, too;
-            too slow for segments of hundreds of small files.
+        restart: delete what an earlier process left.
+        durable: wait until each segment is on the disk, so that it survives a power loss, too; too
+            slow for segments of hundreds of small files.
 
     Raises:
-        Key2MeshError: the target exists, another process works on it, or what was begun was
-            begun with other settings.
+        Key2MeshError: the target exists, another process works on it, or the unfinished work was
+            started with other settings.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Partial:
         if file.exists() and file.read_text() != settings:
             differing = _differing(json.loads(file.read_text()), json.loads(settings))
             raise Key2MeshError(
-                f"{self.folder} was begun with other settings ({differing}): give those again, "
-                "or --restart to begin anew"
+                f"{self.folder} was started with other settings ({differing}): give those again, "
+                "or --restart to start from the beginning"
             )
         if not file.exists():
             self._clear()
@@ -90,7 +90,7 @@ class Partial:
         return sorted(p for p in self.folder.iterdir() if p.name.isdigit())
 
     def state(self) -> dict[str, int]:
-        """What the last complete segment was closed with; empty if there is none."""
+        """The state of the last complete segment; empty if there is none."""
         segments = self.segments()
         return json.loads((segments[-1] / _STATE).read_text()) if segments else {}
 
@@ -109,8 +109,8 @@ class Partial:
         """Puts the target in place.
 
         Args:
-            build: makes the target of the segments at another path. It may move files out of
-                the segments, and may be called again after it was interrupted.
+            build: makes the target from the segments, at another path. It may move files out of
+                the segments, and may be called again after an interruption.
         """
         made = self.folder / "target"
         build(self.segments(), made)
@@ -125,11 +125,11 @@ class Partial:
             io.sync(path)
 
     def discard(self) -> None:
-        """Removes what is complete: it led to nothing."""
+        """Deletes the complete segments: they led to nothing."""
         self._clear()
 
     def close(self) -> None:
-        """Lets another process go on; a folder without anything worth keeping goes."""
+        """Lets another process resume the work; deletes a folder without a complete segment."""
         if self.folder.exists() and not self.segments() and not self._lock.closed:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
@@ -137,7 +137,7 @@ class Partial:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Turns a full disk, and one that may not be written to, into words.
+    """Turns the errors of a full disk, or of one that is read-only, into `Key2MeshError`.
 
     Raises:
         Key2MeshError: something could not be written.
@@ -148,7 +148,7 @@ def writing(target: Path) -> Iterator[None]:
         if error.errno in _NO_SPACE:
             raise _no_room(target, error) from error
         raise Key2MeshError(f"{target} cannot be made: {error}") from error
-    except sqlite3.OperationalError as error:  # it has no number that says so
+    except sqlite3.OperationalError as error:  # it has no error number
         if "full" in str(error) or "I/O" in str(error):
             raise _no_room(target, error) from error
         raise
@@ -168,7 +168,7 @@ def _lock(folder: Path) -> IO[str]:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         stream.close()
-        raise Key2MeshError(f"another process is at work in {folder}: wait for it") from None
+        raise Key2MeshError(f"another process works in {folder}: wait until it ends") from None
     return stream
 
 

@@ -238,7 +238,7 @@ class Viewer:
         return parts
 
     def _has_mesh(self, vertices: NDArray[np.float32]) -> bool:
-        """Whether these vertices are the ones that the triangles speak of."""
+        """Whether the triangles are those of a mesh with these vertices."""
         return (
             self._triangles is not None
             and len(vertices) > 0

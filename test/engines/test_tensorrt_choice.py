@@ -246,9 +246,7 @@ def test_an_engine_that_answers_otherwise_is_not_kept(
     job = ["build-engine", "--model", str(bundle.path), "--precision", "fp32"]
     assert cli.main(job) == 2
     said = capsys.readouterr().err
-    assert re.search(
-        r"vertices 0\.34\d? mm from where ONNX Runtime does, 0\.1 mm are allowed", said
-    )
+    assert re.search(r"vertices are 0\.34\d? mm from ONNX Runtime.s, 0\.1 mm are allowed", said)
     assert list(EngineCache().folder.glob("*.engine")) == []
 
 
@@ -259,7 +257,7 @@ def test_without_a_gpu_the_job_tries_whether_both_graphs_build(monkeypatch, tmp_
     assert cli.main(["build-engine"]) == 0
     said = capsys.readouterr().out
     assert "CUDA: opening the GPU failed" in said
-    assert "on trial" in said
+    assert "without a GPU" in said
     assert len(list((tmp_path / "key2mesh" / "engines").glob("*.engine"))) == 2
     assert cli.main(["build-engine"]) == 0
     assert capsys.readouterr().out.count("already built") == 2

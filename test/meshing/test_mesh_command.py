@@ -376,7 +376,7 @@ def begin(config: MeshConfig, monkeypatch) -> None:
 
 def test_two_processes_do_not_work_on_one_target(tmp_path):
     held = Partial(tmp_path / "out", {})
-    with pytest.raises(Key2MeshError, match="another process is at work"):
+    with pytest.raises(Key2MeshError, match="another process works"):
         Partial(tmp_path / "out", {})
     held.close()
     Partial(tmp_path / "out", {}).close()
