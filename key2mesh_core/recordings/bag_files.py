@@ -141,7 +141,13 @@ def _reader(path: Path) -> Reader:
     inside = _files(path) if path.is_dir() else [path]
     file = path if not path.is_dir() or (path / "metadata.yaml").exists() else None
     if file is None and len(inside) != 1:
-        hint = f"run `ros2 bag reindex {path}`" if inside else "give the folder of a recording"
+        packed = sorted(path.glob("*.zstd"))
+        if packed:
+            hint = f"unpack {packed[0].name} with `zstd -d`, or run `ros2 bag reindex {path}`"
+        elif inside:
+            hint = f"run `ros2 bag reindex {path}`"
+        else:
+            hint = "give the folder of a recording"
         raise BagError(
             f"{path} has no metadata.yaml, so it is not a rosbag2 folder, and {len(inside)} files "
             f".mcap or .db3: {hint}"
@@ -172,6 +178,8 @@ def _files(folder: Path) -> list[Path]:
 def _why(files: list[Path], error: Exception) -> str:
     """What is wrong with files that cannot be opened, and the way out."""
     for file in files:
+        if not file.stat().st_size:
+            return f"{file} is empty: nothing was recorded, or it was lost; record again"
         with file.open("rb") as stream:
             begin = stream.read(16)
             stream.seek(max(0, file.stat().st_size - len(_MCAP)))

@@ -13,13 +13,16 @@ from key2mesh_core.errors import TargetError
 
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
-    """A flat list x, y, confidence, x, ... as (L, 3) float32; null is NaN, which is unseen.
+    """A list x, y, confidence, x, ... as (L, 3) float32; null is NaN, which is unseen. It may be
+    flat or in threes.
 
     Raises:
         TargetError: no list of numbers, or not three for each keypoint.
     """
     if not isinstance(values, list):
         raise TargetError(f"{path}: {where} is {_short(values)}, not a list of numbers")
+    if values and all(isinstance(value, list) and len(value) == 3 for value in values):
+        values = [number for point in values for number in point]
     for at, value in enumerate(values):
         if type(value) not in (int, float, type(None)):
             raise TargetError(f"{path}: {where}[{at}] is {_short(value)}, not a number")

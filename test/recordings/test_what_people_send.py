@@ -159,6 +159,15 @@ def test_the_joints_of_human36m_are_not_cocos_17(tmp_path: Path) -> None:
         assert len(open_recording(f"{source}{'&' if '?' in source else '?'}layout=coco_17"))
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_seventeen_in_any_other_order_are_not_cocos_17(tmp_path: Path, seed: int) -> None:
+    """Another data set's joints, or an animal's."""
+    order = np.random.default_rng(seed).permutation(17)
+    for source in sources(tmp_path, coco_17()[:, order]):
+        with pytest.raises(TargetError, match="COCO's 17"):
+            open_recording(source)
+
+
 def test_cocos_17_lying_bent_and_half_seen_are_cocos_17(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     people = in_order_of(LAYOUTS["coco_17"].keypoint_names, walk())
@@ -207,6 +216,13 @@ def test_normalised_coordinates_are_counted_and_refused(tmp_path: Path, scale: f
 
 def coco_17() -> np.ndarray:
     return in_order_of(LAYOUTS["coco_17"].keypoint_names, walk())
+
+
+def test_keypoints_may_be_nested_in_threes(tmp_path: Path) -> None:
+    content = results(coco_17())
+    for entry in content:
+        entry["keypoints"] = np.reshape(entry["keypoints"], (17, 3)).tolist()
+    assert_walk(f"{write(tmp_path / 'r.json', content)}?{SIZE}")
 
 
 def test_null_is_unseen(tmp_path: Path) -> None:
