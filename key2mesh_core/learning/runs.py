@@ -218,10 +218,18 @@ def claim_folder(folder: Path, config: Any, free: Collection[str] = FREE_SETTING
 
 
 def device_named(name: str) -> torch.device:
-    """cpu, cuda, cuda:1, or auto: a GPU if there is one; raises TrainingError for others."""
+    """cpu, cuda, cuda:1, or auto: a GPU if there is one.
+
+    Raises TrainingError for another name, and for a GPU that torch does not find.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise TrainingError(f"--device {name!r}: give cpu, cuda, cuda:1 or auto") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainingError(
+            f"--device {name}: torch finds {torch.cuda.device_count()} GPUs here; give cpu or auto"
+        )
+    return device

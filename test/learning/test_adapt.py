@@ -27,11 +27,15 @@ from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.learning.distributed import ProcessGroup, local_device
+from key2mesh_core.learning.runs import device_named
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.bundle import load_bundle
 
 ROOT = Path(__file__).parents[2]
-EVERY_TERM = AdaptWeights(reprojection=10.0, domain=0.1, features=20.0, rehearsal=1.0)
+#: Every term but the agreement of several cameras, which test_multi_view.py has: it is slow to fit.
+EVERY_TERM = AdaptWeights(
+    reprojection=10.0, domain=0.1, features=20.0, agreement=0.0, rehearsal=1.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +281,7 @@ def test_a_killed_process_continues_to_the_same_result(model, tmp_path, monkeypa
     output = tmp_path / "killed"
     words = f"""adapt --target aistpp:{model / "detections"} --init {model / "start.pt"}
         --body {model / "body.npz"} --output {output} --threads 1 --batch-size 16 --members 2
-        --epochs 2 --least-steps 1 --weights.domain 0.1 --critic-updates 2
+        --epochs 2 --least-steps 1 --weights.domain 0.1 --weights.agreement 0 --critic-updates 2
         --seconds-between-checkpoints 0.2""".split()
     command = [sys.executable, "-c", _COMMAND, *words]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -293,7 +297,7 @@ def test_a_killed_process_continues_to_the_same_result(model, tmp_path, monkeypa
     again = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     assert "continuing" in again.stdout
     monkeypatch.setattr(adapt_module, "_export", lambda *_: None)
-    weights = AdaptWeights(domain=0.1)
+    weights = AdaptWeights(domain=0.1, agreement=0.0)
     threads = torch.get_num_threads()
     whole = config(model, tmp_path / "whole", members=2, weights=weights, critic_dropout=0.2)
     adapt(replace(whole, threads=1))
@@ -366,6 +370,12 @@ def test_several_processes_do_not_share_a_gpu(monkeypatch):
     with pytest.raises(TrainingError, match="process 99 of this machine has no GPU"):
         local_device(torch.device("cuda"))
     assert local_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(TrainingError, match=f"--device .?{name}"):
+        device_named(name)
 
 
 def poisoned(advance, at: int, interrupt: bool = False):
