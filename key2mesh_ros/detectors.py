@@ -13,10 +13,11 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.people.messages import DETECTORS, StreamResolution
+from key2mesh_core.people.messages import DETECTORS, MessageRefused, StreamResolution
 from key2mesh_core.people.messages import Detector as DetectorKind
 from key2mesh_core.people.person_frame import PersonFrame
 
@@ -24,11 +25,14 @@ from .hri import Gatherer, skeletons_reader
 from .inputs import read_frame
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
-from .serialised import read_person_keypoints_array
 from .throttled_logger import ThrottledLogger
 
 LOOKING_PERIOD_S = 0.3
 """How often `auto` looks for a publisher while there is none [s]."""
+
+
+ReceivedReader = Callable[[Any, Any | None, CameraOptions], PersonFrame]
+"""Reads what the subscription's callback got, given CameraInfo or None and what the user states."""
 
 
 class DetectorError(Key2MeshError):
@@ -117,15 +121,12 @@ class Detector:
             )
             self._subscription = self._gatherer.tracked
         else:
+            # Bytes, as rclpy lets what it cannot decode out of the executor's `spin`.
             self._subscription = self._node.create_subscription(
-                message_type,
-                self._topic,
-                self._callback,
-                NEWEST,
-                raw=detector is OWN,
+                message_type, self._topic, self._callback, NEWEST, raw=True
             )
         self._type, self.kind = type_name, detector.name
-        self.read = _stream_reader(detector)
+        self.read = _stream_reader(detector, message_type)
 
     def _unsubscribe(self) -> None:
         if self._gatherer is not None:
@@ -171,19 +172,28 @@ class Detector:
         self._log.error("input_type", text)
 
 
-def _stream_reader(
-    detector: DetectorKind,
-) -> Callable[[Any, Any | None, CameraOptions], PersonFrame]:
+def _stream_reader(detector: DetectorKind, message_type: Any) -> ReceivedReader:
     """Reads what the subscription hands over, frame after frame of one stream."""
     read = skeletons_reader(detector.read) if detector.list_type else detector.read
     resolution = StreamResolution()
 
     def read_received(received: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
-        raw = isinstance(received, bytes)
-        message = read_person_keypoints_array(received) if raw else received
-        return resolution.settle(read_frame(message, read, info, options))
+        if isinstance(received, bytes):
+            received = _decoded(received, message_type)
+        return resolution.settle(read_frame(received, read, info, options))
 
     return read_received
+
+
+def _decoded(data: bytes, message_type: Any) -> Any:
+    try:
+        return deserialize_message(data, message_type)
+    except Exception as error:  # rclpy's own, which are not public, and Unicode's
+        raise MessageRefused(
+            "malformed",
+            f"{len(data)} bytes are no {message_type.__name__} ({error}): build detector and node "
+            "with the same version of its messages",
+        ) from error
 
 
 def message_class(type_name: str) -> Any:

@@ -7,13 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
 
 from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
 from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes
 from key2mesh_core.people.messages import Reader
 from key2mesh_core.people.person_frame import PersonFrame
-
-from .serialised import Header, Stamp
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Synchronised clocks of two machines differ by less than this [ns]."""
@@ -33,7 +33,8 @@ def read_frame(
 
 def header_of(frame: PersonFrame) -> Header:
     """The header of what is published for a frame: the stamp as it came, and the optical frame."""
-    return Header(Stamp(*divmod(frame.stamp_ns, 1_000_000_000)), frame.frame_id)
+    seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
+    return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame.frame_id)
 
 
 def select_people(

@@ -24,17 +24,16 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera.choose import Camera, CameraOptions, newest_info
+from key2mesh_core.camera.choose import Camera, newest_info
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.messages import MessageRefused
-from key2mesh_core.people.person_frame import PersonFrame
 
 from . import parameters as node_parameters
 from . import process
 from .anchors import Anchors
-from .detectors import Detector
+from .detectors import Detector, ReceivedReader
 from .diagnostics import About, FrameStatistics
 from .frame_worker import FrameWorker
 from .guarded_node import GuardedNode
@@ -238,11 +237,7 @@ class MeshNode(GuardedNode):
         return settings.camera_info_timeout if expected else 0.0
 
     def _answer(
-        self,
-        stream: Stream,
-        received: Any,
-        read: Callable[[Any, CameraInfo | None, CameraOptions], PersonFrame],
-        info: dict[str, Any],
+        self, stream: Stream, received: Any, read: ReceivedReader, info: dict[str, Any]
     ) -> None:
         if stream is not self._stream:
             return  # deactivated meanwhile

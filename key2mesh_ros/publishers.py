@@ -14,7 +14,7 @@ from key2mesh_core.model.bundle import Bundle
 
 from .markers import mesh_markers, no_markers
 from .msg import BodyMeshArray, BodyTopology
-from .outputs import body_mesh_array, body_topology, message_header
+from .outputs import body_mesh_array, body_topology
 from .parameters import Parameters
 from .qos import LATCHED, RELIABLE
 from .stream import Result
@@ -78,7 +78,7 @@ class Publishers:
         if bodies.vertices is None or not self.marking:
             self._marked, self._marker_count = None, 0  # what was shown expires by itself
             return
-        header = message_header(result.header)
+        header = result.header
         self._markers.publish(
             mesh_markers(
                 header, bodies.vertices, triangles, settings.marker_color, self._marker_count

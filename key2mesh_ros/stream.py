@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from std_msgs.msg import Header
 
 from key2mesh_core.camera.choose import Camera, CameraMemory, doubt_outside
 from key2mesh_core.camera.lens import undistort
@@ -23,7 +24,6 @@ from .anchors import Anchors
 from .diagnostics import FrameStatistics
 from .inputs import header_of, header_warnings, select_people
 from .parameters import Parameters
-from .serialised import Header
 from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 LATE_S = 1.0

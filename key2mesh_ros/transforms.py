@@ -18,8 +18,6 @@ from std_msgs.msg import Header
 
 from key2mesh_core.people.bodies import Bodies
 
-from .outputs import message_header
-
 try:
     from tf2_msgs.msg import TFMessage
 except ImportError:
@@ -88,10 +86,11 @@ class BodyFrames:
         self._publisher = node.create_publisher(TFMessage, "/tf", QUALITY)
         resources.callback(node.destroy_publisher, self._publisher)
 
-    def publish(self, header: Any, ids: Sequence[str], bodies: Bodies) -> None:
-        """Frames of a frame's bodies, if somebody listens and the header names a frame."""
+    def publish(self, header: Header, ids: Sequence[str], bodies: Bodies) -> None:
+        """Publish the frames of an image's bodies, if somebody subscribes and the header names a
+        frame."""
         if header.frame_id and len(bodies) and self._publisher.get_subscription_count():
-            transforms = body_transforms(message_header(header), ids, bodies, self.prefix)
+            transforms = body_transforms(header, ids, bodies, self.prefix)
             self._publisher.publish(TFMessage(transforms=transforms))
 
 

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from helpers_ros import standing
 from hypothesis import given
 from hypothesis import strategies as st
+from std_msgs.msg import Header
 
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import usable
@@ -57,7 +59,7 @@ def test_everything_of_a_message_arrives():
     keypoints = standing()
     given_message = message(person(*keypoints.T, name="x"), person(*(keypoints.T + 1), name=""))
     result = read_person_keypoints(given_message)
-    assert header_of(result) == ((1, 0), "camera")
+    assert header_of(result) == Header(stamp=Time(sec=1), frame_id="camera")
     assert (result.width, result.height, result.ids) == (640, 480, ("x", ""))
     assert result.keypoints.dtype == np.float32
     np.testing.assert_array_equal(result.keypoints[0], np.where(keypoints[:, 2:], keypoints, 0))
@@ -164,4 +166,7 @@ def test_odd_headers_are_named(stamp, frame_id, now, expected):
     given.header = header(stamp, frame_id)
     result = read_person_keypoints(given)
     assert header_warnings(result, now) == expected
-    assert header_of(result) == (divmod(stamp, 1_000_000_000), frame_id)
+    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
+    assert header_of(result) == Header(
+        stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id
+    )

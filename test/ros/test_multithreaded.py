@@ -90,6 +90,7 @@ class Meddler:
                     self.asked.pop(name, None)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seconds", [15, pytest.param(600, marks=pytest.mark.long)])
 def test_frames_at_60_hz_while_everything_changes(bundle, tmp_path, seconds):
     other = str(make_bundle(tmp_path / "other").path)

@@ -3,16 +3,13 @@
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Point
 from helpers_bundle import make_bundle
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.people.bodies import Bodies
-from key2mesh_ros.msg import BodyMesh, BodyMeshArray, BodyTopology
+from key2mesh_ros.msg import BodyMeshArray, BodyTopology
 from key2mesh_ros.outputs import body_mesh_array, body_topology
 
 
@@ -39,7 +36,8 @@ def header():
 
 def sent(*arguments, **options):
     """`body_mesh_array` as a subscriber gets it."""
-    return deserialize_message(body_mesh_array(*arguments, **options), BodyMeshArray)
+    message = body_mesh_array(*arguments, **options)
+    return deserialize_message(serialize_message(message), BodyMeshArray)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -59,36 +57,6 @@ def test_bodies_survive_the_way_over_the_wire(count):
         assert place == tuple(bodies.translation[n].tolist())
         assert body.quality == bodies.quality[n]
         assert body.reprojection_error == bodies.reprojection_error[n]
-
-
-@settings(deadline=None)
-@given(
-    frame_id=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    ids=st.lists(st.text(max_size=9).map(lambda text: text.replace("\0", "")), max_size=3),
-    stamp=st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1)),
-    vertices=st.booleans(),
-)
-def test_the_bytes_are_those_that_rclpy_makes(frame_id, ids, stamp, vertices):
-    bodies, top = some_bodies(len(ids)), Header(frame_id=frame_id)
-    top.stamp.sec, top.stamp.nanosec = stamp
-    expected = BodyMeshArray(header=top, body_model="body@0123")
-    for n, name in enumerate(ids):
-        x, y, z = bodies.translation[n].tolist()
-        body = BodyMesh(
-            id=name,
-            quality=float(bodies.quality[n]),
-            reprojection_error=float(bodies.reprojection_error[n]),
-            position=Point(x=x, y=y, z=z),
-            betas=bodies.betas[n],
-            pose=bodies.poses[n],
-            joints=bodies.joints[n].ravel(),
-        )
-        body.vertices = bodies.vertices[n].ravel().tolist() if vertices else []
-        expected.bodies.append(body)
-    found = body_mesh_array(top, ids, bodies, "body@0123", vertices=vertices)
-    right = serialize_message(expected)
-    assert len(found) == len(right)  # what lies between the fields is left to chance there
-    assert deserialize_message(found, BodyMeshArray) == deserialize_message(right, BodyMeshArray)
 
 
 def test_vertices_are_sent_only_when_wanted_and_there():
