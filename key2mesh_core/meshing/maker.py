@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.person_frame import PersonFrame
@@ -107,7 +108,7 @@ class MeshMaker:
             if frame.stamp_ns < stream.last_ns:
                 self.doubts.add("late_image_not_smoothed", f"image {frame.number}", len(frame))
             else:
-                ids = stream.tracker.name(frame.ids, frame.keypoints[:, :18], frame.stamp_ns)
+                ids = stream.tracker.name(frame.ids, frame.keypoints, frame.stamp_ns)
                 here = stream.smoother.smooth(ids, here, frame.stamp_ns)
                 frame, stream.last_ns = replace(frame, ids=ids), frame.stamp_ns
             named.append(frame)
@@ -135,7 +136,8 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
         if len(frame):
             cameras.setdefault(frame.camera.intrinsics, []).append(index)
     if not cameras:
-        return estimator.estimate_poses(np.zeros((0, 18, 3)), Intrinsics(1, 1, 0, 0))
+        nobody = np.zeros((0, len(NETWORK_KEYPOINTS), 3), np.float32)
+        return estimator.estimate_poses(nobody, Intrinsics(1, 1, 0, 0))
     ends = np.cumsum([len(frame) for frame in frames])
     parts, order = [], []
     for intrinsics, members in cameras.items():
