@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.evaluation.samples import Samples
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import KEYPOINTS, REQUIRED
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.quality import UNSEEN, evidence
 from key2mesh_core.synthesis.config import SynthesisConfig, as_recorded
@@ -114,7 +114,7 @@ def fit(judged: Judged) -> dict[str, float | dict[str, float]]:
     from scipy.optimize import lsq_linear
 
     kinds = list(UNSEEN)
-    kind_of = [kinds.index(name.rpartition("_")[2]) for name in NETWORK_KEYPOINTS]
+    kind_of = [kinds.index(keypoint.kind) for keypoint in KEYPOINTS[:REQUIRED]]
     unseen = judged.unseen.astype(np.float64) @ np.eye(len(kinds))[kind_of]
     ones = np.ones((len(unseen), 1))
     columns = np.concatenate([ones, judged.miss[:, None], judged.doubt[:, None], unseen], axis=1)

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quality falls with everything that speaks against a body, and with nothing else."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers_bundle import standing_person
 
-from key2mesh_core.keypoints.arrays import sanitise
-from key2mesh_core.keypoints.table import MIRROR
-from key2mesh_core.people.quality import expected_error_mm, quality_of
+from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.arrays import sanitise, usable
+from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.keypoints.table import MIRROR, NETWORK_KEYPOINTS
+from key2mesh_core.model.bundle import load_bundle
+from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.quality import expected_error_mm, is_misfit, quality_of
+from key2mesh_core.recordings.open import open_recording
 
 
 def someone() -> np.ndarray:
@@ -72,4 +79,67 @@ def test_nobody_and_nothing_seen_are_finite():
     assert quality_of(np.zeros((0, 18, 3), np.float32), errors()).shape == (0,)
     nothing = quality_of(np.zeros((2, 18, 3), np.float32), errors(0, 0))
     assert np.isfinite(nothing).all()
+    assert not is_misfit(np.zeros((2, 18, 3), np.float32), errors(0, 0)).any()
     assert (nothing < 0.5).all()
+
+
+def test_a_third_of_the_person_is_a_misfit_of_no_quality():
+    one = sanitise(standing_person(height_px=300)).repeat(4, 0)
+    one[..., 2] = 1.0
+    missed = errors(*(300 * share for share in (0.02, 0.14, 1 / 3, 5)))
+    np.testing.assert_array_equal(is_misfit(one, missed), [False, False, True, True])
+    qualities = quality_of(one, missed)
+    assert qualities[0] > 0.7
+    assert qualities[1] > 0.5  # as before there was a misfit
+    assert (qualities[2:] < 0.1).all()
+
+
+@pytest.fixture(scope="module")
+def street() -> tuple[np.ndarray, Intrinsics]:
+    """The demo's people, and the camera that saw them."""
+    frames = list(open_recording(Path(__file__).parents[2] / "demo" / "data" / "street"))
+    return np.concatenate([frame.keypoints for frame in frames]), frames[0].camera.intrinsics
+
+
+def judged(keypoints: np.ndarray, camera: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
+    """Quality of the default model's bodies, and which are misfits."""
+    clean = sanitise(keypoints)
+    bodies = Estimator(load_bundle("default")).estimate_poses(clean, camera)
+    return bodies.quality, is_misfit(clean, bodies.reprojection_error)
+
+
+def as_human36m(people: np.ndarray) -> np.ndarray:
+    """(N, 17, 3) the same people with Human3.6M's joints in its order."""
+    part = {name: people[:, number] for number, name in enumerate(NETWORK_KEYPOINTS)}
+    pelvis = (part["left_hip"] + part["right_hip"]) / 2
+    spine = (pelvis + part["neck"]) / 2
+    legs = [part[f"{side}_{n}"] for side in ("right", "left") for n in ("hip", "knee", "ankle")]
+    arms = [
+        part[f"{side}_{n}"] for side in ("left", "right") for n in ("shoulder", "elbow", "wrist")
+    ]
+    head = part["nose"] + (part["nose"] - part["neck"]) * [1, 1, 0]
+    return np.stack([pelvis, *legs, spine, part["neck"], part["nose"], head, *arms], axis=1)
+
+
+def test_people_whom_the_camera_saw_keep_their_quality(street):
+    quality, misfit = judged(*street)
+    assert quality.mean() > 0.72
+    assert misfit.mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["human36m as coco_17", "shifted by one name", "random order"])
+def test_people_in_a_wrong_layout_are_misfits(street, kind):
+    people, camera = street
+    rng = np.random.default_rng(0)
+    whole = people[(people[:, :14, 2] > 0.3).all(axis=1)]
+    wrong = {
+        "human36m as coco_17": lambda: to_network("coco_17", as_human36m(whole)),
+        "shifted by one name": lambda: np.roll(whole, 1, axis=1),
+        "random order": lambda: np.stack(
+            [person[rng.permutation(len(person))] for person in whole]
+        ),
+    }[kind]()
+    quality, misfit = judged(wrong[usable(wrong)], camera)
+    assert len(quality) > 50
+    assert misfit.mean() > 0.9
+    assert np.median(quality) < 0.1
