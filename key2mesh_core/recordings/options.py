@@ -8,7 +8,7 @@ options behind a question mark: `bag:my_bag?topic=/people&fov=70`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl
@@ -173,24 +173,12 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(value.split(","))
 
 
-# Option -> (field of RecordingOptions or CameraOptions, how its text is read).
-_CAMERA: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "width": ("width", _pixels),
-    "height": ("height", _pixels),
-    "fx": ("fx", float),
-    "fy": ("fy", float),
-    "cx": ("cx", float),
-    "cy": ("cy", float),
-    "fov": ("fov_deg", float),
-    "rectified": ("rectified", _boolean),
-}
-_OTHERS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "topic": ("topic", str),
-    "camera_info": ("camera_info", str),
-    "layout": ("layout", str),
-    "fps": ("fps", float),
-    "sequences": ("sequences", _names),
-    "together": ("together", _boolean),
+_READ: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("width", "height"), _pixels),
+    **dict.fromkeys(("fx", "fy", "cx", "cy", "fov", "fps"), float),
+    **dict.fromkeys(("topic", "camera_info", "layout"), str),
+    **dict.fromkeys(("rectified", "together"), _boolean),
+    "sequences": _names,
 }
 _STATED = ("width", "height", "fx", "fy", "cx", "cy", "fov")
 OPTIONS: dict[Kind, tuple[str, ...]] = {
@@ -213,29 +201,23 @@ def _with(
         )
     values: dict[str, Any] = {}
     for option, text in given.items():
-        _, read = (_CAMERA | _OTHERS)[option]
         try:
-            values[option] = read(text)
+            values[option] = _READ[option](text)
         except ValueError as error:
             raise TargetError(f"{name!r}: {option} is {text!r}: {error}") from error
     width, height = values.pop("width", 0), values.pop("height", 0)
     if bool(width) != bool(height):
         raise TargetError(f"{name!r}: width and height go together")
-    camera = {_CAMERA[key][0]: values.pop(key) for key in list(values) if key in _CAMERA}
+    stated = ("fx", "fy", "cx", "cy", "fov")
+    camera = {key: values.pop(key) for key in (*stated, "rectified") if key in values}
+    # A focal length or a field of view that the name states replaces what was stated before.
+    if set(stated) & set(camera):
+        camera = dict.fromkeys(stated, 0.0) | camera
+        camera["fov_deg"] = camera.pop("fov")
     if width:
         camera["image_size"] = (width, height)
     try:
-        merged = replace(options.camera, **_instead(options.camera, camera))
+        merged = replace(options.camera, **camera)
     except CameraError as error:
         raise TargetError(f"{name!r}: {error}") from error
-    return replace(options, camera=merged, **{_OTHERS[key][0]: v for key, v in values.items()})
-
-
-def _instead(camera: CameraOptions, given: dict[str, Any]) -> dict[str, Any]:
-    """A field of view that is given replaces a focal length stated before, and the reverse."""
-    if "fov_deg" in given and not {"fx", "fy", "cx", "cy"} & set(given):
-        given = {"fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0} | given
-    elif "fx" in given and "fov_deg" not in given:
-        plain = {f.name: f.default for f in fields(CameraOptions)}
-        given = {"fov_deg": 0.0} | {k: plain[k] for k in ("fy", "cx", "cy")} | given
-    return given
+    return replace(options, camera=merged, **values)
