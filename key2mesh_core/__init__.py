@@ -25,6 +25,7 @@ _MODULES = {
     "Tracker": "people.tracking",
     "choose_camera": "camera.choose",
     "load_bundle": "model.bundle",
+    "open_recording": "recordings.open",
     "to_network": "keypoints.layouts",
     "usable": "keypoints.arrays",
 }
@@ -43,6 +44,7 @@ __all__ = [  # type checkers read a list of words only
     "__version__",
     "choose_camera",
     "load_bundle",
+    "open_recording",
     "to_network",
     "usable",
 ]
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from key2mesh_core.people.person_frame import PersonFrame
     from key2mesh_core.people.smoothing import Smoother
     from key2mesh_core.people.tracking import Tracker
+    from key2mesh_core.recordings.open import open_recording
 
 
 def __getattr__(name: str) -> Any:
