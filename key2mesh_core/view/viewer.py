@@ -266,10 +266,8 @@ class Viewer:
             self._ground.position = (0.0, float(np.percentile(self._lowest, 90)), 8.0)
 
     def _frame_view(self) -> None:
-        """Makes the page open with the camera and the people of the last frames in the picture.
-
-        Who looks already is moved twice, at the first frame and when a second of them is known.
-        """
+        """Makes the page open with the camera and the people of the last frames in the picture; who
+        looks already is moved at the first frame, and a second later."""
         self._framings, self._framed_at = self._framings + 1, time.monotonic()
         position, look_at = view_of(np.concatenate(self._recent))
         start = self._server.initial_camera

@@ -180,6 +180,9 @@ def test_numbers_that_are_none_and_strange_names_do_no_harm(page):
     wild = frame(("a/b", (0, 0, 6)), ("", (1, 0, 6)), ("", (2, 0, 6)))
     wild.vertices[0, 3] = np.nan
     viewer.show(wild)
+    text = lambda: browser.evaluate("document.body.innerText") or ""  # noqa: E731
+    wait_for("the panel to count who is not drawn", lambda: "1 not drawn" in text())
+    assert "2 in view" in text()
     viewer.show(frame(("left", (-1.5, 0, 6))))
     wait_for("a good frame afterwards", lambda: count(browser, 0) > 200)
 
