@@ -106,6 +106,12 @@ CAUSES: dict[str, Cause] = {
         "the ZED's keypoints may be of another resolution than CameraInfo: set image_width and "
         "image_height to what the ZED grabs, or general.pub_resolution: NATIVE in its wrapper",
     ),
+    "misfit": Cause(
+        WARNING,
+        "bodies that miss their keypoints by a large share of the person: check that 'layout' "
+        "names the detector's order of keypoints, that CameraInfo is the detector's camera, and "
+        "that the detector finds people",
+    ),
     "unanchored": Cause(
         WARNING,
         "persons whose scale is a guess: no anchor said how large they are (show their feet or "

@@ -18,6 +18,7 @@ from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.quality import is_misfit
 from key2mesh_core.people.smoothing import Smoother
 
 from .anchors import Anchors
@@ -111,6 +112,8 @@ class Stream:
         clean = camera.lens is None
         bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, checked=clean)
         stages.end(POSE)
+        if is_misfit(frame.keypoints, bodies.reprojection_error).any():
+            warnings += ("misfit",)
         if self._anchors is not None and self._anchors.wanted(settings):
             bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
         frame, bodies = self._steady(frame, bodies, settings)

@@ -328,3 +328,12 @@ def test_keypoints_outside_the_cameras_image_are_reported(probe):
     assert len(probe.exchange(people(outside)).bodies) == 1
     probe.wait(lambda: probe.number("warning.keypoints_outside_image") > before, "the warning")
     assert "640 x 480" in probe.values["camera_doubts"]
+
+
+def test_keypoints_in_another_order_than_the_layouts_are_reported(probe):
+    wrong = standing()[np.random.default_rng(0).permutation(18)]
+    right = probe.exchange(people(standing())).bodies[0].quality
+    probe.fresh_status()
+    before = probe.number("warning.misfit")
+    assert probe.exchange(people(wrong)).bodies[0].quality < 0.2 < right
+    probe.wait(lambda: probe.number("warning.misfit") > before, "the warning")
