@@ -7,9 +7,16 @@
 Publishes `~/stop` (std_msgs/Bool) all the time, and a zero `cmd_vel` (geometry_msgs/Twist) while
 the robot has to stand: give that topic the highest priority in your velocity multiplexer.
 
-It stops when in doubt: until the first meshes come, when none come for a while (detector, camera
-or node ended), and when they are old. It goes on only after the way has been clear for a moment.
-An example, not a certified safety device: keep the robot's own.
+It stops when in doubt: until the first meshes come; when none come for a while (detector, camera or
+node ended); when their stamps are older or newer than `timeout`; when somebody was seen who got no
+body (too near, cut off by the image's edge); and when metres are a guess (no CameraInfo). Pixels do
+not tell how tall a person is: a child of 1 m at 3 m looks like an adult at 5 m. So everybody counts
+as near as a person of `smallest_person` would be, less two standard deviations of the position. It
+lets the robot go only after the way has been clear for a moment.
+
+It cannot know of people whom the detector does not see at all: behind furniture, outside the image,
+or so near that nothing of them looks like a person. An example, not a certified safety device: keep
+the robot's own.
 """
 
 import sys
@@ -30,6 +37,8 @@ from std_msgs.msg import Bool
 from key2mesh_ros.msg import BodyMesh, BodyMeshArray, BodyTopology
 
 PERIOD_S = 0.05
+HEIGHT_OF_CHAIN = 1.14
+"""A standing person's height over the length of ankle, knee, hip, pelvis, spine, neck and head."""
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -79,6 +88,36 @@ class Guard:
         self.stopped, self.reason, self._clear_since = True, reason, None
 
 
+def nearest(
+    points: np.ndarray,
+    joints: np.ndarray,
+    covariance: np.ndarray,
+    robot: np.ndarray,
+    smallest: float,
+) -> float:
+    """Distance [m] of the nearest of `points` (P, 3) from `robot` (3,), on the safe side.
+
+    A smaller person who looks the same stands nearer, on the same rays: the points move towards the
+    camera as far as a person of height `smallest` [m] would stand (0: the size is known), and then
+    by two standard deviations of the position.
+
+    Args:
+        joints: (24, 3) of the body [m], which tell how tall it is.
+        covariance: (9,) of the pelvis's position [m^2].
+    """
+    share = min(1.0, smallest / max(height_of(joints), 1e-6)) if smallest > 0 else 1.0
+    away = np.linalg.norm(joints[0])
+    deviation = np.sqrt(np.linalg.eigvalsh(np.reshape(covariance, (3, 3)))[-1])
+    share *= max(0.0, 1.0 - 2.0 * deviation / away) if away > 0 else 0.0
+    return float(np.linalg.norm(points * share - robot, axis=1).min())
+
+
+def height_of(joints: np.ndarray) -> float:
+    """How tall a body is [m], from the lengths of a leg, the trunk and the neck."""
+    chain = joints[[7, 4, 1, 0, 3, 6, 9, 12, 15]]
+    return HEIGHT_OF_CHAIN * float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
+
+
 class SafetyStop(Node):
     """Watches `/mesh_node/meshes`; `options` are a Node's (parameter_overrides, namespace...)."""
 
@@ -93,6 +132,9 @@ class SafetyStop(Node):
                 "timeout": 0.5,
             }.items()
         }
+        # Height [m] of the smallest person about; 0 where a depth image, the floor or a known
+        # height sets the scale of the node's bodies.
+        self._smallest = self.declare_parameter("smallest_person", 1.0).value
         if not 0 < value["stop_distance"] <= value["release_distance"]:
             raise ValueError(
                 "release_distance must not be below stop_distance, and both above 0: got "
@@ -123,8 +165,13 @@ class SafetyStop(Node):
     def _on_meshes(self, message: BodyMeshArray) -> None:
         stamp = rclpy.time.Time.from_msg(message.header.stamp, self.get_clock().clock_type)
         age = (self.get_clock().now() - stamp).nanoseconds * 1e-9
-        if age > self._guard.timeout:
-            self._guard.doubt(f"meshes are {age:.1f} s old: set use_sim_time, or the clocks right")
+        if abs(age) > self._guard.timeout:
+            when = f"{age:.1f} s old" if age > 0 else f"{-age:.1f} s in the future"
+            self._guard.doubt(f"meshes are {when}: set use_sim_time, or synchronise the clocks")
+        elif message.people_without_body:
+            self._guard.doubt(f"{message.people_without_body} people were seen without a body")
+        elif message.bodies and not message.metric:
+            self._guard.doubt("distances are a guess: the node has no CameraInfo")
         elif any(self._parts) and self._joints is None:
             self._guard.doubt(f"where {self._parts} are is not known: no topology came")
         else:
@@ -133,10 +180,11 @@ class SafetyStop(Node):
 
     def _distance(self, body: BodyMesh) -> float:
         """Of the nearest point that counts [m]. Poorly seen people count, too."""
-        points = np.asarray(body.vertices or body.joints).reshape(-1, 3)
+        joints = np.asarray(body.joints).reshape(-1, 3)
+        points = joints if not len(body.vertices) else np.asarray(body.vertices).reshape(-1, 3)
         if self._joints:
-            points = np.asarray(body.joints).reshape(-1, 3)[self._joints]
-        return float(np.linalg.norm(points - self._robot, axis=1).min())
+            points = joints[self._joints]
+        return nearest(points, joints, body.position_covariance, self._robot, self._smallest)
 
     def _tick(self) -> None:
         stop = self._guard.decide(time.monotonic())

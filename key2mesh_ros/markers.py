@@ -19,7 +19,10 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from key2mesh_core.people.bodies import Bodies
+
 NAMESPACE = "bodies"
+UNCERTAINTY = "position_uncertainty"
 
 LIFETIME = Duration(sec=1)
 """Markers of a node that died or was cut off vanish by themselves."""
@@ -31,19 +34,23 @@ _PLACEHOLDER_BYTES = struct.pack("<3d", _PLACEHOLDER.x, _PLACEHOLDER.y, _PLACEHO
 
 def mesh_markers(
     header: Header,
-    vertices: NDArray[np.float32],
+    bodies: Bodies,
     triangles: NDArray[np.int32],
     color: Sequence[float],
     previous: int = 0,
 ) -> bytes:
-    """A serialised MarkerArray of one TRIANGLE_LIST per body; `Publisher.publish` takes it as is.
+    """A serialised MarkerArray; `Publisher.publish` takes it as is.
+
+    A body is a TRIANGLE_LIST and, where its position's covariance is known, a line through the
+    pelvis as long as one standard deviation to either side of it in the least certain direction.
 
     Args:
-        vertices: (N, V, 3) [m] in the header's frame.
+        bodies: N of them with vertices, in the header's frame.
         triangles: (F, 3).
         color: red, green, blue, opacity, each within 0..1.
         previous: how many bodies the message before had; those too many now are deleted.
     """
+    vertices = bodies.vertices
     if len(vertices) == 0:
         return no_markers(header)
     red, green, blue, alpha = (float(value) for value in color)
@@ -55,10 +62,28 @@ def mesh_markers(
         marker.lifetime = LIFETIME
         marker.points = [_PLACEHOLDER] * _PLACEHOLDERS
         message.markers.append(marker)
+    if bodies.position_covariance is not None:
+        message.markers += _uncertainty_lines(header, bodies)
     for number in range(len(vertices), previous):
-        message.markers.append(Marker(header=header, ns=NAMESPACE, id=number, action=Marker.DELETE))
+        for ns in (NAMESPACE, UNCERTAINTY):
+            message.markers.append(Marker(header=header, ns=ns, id=number, action=Marker.DELETE))
     corners = triangles.reshape(-1)
     return _with_points(serialize_message(message), [points[corners] for points in vertices])
+
+
+def _uncertainty_lines(header: Header, bodies: Bodies) -> list[Marker]:
+    values, directions = np.linalg.eigh(bodies.position_covariance.astype(np.float64))
+    reach = np.sqrt(np.maximum(values[:, -1:], 0)) * directions[..., -1]
+    lines = []
+    for number, (middle, half) in enumerate(zip(bodies.translation, reach, strict=True)):
+        line = Marker(header=header, ns=UNCERTAINTY, id=number, type=Marker.LINE_STRIP)
+        line.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=0.8)
+        line.scale.x = 0.01
+        line.lifetime = LIFETIME
+        ends = (middle - half, middle + half)
+        line.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in ends]
+        lines.append(line)
+    return lines
 
 
 def no_markers(header: Header) -> bytes:

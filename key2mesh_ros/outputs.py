@@ -16,6 +16,9 @@ from key2mesh_core.people.bodies import Bodies
 
 from .msg import BodyMesh, BodyMeshArray, BodyTopology
 
+GUESSED_QUALITY = 0.5
+"""Most that `quality` may say while the field of view is a guess: positions are to scale only."""
+
 
 def body_mesh_array(
     header: Header,
@@ -23,27 +26,33 @@ def body_mesh_array(
     bodies: Bodies,
     body_model: str,
     *,
+    people_seen: int,
+    metric: bool,
     vertices: bool = True,
-    most_quality: float = 1.0,
 ) -> BodyMeshArray:
     """The message of N bodies, N = 0 included.
 
     Args:
         header: stamp and frame of the keypoints.
         ids: N names.
+        bodies: with their `position_covariance`.
+        people_seen: how many people the detector saw, N or more.
+        metric: False while the field of view is a guess; `quality` is then at most 0.5.
         vertices: whether to send the mesh's points, where `bodies` have them.
-        most_quality: the largest `quality` to say.
     """
     points = bodies.vertices if vertices else None
-    quality = np.minimum(bodies.quality, np.float32(most_quality)).tolist()
+    most_quality = np.float32(1.0 if metric else GUESSED_QUALITY)
+    quality = np.minimum(bodies.quality, most_quality).tolist()
     errors, places = bodies.reprojection_error.tolist(), bodies.translation.tolist()
-    message = BodyMeshArray(header=header, body_model=body_model)
+    message = BodyMeshArray(header=header, body_model=body_model, metric=metric)
+    message.people_seen, message.people_without_body = people_seen, people_seen - len(bodies)
     for number, (x, y, z) in enumerate(places):
         body = BodyMesh(
             id=ids[number],
             quality=quality[number],
             reprojection_error=errors[number],
             position=Point(x=x, y=y, z=z),
+            position_covariance=bodies.position_covariance[number].reshape(-1),
             betas=bodies.betas[number],
             pose=bodies.poses[number],
             joints=bodies.joints[number].reshape(-1),

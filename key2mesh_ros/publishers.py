@@ -19,9 +19,6 @@ from .parameters import Parameters
 from .qos import LATCHED, RELIABLE
 from .stream import Result
 
-ASSUMED_QUALITY = 0.5
-"""Most that `quality` may say while the field of view is a guess: positions are to scale only."""
-
 
 class Publishers:
     """The publishers of one configuration; `resources` destroys them.
@@ -67,8 +64,9 @@ class Publishers:
                 result.frame.ids,
                 result.bodies,
                 self._bundle.body_model,
+                people_seen=len(result.frame) + result.frame.left_out,
+                metric=result.camera.metric,
                 vertices=settings.publish_vertices,
-                most_quality=1.0 if result.camera.metric else ASSUMED_QUALITY,
             )
         )
 
@@ -80,9 +78,7 @@ class Publishers:
             return
         header = result.header
         self._markers.publish(
-            mesh_markers(
-                header, bodies.vertices, triangles, settings.marker_color, self._marker_count
-            )
+            mesh_markers(header, bodies, triangles, settings.marker_color, self._marker_count)
         )
         self._marked, self._marker_count = header, len(bodies)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from std_msgs.msg import Header
 
 from key2mesh_core.camera.choose import Camera, CameraMemory, doubt_outside
@@ -18,6 +19,7 @@ from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.position_uncertainty import with_position_covariance
 from key2mesh_core.people.quality import is_misfit
 from key2mesh_core.people.smoothing import Smoother
 
@@ -114,8 +116,12 @@ class Stream:
         stages.end(POSE)
         if is_misfit(frame.keypoints, bodies.reprojection_error).any():
             warnings += ("misfit",)
+        size_known: NDArray[np.bool_] | bool = False
         if self._anchors is not None and self._anchors.wanted(settings):
+            guessed = bodies.betas
             bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
+            size_known = (bodies.betas != guessed).any(axis=1)
+        bodies = with_position_covariance(bodies, frame.keypoints, camera, size_known)
         frame, bodies = self._steady(frame, bodies, settings)
         stages.end(STEADY)
         if vertices:

@@ -7,7 +7,7 @@ import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,6 +160,7 @@ def _made_meshes(source: Source, model: str) -> RecordingView:
     """Meshes of recorded keypoints, made as `key2mesh mesh` makes them."""
     from key2mesh_core.model.bundle import load_bundle
     from key2mesh_core.model.estimator import Estimator
+    from key2mesh_core.people.position_uncertainty import with_position_covariance
     from key2mesh_core.recordings.open import open_recording
 
     bundle = load_bundle(model)
@@ -172,7 +173,9 @@ def _made_meshes(source: Source, model: str) -> RecordingView:
         for frame in recording:
             if frame.stream == first.stream:  # one camera's images are one scene
                 bodies = estimator.estimate(frame.keypoints, frame.camera.intrinsics)
-                yield bodies_frame(bodies, unshared(frame.ids), frame.stamp_ns, bundle.body_model)
+                bodies = with_position_covariance(bodies, frame.keypoints, frame.camera)
+                frame = replace(frame, ids=unshared(frame.ids))
+                yield bodies_frame(frame, bodies, bundle.body_model)
 
     return RecordingView(bundle.triangles, bundle.parents, first.camera, frames)
 

@@ -175,6 +175,7 @@ class _Messages:
                 quality=float(bodies.quality[i]),
                 reprojection_error=float(bodies.reprojection_error[i]),
                 position=self._point(*bodies.translation[i].tolist()),
+                position_covariance=bodies.position_covariance[i].ravel(),
                 betas=bodies.betas[i],
                 pose=bodies.poses[i],
                 joints=bodies.joints[i].ravel(),
@@ -184,5 +185,12 @@ class _Messages:
         ]
         # The detector's policy says in which frame its numbers are; its header may name another.
         header = self._header(header.stamp, frame.frame_id or header.frame_id)
-        value = self._array(header=header, body_model=self._bundle.body_model, bodies=values)
+        value = self._array(
+            header=header,
+            body_model=self._bundle.body_model,
+            people_seen=len(frame) + frame.left_out,
+            people_without_body=frame.left_out,
+            metric=frame.camera is not None and frame.camera.metric,
+            bodies=values,
+        )
         return bytes(self._store.serialize_cdr(value, MESHES_TYPE))

@@ -13,6 +13,7 @@ from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.position_uncertainty import with_position_covariance
 from key2mesh_core.people.smoothing import Smoother
 from key2mesh_core.people.tracking import Tracker, unshared
 from key2mesh_core.recordings.dropped import DroppedRecords
@@ -131,18 +132,21 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
     Raises:
         EngineError: see `Estimator.estimate`.
     """
-    cameras: dict[Intrinsics, list[int]] = {}  # nearly always one
+    cameras: dict[tuple[Intrinsics, bool], list[int]] = {}  # nearly always one
     for index, frame in enumerate(frames):
         if len(frame):
-            cameras.setdefault(frame.camera.intrinsics, []).append(index)
+            key = frame.camera.intrinsics, frame.camera.metric
+            cameras.setdefault(key, []).append(index)
     if not cameras:
         nobody = np.zeros((0, len(NETWORK_KEYPOINTS), 3), np.float32)
         return estimator.estimate_poses(nobody, Intrinsics(1, 1, 0, 0))
     ends = np.cumsum([len(frame) for frame in frames])
     parts, order = [], []
-    for intrinsics, members in cameras.items():
+    for members in cameras.values():
+        camera = frames[members[0]].camera
         keypoints = np.concatenate([frames[i].keypoints for i in members])
-        parts.append(estimator.estimate_poses(keypoints, intrinsics))
+        bodies = estimator.estimate_poses(keypoints, camera.intrinsics)
+        parts.append(with_position_covariance(bodies, keypoints, camera))
         order += [np.arange(ends[i] - len(frames[i]), ends[i]) for i in members]
     return joined(parts).select(np.argsort(np.concatenate(order)))
 

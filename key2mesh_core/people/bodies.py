@@ -24,6 +24,8 @@ class Bodies:
         reprojection_error: (N,) RMS distance of the body's keypoints from the seen ones [px].
         quality: (N,) within 0..1; see `key2mesh_core.people.quality`.
         vertices: (N, V, 3) [m], or None where they were not asked for.
+        position_covariance: (N, 3, 3) of the pelvis's position [m^2], or None where nobody asked;
+            see `key2mesh_core.people.position_uncertainty`.
     """
 
     betas: NDArray[np.float32]
@@ -34,6 +36,7 @@ class Bodies:
     reprojection_error: NDArray[np.float32]
     quality: NDArray[np.float32]
     vertices: NDArray[np.float32] | None = None
+    position_covariance: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.betas)

@@ -14,6 +14,7 @@ from key2mesh_core.people.person_frame import stamp_ns_of
 
 if TYPE_CHECKING:
     from key2mesh_core.people.bodies import Bodies
+    from key2mesh_core.people.person_frame import PersonFrame
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class MeshFrame:
         reprojection_error: (N,) px.
         joints: (N, 24, 3).
         vertices: (N, V, 3); V = 0 if the meshes were not asked for.
+        people_without_body: how many people the detector saw besides.
+        metric: False while the field of view is a guess: distances are then to scale only.
+        position_deviation: (N,) standard deviation of the pelvis's position along its least
+            certain direction, the viewing ray [m]; NaN where it is not known.
     """
 
     stamp_ns: int
@@ -37,6 +42,9 @@ class MeshFrame:
     reprojection_error: NDArray[np.float32]
     joints: NDArray[np.float32]
     vertices: NDArray[np.float32]
+    people_without_body: int
+    metric: bool
+    position_deviation: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,19 +81,38 @@ def mesh_frame(message: Any) -> MeshFrame:
         reprojection_error=stack([body.reprojection_error for body in bodies]),
         joints=stack([body.joints for body in bodies], 24, 3),
         vertices=stack([body.vertices for body in bodies], min(sizes) // 3, 3),
+        # Recordings made before 0.2 have none of these.
+        people_without_body=getattr(message, "people_without_body", 0),
+        metric=getattr(message, "metric", True),
+        position_deviation=_deviation(
+            stack([getattr(body, "position_covariance", [np.nan] * 9) for body in bodies], 3, 3)
+        ),
     )
 
 
-def bodies_frame(bodies: Bodies, ids: tuple[str, ...], stamp_ns: int, body_model: str) -> MeshFrame:
-    """What the estimator returns as a frame."""
+def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFrame:
+    """The bodies of a frame's persons."""
     count = len(bodies)
     vertices = np.zeros((count, 0, 3), np.float32) if bodies.vertices is None else bodies.vertices
+    covariance = bodies.position_covariance
+    if covariance is None:
+        covariance = np.full((count, 3, 3), np.nan, np.float32)
     return MeshFrame(
-        stamp_ns=stamp_ns,
+        stamp_ns=frame.stamp_ns,
         body_model=body_model,
-        ids=ids,
+        ids=frame.ids,
         quality=bodies.quality,
         reprojection_error=bodies.reprojection_error,
         joints=bodies.joints,
         vertices=vertices,
+        people_without_body=frame.left_out,
+        metric=frame.camera is not None and frame.camera.metric,
+        position_deviation=_deviation(covariance),
     )
+
+
+def _deviation(covariance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) the largest standard deviation of covariances (N, 3, 3); NaN for one with NaN."""
+    known = np.isfinite(covariance).all(axis=(1, 2))
+    largest = np.linalg.eigvalsh(np.where(known[:, None, None], covariance, 0.0))[:, -1]
+    return np.where(known, np.sqrt(np.maximum(largest, 0.0)), np.nan).astype(np.float32)

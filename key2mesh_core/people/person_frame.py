@@ -37,6 +37,7 @@ class PersonFrame:
         take: the recording by several cameras at once that the stream is one camera's view of;
             images of one take with equal stamps were taken at the same moment. Empty where
             nobody says so.
+        left_out: persons whom the detector saw in the image and who are not in the frame any more.
         warnings: causes to doubt the frame, by their names in the diagnostics.
         reasons: a sentence for each of the warnings, which names the way out.
     """
@@ -52,6 +53,7 @@ class PersonFrame:
     stream: str = ""
     number: int = 0
     take: str = ""
+    left_out: int = 0
     warnings: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
 
@@ -59,10 +61,12 @@ class PersonFrame:
         return len(self.ids)
 
     def select(self, persons: ArrayLike) -> PersonFrame:
-        """Some of the persons, by numbers or by a mask of N truth values."""
+        """Some of the persons, by numbers or by a mask of N truth values; the others are counted
+        in `left_out`."""
         chosen = np.arange(len(self))[np.asarray(persons)]
         ids = tuple(self.ids[person] for person in chosen)
-        return replace(self, ids=ids, keypoints=self.keypoints[chosen])
+        left_out = self.left_out + len(self) - len(chosen)
+        return replace(self, ids=ids, keypoints=self.keypoints[chosen], left_out=left_out)
 
     def in_network_order(self) -> PersonFrame:
         """The same persons with the network's keypoints, sanitised.

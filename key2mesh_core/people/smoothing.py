@@ -183,6 +183,7 @@ class Smoother:
             joints=self._kinematics.joints(bones, rotations) + place[:, None],
             reprojection_error=bodies.reprojection_error,
             quality=bodies.quality,
+            position_covariance=bodies.position_covariance,
         )
 
     def _average(self, bodies: Bodies, steps: FloatArray, length: FloatArray) -> None:

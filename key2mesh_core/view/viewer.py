@@ -284,12 +284,18 @@ class Viewer:
         lines = [f"**{len(drawn)} in view**, {rate:.0f} frames/s", ""]
         if len(drawn) < len(names):
             lines += [f"{len(names) - len(drawn)} not drawn: not all numbers are finite", ""]
+        if frame.people_without_body:
+            lines += [f"{frame.people_without_body} seen without a body", ""]
+        if not frame.metric:
+            lines += ["the field of view is a guess: distances are to scale only", ""]
         if drawn:
             lines += ["| person | error [px] | quality | distance [m] |", "|---|---|---|---|"]
         for i in drawn:
+            deviation = frame.position_deviation[i]
+            about = f" ± {deviation:.2f}" if np.isfinite(deviation) else ""
             lines.append(
                 f"| {names[i]} | {frame.reprojection_error[i]:.1f} | {frame.quality[i]:.2f} "
-                f"| {frame.joints[i, 0, 2]:.2f} |"
+                f"| {frame.joints[i, 0, 2]:.2f}{about} |"
             )
         self._status.content = "\n".join(lines)
 

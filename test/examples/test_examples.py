@@ -107,13 +107,21 @@ class Robot:
         assert message.linear.x == message.angular.z == 0
         self.standstills += 1
 
-    def see(self, *depths: float, age: float = 0.0, hand: float = 0.0) -> None:
+    def see(
+        self,
+        *depths: float,
+        age: float = 0.0,
+        hand: float = 0.0,
+        without_body: int = 0,
+        metric: bool = True,
+    ) -> None:
         """Bodies whose nearest vertex is so deep; their hands are elsewhere."""
         from builtin_interfaces.msg import Time
 
         from key2mesh_ros.msg import BodyMesh, BodyMeshArray
 
-        message = BodyMeshArray()
+        message = BodyMeshArray(metric=metric, people_without_body=without_body)
+        message.people_seen = len(depths) + without_body
         now = time.time() - age
         message.header.stamp = Time(sec=int(now), nanosec=int(now % 1 * 1e9))
         for depth in depths:
@@ -184,6 +192,12 @@ def test_the_program_stops_the_robot_and_lets_it_go(robot):
         robot.until(True)  # the meshes end
         robot.until(False, depths=())
         robot.until(True, depths=(), age=5.0)  # they are old
+        robot.until(False, depths=())
+        robot.until(True, depths=(), age=-5.0)  # a clock is wrong
+        robot.until(False, depths=(3.0,))
+        robot.until(True, depths=(3.0,), without_body=1)  # somebody is too near to be whole
+        robot.until(False, depths=(3.0,))
+        robot.until(True, depths=(3.0,), metric=False)
         begin = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
@@ -220,6 +234,37 @@ def test_only_the_parts_asked_for_count(robot, app):
         node.destroy_node()
 
 
+def standing_joints(height: float, distance: float) -> np.ndarray:
+    """(24, 3) the default body's joints, so tall and upright so far in front of the camera [m]."""
+    from key2mesh_core.body.files import load_body
+
+    body = load_body("default")
+    joints = body.joint_regressor @ body.template
+    joints = (joints - joints[0]) * height / np.ptp(body.template[:, 1])
+    return joints * [1, -1, -1] + [0, 0, distance]
+
+
+def covariance(deviation: float) -> np.ndarray:
+    return np.diag([1e-6, 1e-6, deviation**2]).ravel()
+
+
+def test_the_height_of_a_body_is_found_from_its_joints(app):
+    for height in (1.0, 1.69, 2.0):
+        assert app.height_of(standing_joints(height, 3.0)) == pytest.approx(height, rel=0.02)
+
+
+def test_a_child_who_looks_like_an_adult_far_away_counts_as_near(app):
+    # 1 m tall at 3 m: an adult of 1.69 m on the same rays stands at 5.07 m.
+    child, adult = standing_joints(1.0, 3.0), standing_joints(1.69, 5.07)
+    robot = np.zeros(3)
+    true = np.linalg.norm(child, axis=1).min()
+    found = app.nearest(adult, adult, covariance(0.07 * 5.07), robot, smallest=1.0)
+    assert 0.8 * true < found <= true
+    # Where the size is known, only the position's own deviation counts.
+    known = app.nearest(adult, adult, covariance(0.03 * 5.07), robot, smallest=0.0)
+    assert known == pytest.approx(0.94 * np.linalg.norm(adult, axis=1).min(), rel=0.01)
+
+
 def test_distances_that_contradict_each_other_are_refused(app):
     from rclpy.parameter import Parameter
 
@@ -229,11 +274,11 @@ def test_distances_that_contradict_each_other_are_refused(app):
 
 def test_in_one_process_with_the_node(robot, tmp_path):
     from helpers_bundle import make_bundle
-    from helpers_ros import client, people, standing
+    from helpers_ros import camera_info, client, people, standing
 
     model = make_bundle(tmp_path / "bundle").path
     arguments = ("-p", f"model:={model}", "-p", "timeout:=2.0", "-p", "stop_distance:=2.5")
-    arguments += ("-p", "release_distance:=3.0")
+    arguments += ("-p", "release_distance:=3.0", "-p", "smallest_person:=0.0")
     process = started(EXAMPLES / "one_process.py", *arguments)
     try:
         with client() as camera:
@@ -245,6 +290,7 @@ def test_in_one_process_with_the_node(robot, tmp_path):
                 robot.stop = None
                 while robot.stop is not stop:
                     assert time.monotonic() < limit, f"not told stop={stop}"
+                    camera.camera.publish(camera_info())  # without it distances are a guess
                     camera.keypoints.publish(people(person))
                     camera.spin(0.05)
                     robot.executor.spin_once(timeout_sec=0.05)

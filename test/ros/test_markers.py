@@ -12,13 +12,29 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from key2mesh_ros.markers import mesh_markers, no_markers
+from key2mesh_core.people.bodies import Bodies
+from key2mesh_ros.markers import NAMESPACE, UNCERTAINTY, mesh_markers, no_markers
 
 COLOR = (0.25, 0.5, 0.75, 1.0)
 
 
 def read(message):
     return deserialize_message(message, MarkerArray).markers
+
+
+def bodies_of(vertices, covariance=None):
+    none = np.zeros((len(vertices), 0), np.float32)
+    return Bodies(
+        betas=none,
+        rotations=none,
+        translation=np.tile(np.float32([0, 0, 4]), (len(vertices), 1)),
+        poses=none,
+        joints=none,
+        reprojection_error=none,
+        quality=none,
+        vertices=vertices,
+        position_covariance=covariance,
+    )
 
 
 def mesh(count, triangles=5, seed=0):
@@ -33,7 +49,7 @@ def test_every_corner_of_every_triangle_arrives(frame_id, count, triangles):
     vertices, faces = mesh(count, triangles)
     header = Header(frame_id=frame_id.replace("\x00", ""))
     header.stamp.sec = 5
-    markers = read(mesh_markers(header, vertices, faces, COLOR))
+    markers = read(mesh_markers(header, bodies_of(vertices), faces, COLOR))
     assert len(markers) == count
     for number, marker in enumerate(markers):
         assert marker.header == header
@@ -53,15 +69,33 @@ def test_every_corner_of_every_triangle_arrives(frame_id, count, triangles):
 @pytest.mark.parametrize("previous", [0, 2, 3, 7])
 def test_markers_of_persons_who_left_are_deleted(previous):
     vertices, faces = mesh(2)
-    markers = read(mesh_markers(Header(), vertices, faces, COLOR, previous))
+    markers = read(mesh_markers(Header(), bodies_of(vertices), faces, COLOR, previous))
     assert [marker.action for marker in markers[:2]] == [Marker.ADD] * 2
-    deleted = [(marker.ns, marker.id) for marker in markers if marker.action == Marker.DELETE]
-    assert deleted == [(markers[0].ns, number) for number in range(2, previous)]
+    deleted = {(marker.ns, marker.id) for marker in markers if marker.action == Marker.DELETE}
+    gone = range(2, previous)
+    assert deleted == {(ns, number) for ns in (NAMESPACE, UNCERTAINTY) for number in gone}
+
+
+def test_a_line_shows_where_else_a_body_may_stand():
+    vertices, faces = mesh(2)
+    covariance = np.tile(np.diag(np.float32([0.01, 0.01, 0.25])), (2, 1, 1))
+    markers = read(mesh_markers(Header(), bodies_of(vertices, covariance), faces, COLOR))
+    meshes = [marker for marker in markers if marker.ns == NAMESPACE]
+    lines = [marker for marker in markers if marker.ns == UNCERTAINTY]
+    assert [len(marker.points) for marker in meshes] == [15, 15]
+    assert [line.type for line in lines] == [Marker.LINE_STRIP] * 2
+    for line in lines:
+        ends = sorted((point.x, point.y, point.z) for point in line.points)
+        depths = sorted(z for _, _, z in ends)
+        np.testing.assert_allclose(depths, [3.5, 4.5], atol=1e-6)
 
 
 def test_nobody_deletes_all():
     vertices, faces = mesh(0)
-    for message in (mesh_markers(Header(), vertices, faces, COLOR, 3), no_markers(Header())):
+    for message in (
+        mesh_markers(Header(), bodies_of(vertices), faces, COLOR, 3),
+        no_markers(Header()),
+    ):
         assert [marker.action for marker in read(message)] == [Marker.DELETEALL]
 
 
@@ -83,4 +117,6 @@ def test_a_full_mesh_is_far_cheaper_than_its_points_one_by_one():
             times.append(time.perf_counter() - begin)
         return min(times)
 
-    assert 5 * seconds(lambda: mesh_markers(Header(), vertices, faces, COLOR)) < seconds(one_by_one)
+    assert 5 * seconds(lambda: mesh_markers(Header(), bodies_of(vertices), faces, COLOR)) < seconds(
+        one_by_one
+    )

@@ -25,6 +25,7 @@ def some_bodies(count, vertices=7):
         reprojection_error=random.uniform(0, 9, count).astype(np.float32),
         quality=random.uniform(0, 1, count).astype(np.float32),
         vertices=random.normal(size=(count, vertices, 3)).astype(np.float32),
+        position_covariance=random.normal(size=(count, 3, 3)).astype(np.float32),
     )
 
 
@@ -36,6 +37,7 @@ def header():
 
 def sent(*arguments, **options):
     """`body_mesh_array` as a subscriber gets it."""
+    options = {"people_seen": len(arguments[1]), "metric": True, **options}
     message = body_mesh_array(*arguments, **options)
     return deserialize_message(serialize_message(message), BodyMeshArray)
 
@@ -43,8 +45,10 @@ def sent(*arguments, **options):
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_bodies_survive_the_way_over_the_wire(count):
     bodies, ids = some_bodies(count), [f"id{number}" for number in range(count)]
-    message = sent(header(), ids, bodies, "body@0")
+    message = sent(header(), ids, bodies, "body@0", people_seen=count + 2)
     assert message.header == header()
+    assert (message.people_seen, message.people_without_body) == (count + 2, 2)
+    assert message.metric
     assert message.body_model == "body@0"
     assert [body.id for body in message.bodies] == ids
     for n, body in enumerate(message.bodies):
@@ -55,6 +59,8 @@ def test_bodies_survive_the_way_over_the_wire(count):
         np.testing.assert_allclose(matrices, bodies.rotations[n], atol=2e-6)
         place = (body.position.x, body.position.y, body.position.z)
         assert place == tuple(bodies.translation[n].tolist())
+        covariance = body.position_covariance.reshape(3, 3)
+        np.testing.assert_array_equal(covariance, bodies.position_covariance[n])
         assert body.quality == bodies.quality[n]
         assert body.reprojection_error == bodies.reprojection_error[n]
 
@@ -72,7 +78,8 @@ def test_vertices_are_sent_only_when_wanted_and_there():
 
 def test_quality_is_cut_to_what_the_camera_allows():
     bodies = some_bodies(20)
-    message = sent(header(), ["a"] * 20, bodies, "", most_quality=0.5)
+    message = sent(header(), ["a"] * 20, bodies, "", metric=False)
+    assert not message.metric
     qualities = [body.quality for body in message.bodies]
     np.testing.assert_array_equal(qualities, np.minimum(bodies.quality, 0.5))
     assert max(qualities) == 0.5

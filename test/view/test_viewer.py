@@ -48,6 +48,9 @@ def frame(*people: tuple[str, tuple[float, float, float]], error: float = 5.5) -
         reprojection_error=np.full(count, error, np.float32),
         joints=spine + places,
         vertices=CORNERS * np.array([0.4, 0.8, 0.2], np.float32) + places,
+        people_without_body=0,
+        metric=True,
+        position_deviation=np.full(count, 0.2, np.float32),
     )
 
 
