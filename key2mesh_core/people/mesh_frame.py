@@ -81,7 +81,7 @@ def mesh_frame(message: Any) -> MeshFrame:
         reprojection_error=stack([body.reprojection_error for body in bodies]),
         joints=stack([body.joints for body in bodies], 24, 3),
         vertices=stack([body.vertices for body in bodies], min(sizes) // 3, 3),
-        # Recordings made before 0.2 have none of these.
+        # Recordings of an earlier BodyMeshArray have none of these.
         people_without_body=getattr(message, "people_without_body", 0),
         metric=getattr(message, "metric", True),
         position_deviation=_deviation(
