@@ -8,7 +8,7 @@ errs sees them; the bodies found are compared with the true ones as they come an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.bodies import Bodies, joined
 from key2mesh_core.people.smoothing import Smoother
 from key2mesh_core.recordings.amass import BODY_JOINTS, WORLD_TO_UPRIGHT
 from key2mesh_core.synthesis.config import SynthesisConfig, without_augmentation
@@ -133,13 +133,7 @@ def smoothed(estimator: Estimator, bodies: Bodies, stamps_ns: NDArray[np.int64])
         smoother.smooth(("person",), bodies.select([frame]), int(stamp))
         for frame, stamp in enumerate(stamps_ns)
     ]
-    return Bodies(
-        **{
-            each.name: np.concatenate([getattr(frame, each.name) for frame in frames])
-            for each in fields(Bodies)
-            if each.name != "vertices"
-        }
-    )
+    return joined(frames)
 
 
 def jitter(points: FloatArray, rate_hz: float = RATE_HZ) -> float:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.bodies import Bodies, joined
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.position_uncertainty import with_position_covariance
 from key2mesh_core.people.smoothing import Smoother
@@ -149,15 +149,6 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
         parts.append(with_position_covariance(bodies, keypoints, camera))
         order += [np.arange(ends[i] - len(frames[i]), ends[i]) for i in members]
     return joined(parts).select(np.argsort(np.concatenate(order)))
-
-
-def joined(parts: Sequence[Bodies]) -> Bodies:
-    """Several groups of bodies as one."""
-    values = {}
-    for field_ in fields(Bodies):
-        arrays = [getattr(part, field_.name) for part in parts]
-        values[field_.name] = None if arrays[0] is None else np.concatenate(arrays)
-    return Bodies(**values)
 
 
 def _cut_quality(frames: Sequence[PersonFrame], bodies: Bodies) -> Bodies:

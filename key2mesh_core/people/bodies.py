@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -48,3 +49,12 @@ class Bodies:
             value = getattr(self, field.name)
             chosen[field.name] = None if value is None else value[np.asarray(persons)]
         return Bodies(**chosen)
+
+
+def joined(parts: Sequence[Bodies]) -> Bodies:
+    """Several groups of bodies as one."""
+    values = {}
+    for field in fields(Bodies):
+        arrays = [getattr(part, field.name) for part in parts]
+        values[field.name] = None if arrays[0] is None else np.concatenate(arrays)
+    return Bodies(**values)

@@ -11,7 +11,7 @@ from helpers_training import small_body
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.bodies import Bodies, joined
 from key2mesh_core.people.smoothing import Smoother, SmoothingSettings
 
 SECOND = 10**9
@@ -41,6 +41,7 @@ def bodies_of(body, vectors, translation, betas=None, quality=0.9) -> Bodies:
         joints=joints.numpy() + translation[:, None],
         reprojection_error=np.full(count, 2.0, np.float32),
         quality=np.full(count, quality, np.float32),
+        position_covariance=np.tile(np.eye(3, dtype=np.float32), (count, 1, 1)),
     )
 
 
@@ -225,17 +226,8 @@ def test_the_distance_follows_the_size(body):
 def test_persons_do_not_touch_each_other(body):
     one, other = noisy(body, 40, seed=1), noisy(body, 40, seed=2)
     alone = run(one)
-    joined = [
-        Bodies(
-            **{
-                f.name: np.concatenate([getattr(a, f.name), getattr(b, f.name)])
-                for f in fields(Bodies)
-                if f.name != "vertices"
-            }
-        )
-        for a, b in zip(one, other, strict=True)
-    ]
-    for single, pair in zip(alone, run(joined), strict=True):
+    together = [joined(pair) for pair in zip(one, other, strict=True)]
+    for single, pair in zip(alone, run(together), strict=True):
         np.testing.assert_allclose(single.joints[0], pair.joints[0], atol=1e-5)
 
 
