@@ -59,9 +59,9 @@ class Studio:
         with open(self.folder / "gBR_sBM_cAll_d04_mBR0_ch03.pkl", "wb") as file:
             pickle.dump(content, file)
 
-    def measure(self, predict, **options) -> SequenceErrors:
+    def measure(self, predict) -> SequenceErrors:
         self.write()
-        return evaluate_aistpp(predict, self.folder, self.truth_file, ["ch03"], **options)["ch03"]
+        return evaluate_aistpp(predict, self.folder, self.truth_file, ["ch03"])["ch03"]
 
 
 class Oracle:

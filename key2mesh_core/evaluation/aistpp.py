@@ -33,9 +33,6 @@ from key2mesh_core.recordings.aistpp import (
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
 """keypoints (N, K,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
 
-REPORT_SEQUENCES = ("ch03", "ch04")
-TUNING_SEQUENCES = ("ch01", "ch02")
-
 LIMB_JOINT_NAMES = tuple(
     f"{side}_{joint}"
     for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -92,10 +89,7 @@ def evaluate_aistpp(
     predict: Predict,
     keypoints_folder: str | Path,
     truth_file: str | Path,
-    sequences: Sequence[str] = REPORT_SEQUENCES,
-    *,
-    undistort_keypoints: bool = True,
-    frame_step: int = 1,
+    sequences: Sequence[str],
 ) -> dict[str, SequenceErrors]:
     """Measure a model on AIST++ sequences.
 
@@ -104,9 +98,6 @@ def evaluate_aistpp(
         keypoints_folder: with one official pickle per sequence, named `*_<channel>.pkl`.
         truth_file: see `key2mesh_core.recordings.aistpp`.
         sequences: channels to measure.
-        undistort_keypoints: take the lens out of the detections first, as an image pipeline on
-            a robot does.
-        frame_step: measure every n-th frame, for a quick look.
 
     Returns:
         channel -> errors, in the order given.
@@ -120,27 +111,17 @@ def evaluate_aistpp(
         raise EvaluationError(f"{truth_file} has no {unknown}; it has {sorted(truth.joints)}.")
     return {
         channel: _evaluate_sequence(
-            predict,
-            read_keypoints(find_keypoints(keypoints_folder, channel))[:, ::frame_step],
-            truth,
-            channel,
-            undistort_keypoints,
-            frame_step,
+            predict, read_keypoints(find_keypoints(keypoints_folder, channel)), truth, channel
         )
         for channel in sequences
     }
 
 
 def _evaluate_sequence(
-    predict: Predict,
-    detections: NDArray[np.float32],
-    truth: AistppTruth,
-    channel: str,
-    undistort_keypoints: bool,
-    frame_step: int,
+    predict: Predict, detections: NDArray[np.float32], truth: AistppTruth, channel: str
 ) -> SequenceErrors:
-    true_joints = truth.joints[channel][::frame_step, COCO_LIMB_JOINTS]
-    valid = truth.valid[channel][::frame_step, COCO_LIMB_JOINTS]
+    true_joints = truth.joints[channel][:, COCO_LIMB_JOINTS]
+    valid = truth.valid[channel][:, COCO_LIMB_JOINTS]
     cameras, frames = detections.shape[:2]
     if (cameras, frames) != (len(truth.intrinsics), len(true_joints)):
         raise EvaluationError(
@@ -150,13 +131,11 @@ def _evaluate_sequence(
     errors = np.full((cameras, frames), np.nan)
     distance_sum, distance_count = np.zeros(12), np.zeros(12)
     reprojection = np.array(
-        [_truth_reprojection(detections[c], truth, channel, c, frame_step) for c in range(cameras)]
+        [_truth_reprojection(detections[c], truth, channel, c) for c in range(cameras)]
     )
     for camera, intrinsics in enumerate(truth.intrinsics):
-        source = detections[camera]
-        if undistort_keypoints:
-            source = undistort(source, intrinsics, truth.lenses[camera])
-        keypoints = sanitise(to_network("coco_17", source))
+        straight = undistort(detections[camera], intrinsics, truth.lenses[camera])
+        keypoints = sanitise(to_network("coco_17", straight))
         counted = usable(keypoints) & (valid.sum(axis=1) >= MINIMUM_VALID_JOINTS)
         if not counted.any():
             continue
@@ -182,11 +161,11 @@ def _evaluate_sequence(
 
 
 def _truth_reprojection(
-    detections: NDArray[np.float32], truth: AistppTruth, channel: str, camera: int, frame_step: int
+    detections: NDArray[np.float32], truth: AistppTruth, channel: str, camera: int
 ) -> float:
-    projected = truth.project(channel, camera)[::frame_step]
+    projected = truth.project(channel, camera)
     distances = np.linalg.norm(projected - detections[..., :2], axis=-1)
-    counted = truth.valid[channel][::frame_step] & (detections[..., 2] >= SEEN_CONFIDENCE)
+    counted = truth.valid[channel] & (detections[..., 2] >= SEEN_CONFIDENCE)
     counted &= np.isfinite(distances)
     return float(np.median(distances[counted])) if counted.any() else float("nan")
 

@@ -16,7 +16,7 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.heldout import SCORED_JOINTS
-from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe, pve
+from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import (
@@ -139,9 +139,7 @@ def _errors(estimator: Estimator, body: BodyModel, batch: Batch) -> dict[str, np
         "pa_mpjpe_mm": pa_mpjpe(joints[:, scored], true_joints[:, scored]),
         "mpjpe_mm": mpjpe(joints[:, scored], true_joints[:, scored]),
         # The truth's pelvis is at its origin already.
-        "pve_mm": pve(
-            found.vertices, true_vertices, found.joints[:, 0], np.zeros((len(joints), 3))
-        ),
+        "pve_mm": mpjpe(found.vertices - found.joints[:, :1], true_vertices),
         "distance_mm": 1000.0
         * np.linalg.norm(found.translation - batch.translation.numpy(), axis=1),
         "joints_mm": 1000.0 * np.linalg.norm(joints - true_joints, axis=2),

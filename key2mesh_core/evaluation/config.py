@@ -31,8 +31,6 @@ class EvaluateConfig:
     """File of cameras and triangulated joints, .npz (docs/measurements/accuracy.md)."""
     aistpp_sequences: tuple[str, ...] = ("ch03", "ch04")
     """Sequences to report."""
-    by_visibility: bool = False
-    """Also measure people of whom a part is hidden: behind a desk, cut by the image's edge..."""
     output: Path = Path("runs/evaluation")
     """Folder for report.json, report.md and report.png."""
     threads: int = 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of predicted points against true ones: MPJPE, PA-MPJPE, PVE.
+"""Errors of predicted points against true ones: MPJPE (PVE, if they are vertices) and PA-MPJPE.
 
 Every function takes points in metres, samples first, and returns one error in millimetres per
 sample, so that callers average over frames, cameras or clips as they need. A sample that cannot
@@ -42,29 +42,6 @@ def mpjpe(predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = No
     return _weighted_mean_distance(predicted, truth, weights)
 
 
-def root_centred_mpjpe(
-    predicted: ArrayLike,
-    truth: ArrayLike,
-    root: int | tuple[int, ...],
-    weights: ArrayLike | None = None,
-) -> FloatArray:
-    """MPJPE after each side is moved so that its own root lies at the origin.
-
-    Args:
-        predicted: (N, J, 3) m.
-        truth: (N, J, 3) m.
-        root: index of the root point, or several whose middle is the root (both hips). The
-            root is used whatever its weight is, so it must be finite.
-        weights: (N, J), as in `mpjpe`.
-
-    Returns:
-        (N,) mm.
-    """
-    predicted, truth, weights = _checked(predicted, truth, weights)
-    predicted, truth = _centred_on(predicted, root), _centred_on(truth, root)
-    return _weighted_mean_distance(predicted, truth, weights)
-
-
 def pa_mpjpe(
     predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None
 ) -> FloatArray:
@@ -80,32 +57,6 @@ def pa_mpjpe(
     errors = _weighted_mean_distance(aligned, truth, weights)
     errors[(weights > 0).sum(axis=1) < MINIMUM_POINTS_TO_ALIGN] = np.nan
     return errors
-
-
-def pve(
-    predicted_vertices: ArrayLike,
-    true_vertices: ArrayLike,
-    predicted_roots: ArrayLike | None = None,
-    true_roots: ArrayLike | None = None,
-) -> FloatArray:
-    """Mean per-vertex error, each side centred on its own root where roots are given.
-
-    Args:
-        predicted_vertices: (N, V, 3) m.
-        true_vertices: (N, V, 3) m.
-        predicted_roots: (N, 3) m, or None to compare in the frame given.
-        true_roots: (N, 3) m, or None; both or neither.
-
-    Returns:
-        (N,) mm.
-    """
-    predicted, truth, weights = _checked(predicted_vertices, true_vertices, None)
-    if (predicted_roots is None) != (true_roots is None):
-        raise EvaluationError("pve needs the roots of both sides or of neither; got only one.")
-    if predicted_roots is not None and true_roots is not None:
-        predicted = predicted - _checked_roots(predicted_roots, len(predicted))
-        truth = truth - _checked_roots(true_roots, len(truth))
-    return _weighted_mean_distance(predicted, truth, weights)
 
 
 def similarity_align(
@@ -166,11 +117,6 @@ def _weighted_mean_distance(
     return np.where(total > 0, errors, np.nan) * MILLIMETRES_PER_METRE
 
 
-def _centred_on(points: FloatArray, root: int | tuple[int, ...]) -> FloatArray:
-    centre = points[:, np.atleast_1d(root)].mean(axis=1, keepdims=True)
-    return points - centre
-
-
 def _checked(
     predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -215,10 +161,3 @@ def _checked_points(name: str, points: Any) -> FloatArray:
     if checked.ndim != 3 or checked.shape[2] != 3:
         raise EvaluationError(f"{name} has shape {checked.shape}; expected (N, J, 3) in metres.")
     return checked
-
-
-def _checked_roots(roots: ArrayLike, samples: int) -> FloatArray:
-    checked = np.asarray(roots, dtype=np.float64)
-    if checked.shape != (samples, 3):
-        raise EvaluationError(f"roots have shape {checked.shape}; expected ({samples}, 3).")
-    return checked[:, None]

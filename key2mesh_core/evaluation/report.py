@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES, SequenceErrors
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.evaluation.visibility import VisibilityErrors
 
 if TYPE_CHECKING:
     # clips.py needs torch; a report on real detections alone does not.
@@ -27,14 +26,12 @@ class Report:
         body_model: the body that the model is made for, "name@<hash>".
         clips: rows for motion capture.
         aistpp: channel -> errors on real detections.
-        views: rows of people of whom a part is hidden.
     """
 
     model: str
     body_model: str
     clips: Sequence[ClipErrors] = ()
     aistpp: Mapping[str, SequenceErrors] = field(default_factory=dict)
-    views: Sequence[VisibilityErrors] = ()
 
     def to_json(self) -> str:
         """Every number, means per camera and joint included; NaN becomes null."""
@@ -42,7 +39,6 @@ class Report:
             "model": self.model,
             "body_model": self.body_model,
             "clips": [asdict(row) for row in self.clips],
-            "views": [asdict(row) | {"ratio": row.ratio} for row in self.views],
             "aistpp": {
                 channel: {
                     "pa_mpjpe_mm": errors.mean_mm,
@@ -93,21 +89,6 @@ class Report:
                     ],
                 )
             )
-        if self.views:
-            header = (
-                *("Seen in part", "view", "people", "all joints", "whole"),
-                *("visible joints", "whole", "ratio"),
-            )
-            rows = [
-                (
-                    *(row.name, row.view, str(row.samples)),
-                    *map(_millimetres, (row.all_joints_mm, row.all_joints_full_mm)),
-                    *map(_millimetres, (row.visible_joints_mm, row.visible_joints_full_mm)),
-                    "-" if math.isnan(row.ratio) else f"{row.ratio:.2f}",
-                )
-                for row in self.views
-            ]
-            parts.append(markdown_table(header, rows))
         return "\n\n".join(parts) + "\n"
 
 

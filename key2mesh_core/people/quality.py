@@ -3,9 +3,9 @@
 
 The expected error E [mm] of a body's joints follows from three things that are known at run time:
 how far the body's keypoints miss the detected ones, how sure the detector was, and what it did
-not see. Its logarithm is a sum of them (`expected_error_mm`), whose few constants were fitted by
-`evaluation.calibration`, and quality is 1 / (1 + (E / 100 mm)^2): 0.5 where 100 mm are to be
-expected, 0.8 for 50 mm, 0.2 for 200 mm. docs/accuracy.md has the errors that were measured for
+not see. Its logarithm is a sum of them (`expected_error_mm`), whose few constants were fitted on
+synthetic and real detections, and quality is 1 / (1 + (E / 100 mm)^2): 0.5 where 100 mm are to be
+expected, 0.8 for 50 mm, 0.2 for 200 mm. docs/measurements/steadiness.md has the errors measured for
 each range of quality.
 
 A body that misses its keypoints by a large share of the person's size is not a poor estimate of

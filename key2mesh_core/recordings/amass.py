@@ -114,6 +114,21 @@ def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Pa
     return [p for p in paths if not matched[p]], [p for p in paths if matched[p]]
 
 
+def held_out_patterns(texts: Sequence[str]) -> list[str]:
+    """Globs and folders as `split_clips` takes them, with every @FILE replaced by its lines."""
+    patterns: list[str] = []
+    for text in texts:
+        if not text.startswith("@"):
+            patterns.append(text)
+            continue
+        try:
+            lines = Path(text[1:]).read_text().splitlines()
+        except OSError as error:
+            raise TrainingError(f"--held-out {text}: {error}") from error
+        patterns += [line.strip() for line in lines if line.strip()]
+    return patterns
+
+
 def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
     """A clip with its root as recorded, a clue to its world's axes, and whether it has a rate."""
     try:

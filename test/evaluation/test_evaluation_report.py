@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,6 @@ from key2mesh_core.evaluation.evaluate import evaluate, write_report
 from key2mesh_core.evaluation.figure import BAR, DOUBTFUL, draw_report
 from key2mesh_core.evaluation.report import Report
 from key2mesh_core.evaluation.tables import markdown_table
-from key2mesh_core.evaluation.visibility import VIEWS, VisibilityErrors
 
 
 @pytest.fixture
@@ -89,12 +86,9 @@ def test_the_job_measures_a_bundle_on_real_detections(
             aistpp_keypoints=studio.folder,
             aistpp_truth=studio.truth_file,
             aistpp_sequences=("ch03",),
-            by_visibility=True,
             output=tmp_path / "out",
         )
     )
-    assert [row.view for row in report.views] == [view.name for view in VIEWS]
-    assert report.views[0].samples == CAMERAS * FRAMES
     errors = report.aistpp["ch03"]
     # The bundle knows nothing but a T-pose; the dancer is a cloud of points some 0.4 m wide.
     assert 100 < errors.mean_mm < 700
@@ -135,17 +129,3 @@ def test_measuring_on_real_detections_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_people_seen_in_part_have_rows_of_their_own(report: Report) -> None:
-    rows = (
-        VisibilityErrors("ch03", "everything seen", 9, 80.0, 80.0, 75.0, 75.0),
-        VisibilityErrors("ch03", "close-up", 0, 160.0, 80.0, math.nan, math.nan),
-        VisibilityErrors("ch03", "legs unseen", 9, 120.0, 80.0, 75.0, 60.0),
-    )
-    with_views = replace(report, views=rows)
-    line = next(x for x in with_views.to_markdown().splitlines() if "legs unseen" in x)
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["ch03", "legs unseen", "9", "120.0", "80.0", "75.0", "60.0", "1.25"]
-    content = json.loads(with_views.to_json(), parse_constant=pytest.fail)
-    assert [row["ratio"] for row in content["views"]] == [1.0, None, 1.25]

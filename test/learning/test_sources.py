@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.learning.pretrain.sources import held_out_patterns, parse_motion
+from key2mesh_core.learning.pretrain.sources import parse_motion
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,3 @@ def test_motions_with_shares(text, expected):
 def test_impossible_shares_are_refused(text):
     with pytest.raises(TrainingError, match=text):
         parse_motion(text)
-
-
-def test_held_out_lists_come_from_files(tmp_path):
-    (tmp_path / "list.txt").write_text("a/1.npz\n\n  b/*.npz \n")
-    assert held_out_patterns(("c", f"@{tmp_path / 'list.txt'}")) == ["c", "a/1.npz", "b/*.npz"]
-    with pytest.raises(TrainingError, match=r"missing\.txt"):
-        held_out_patterns((f"@{tmp_path / 'missing.txt'}",))

@@ -65,9 +65,6 @@ def test_the_lens_is_taken_out(studio: Studio) -> None:
         ideal = ideal[..., :2] / ideal[..., 2:] * 1400.0 + [960, 540]
         np.testing.assert_allclose(keypoints[:, 4, :2], ideal[:, 10], atol=0.01)  # right wrist
         np.testing.assert_allclose(keypoints[:, 13, :2], ideal[:, 15], atol=0.01)  # left ankle
-    raw = Oracle(studio)
-    studio.measure(raw, undistort_keypoints=False)
-    np.testing.assert_array_equal(raw.seen[0][:, 4], studio.keypoints[0, :, 10])
 
 
 def test_frames_without_enough_keypoints_or_truth_do_not_count(studio: Studio) -> None:
@@ -105,17 +102,6 @@ def test_a_camera_out_of_step_is_found_but_stays_in_the_headline(studio: Studio)
     assert result.in_step_mean_mm == pytest.approx(0.0, abs=1e-3)
     assert result.mean_mm == pytest.approx(np.mean(result.camera_means_mm))
     assert result.mean_mm > 1
-
-
-def test_every_nth_frame_is_the_same_frames(studio: Studio) -> None:
-    oracle = Oracle(studio)
-
-    def predict(keypoints: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
-        return oracle(keypoints, intrinsics)[::7]
-
-    result = studio.measure(predict, frame_step=7)
-    assert result.frames_mm.shape == (CAMERAS, 5)
-    np.testing.assert_allclose(result.frames_mm, 0.0, atol=1e-3)
 
 
 def test_a_prediction_of_another_shape_or_not_finite_is_refused(studio: Studio) -> None:

@@ -7,7 +7,13 @@ from helpers_training import write_clip
 
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from key2mesh_core.recordings.amass import find_clips, load_clip, load_clips, split_clips
+from key2mesh_core.recordings.amass import (
+    find_clips,
+    held_out_patterns,
+    load_clip,
+    load_clips,
+    split_clips,
+)
 
 
 def test_clips_are_thinned_to_about_thirty_frames_a_second(tmp_path):
@@ -220,3 +226,10 @@ def test_betas_that_are_not_finite_are_refused(tmp_path):
     path = write_clip(tmp_path / "a.npz", betas=np.full(16, np.nan))
     with pytest.raises(TrainingError, match=r"a\.npz: 'betas'"):
         load_clip(path)
+
+
+def test_held_out_lists_come_from_files(tmp_path):
+    (tmp_path / "list.txt").write_text("a/1.npz\n\n  b/*.npz \n")
+    assert held_out_patterns(("c", f"@{tmp_path / 'list.txt'}")) == ["c", "a/1.npz", "b/*.npz"]
+    with pytest.raises(TrainingError, match=r"missing\.txt"):
+        held_out_patterns((f"@{tmp_path / 'missing.txt'}",))

@@ -12,7 +12,13 @@ from tqdm import tqdm
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.pretrain.config import PretrainConfig
-from key2mesh_core.recordings.amass import Clip, find_clips, load_clips, split_clips
+from key2mesh_core.recordings.amass import (
+    Clip,
+    find_clips,
+    held_out_patterns,
+    load_clips,
+    split_clips,
+)
 from key2mesh_core.synthesis.motions import MotionBank
 
 
@@ -61,18 +67,3 @@ def parse_motion(text: str) -> tuple[Path, float]:
     if not 0 < value < math.inf:
         raise TrainingError(f"--motions {text!r}: the share after '=' must be a positive number")
     return Path(folder), value
-
-
-def held_out_patterns(texts: Sequence[str]) -> list[str]:
-    """Globs and folders, with every @FILE replaced by its lines."""
-    patterns: list[str] = []
-    for text in texts:
-        if not text.startswith("@"):
-            patterns.append(text)
-            continue
-        try:
-            lines = Path(text[1:]).read_text().splitlines()
-        except OSError as error:
-            raise TrainingError(f"--held-out {text}: {error}") from error
-        patterns += [line.strip() for line in lines if line.strip()]
-    return patterns
