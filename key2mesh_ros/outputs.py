@@ -13,11 +13,9 @@ from std_msgs.msg import Header
 
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.quality import GUESSED_CAMERA_QUALITY
 
 from .msg import BodyMesh, BodyMeshArray, BodyTopology
-
-GUESSED_QUALITY = 0.5
-"""Most that `quality` may say while the field of view is a guess: positions are to scale only."""
 
 
 def body_mesh_array(
@@ -41,7 +39,7 @@ def body_mesh_array(
         vertices: whether to send the mesh's points, where `bodies` have them.
     """
     points = bodies.vertices if vertices else None
-    most_quality = np.float32(1.0 if metric else GUESSED_QUALITY)
+    most_quality = np.float32(1.0 if metric else GUESSED_CAMERA_QUALITY)
     quality = np.minimum(bodies.quality, most_quality).tolist()
     errors, places = bodies.reprojection_error.tolist(), bodies.translation.tolist()
     message = BodyMeshArray(header=header, body_model=body_model, metric=metric)

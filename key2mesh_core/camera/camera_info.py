@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from key2mesh_core.camera.lens import Distortion, read_distortion
 from key2mesh_core.camera.pinhole import Intrinsics
 
 
@@ -72,15 +71,6 @@ def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Int
         (matrix.cx - left * unit_x) * x,
         (matrix.cy - top * unit_y) * y,
     )
-
-
-def image_lens(info: Any, rectified: bool) -> Distortion | None:
-    """What the lens does to keypoints in its image: nothing in a rectified one.
-
-    Raises:
-        CameraError: the distortion is of an unknown model.
-    """
-    return None if rectified else read_distortion(info.distortion_model, info.d)
 
 
 def _is_binned(matrix: Intrinsics, info: Any) -> bool:

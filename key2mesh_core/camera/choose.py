@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -168,30 +167,13 @@ class CameraMemory:
     on has changed. Costs about 1 us where nothing has."""
 
     def __init__(self) -> None:
-        self._seen: tuple[Any, ...] = ()
-        self._camera: Camera | None = None
+        self._seen: tuple[Any, Any, dict[str, Any]] | None = None
 
-    def choose(
-        self,
-        info: Any | None,
-        options: CameraOptions,
-        *,
-        width: int,
-        height: int,
-        frame_id: str = "",
-    ) -> Camera:
+    def choose(self, info: Any | None, options: CameraOptions, **image: Any) -> Camera:
         """See `choose_camera`; other objects `info` and `options` count as changed ones."""
         seen = self._seen
-        image = width, height, frame_id
-        if (
-            self._camera is None
-            or seen[0] is not info
-            or seen[1] is not options
-            or seen[2] != image
-        ):
-            self._camera = choose_camera(
-                info, options, width=width, height=height, frame_id=frame_id
-            )
+        if not seen or seen[0] is not info or seen[1] is not options or seen[2] != image:
+            self._camera = choose_camera(info, options, **image)
             self._seen = info, options, image
         return self._camera
 
@@ -201,12 +183,7 @@ def newest_info(before: Any | None, info: Any) -> Any:
 
     Drivers send it anew with every image: what does not change need not be chosen again.
     """
-    return before if before is not None and says_the_same(before, info) else info
-
-
-def says_the_same(first: Any, second: Any) -> bool:
-    """Whether two sensor_msgs/CameraInfo describe one camera; stamps do not count."""
-    return _content(first) == _content(second)
+    return before if before is not None and _content(before) == _content(info) else info
 
 
 def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
@@ -242,32 +219,26 @@ def _stated(options: CameraOptions, width: int, height: int) -> Camera:
         return Camera(_of_view(options.fov_deg, width, height), width, height, text)
     if not (options.cx and options.cy):
         _need_size(width, height)
-    intrinsics = Intrinsics(
-        options.fx,
-        options.fy or options.fx,
-        options.cx or width / 2,
-        options.cy or height / 2,
-    )
-    return Camera(intrinsics, width, height, "stated, fx, fy, cx, cy")
+    focal = options.fx, options.fy or options.fx
+    centre = options.cx or width / 2, options.cy or height / 2
+    return Camera(Intrinsics(*focal, *centre), width, height, "stated, fx, fy, cx, cy")
 
 
 def _described(
     info: Any | None, options: CameraOptions, width: int, height: int, frame_id: str
 ) -> Camera:
     """The camera by CameraInfo, or assumed where there is none that can be used."""
-    doubt: CameraError | None = None
+    doubt = ""
     if info is not None:
         try:
             return _from_info(info, options, width, height, frame_id)
         except CameraError as error:
-            doubt = error
+            doubt = f"CameraInfo cannot be used: {error}"
     degrees = options.assumed_fov_deg or ASSUMED_FOV_DEG
     text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
     camera = Camera(_of_view(degrees, width, height), width, height, text, metric=False)
-    if doubt is not None:
-        camera = camera.with_warning(
-            "uncalibrated_camera_info", f"CameraInfo cannot be used: {doubt}"
-        )
+    if doubt:
+        camera = camera.with_warning("uncalibrated_camera_info", doubt)
     return camera.with_warning(
         "no_camera_info",
         f"nobody describes the camera: {degrees:g} degrees are assumed, and positions are to scale "
@@ -276,42 +247,32 @@ def _described(
 
 
 def _from_info(info: Any, options: CameraOptions, width: int, height: int, frame_id: str) -> Camera:
-    text, lens, doubts = "CameraInfo", None, []
+    text, lens, doubts = "CameraInfo", None, {}
     if options.rectified:
         text = "CameraInfo, rectified"
     elif any(info.d):
         try:
-            lens = _distortion(info.distortion_model, tuple(info.d))
+            lens = read_distortion(info.distortion_model, info.d)
             text = f"CameraInfo, {info.distortion_model} undone"
         except CameraError as error:
-            doubts.append(("unknown_distortion", f"CameraInfo's lens is not undone: {error}"))
+            doubts["unknown_distortion"] = f"CameraInfo's lens is not undone: {error}"
     intrinsics = image_intrinsics(info, width, height, options.rectified)
     wide, high = image_size(info)
     if wide and high and (width, height) != (wide, high):
         text += f" of {wide} x {high} px, scaled to the keypoints' {width} x {height} px"
         if abs(width / wide / (height / high) - 1) > ASPECT_TOLERANCE:
-            doubts.append(
-                (
-                    "camera_info_aspect",
-                    f"CameraInfo is of images of {wide} x {high} px, the keypoints of one of "
-                    f"{width} x {height} px, which is of another shape: give the CameraInfo of "
-                    "the detector's image",
-                )
+            doubts["camera_info_aspect"] = (
+                f"CameraInfo is of images of {wide} x {high} px, the keypoints of one of {width} x "
+                f"{height} px, which is of another shape: give the CameraInfo of the detector's "
+                "image"
             )
     if frame_id and info.header.frame_id != frame_id:
-        doubts.append(
-            (
-                "camera_info_frame",
-                f"CameraInfo is of the frame {info.header.frame_id!r}, the keypoints of "
-                f"{frame_id!r}: give the CameraInfo of the detector's image",
-            )
+        doubts["camera_info_frame"] = (
+            f"CameraInfo is of the frame {info.header.frame_id!r}, the keypoints of {frame_id!r}: "
+            "give the CameraInfo of the detector's image"
         )
-    names, reasons = zip(*doubts, strict=True) if doubts else ((), ())
-    return Camera(intrinsics, width, height, text, names, reasons, lens=lens)
-
-
-_distortion = lru_cache(maxsize=16)(read_distortion)
-"""Checked once for a camera, not for every frame."""
+    doubted = tuple(doubts), tuple(doubts.values())
+    return Camera(intrinsics, width, height, text, *doubted, lens=lens)
 
 
 def _of_view(degrees: float, width: int, height: int) -> Intrinsics:

@@ -95,12 +95,3 @@ def project(points: NDArray[np.floating], intrinsics: Intrinsics) -> NDArray[np.
     focal = np.array([intrinsics.fx, intrinsics.fy], dtype=points.dtype)
     centre = np.array([intrinsics.cx, intrinsics.cy], dtype=points.dtype)
     return points[..., :2] / depth * focal + centre
-
-
-def pixel_rays(pixels: ArrayLike, intrinsics: Intrinsics) -> NDArray[np.float64]:
-    """Unit vectors (..., 3) in the camera frame from the camera through pixels (..., 2)."""
-    pixels = np.asarray(pixels, dtype=np.float64)
-    x = (pixels[..., 0] - intrinsics.cx) / intrinsics.fx
-    y = (pixels[..., 1] - intrinsics.cy) / intrinsics.fy
-    rays = np.stack([x, y, np.ones_like(x)], axis=-1)
-    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)

@@ -19,12 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import ArrayLike, NDArray
-
-from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 
 Array = Any
 
@@ -33,30 +28,6 @@ NEAREST_M = 0.1
 
 FARTHEST_M = 1000.0
 """Nobody is seen farther away than this: the largest z of a fitted translation [m]."""
-
-
-def fit_translation(
-    points: ArrayLike, keypoints: ArrayLike, intrinsics: ArrayLike | Intrinsics
-) -> NDArray[np.float64]:
-    """Place bodies over their keypoints in pixels.
-
-    Args:
-        points: (N, K, 3) in the camera's orientation, relative to the pelvis [m].
-        keypoints: (N, K, 3) x px, y px, confidence; unseen ones (< 0.1) carry no weight.
-        intrinsics: one camera, or (N, 4) fx, fy, cx, cy [px].
-
-    Returns:
-        (N, 3) translation [m], as `place` gives it.
-    """
-    points = np.asarray(points, dtype=np.float64)
-    keypoints = np.asarray(keypoints, dtype=np.float64)
-    if isinstance(intrinsics, Intrinsics):
-        intrinsics = intrinsics.as_array()
-    cameras = np.broadcast_to(np.asarray(intrinsics, dtype=np.float64), (len(points), 4))
-    focal, centre = cameras[:, None, :2], cameras[:, None, 2:]
-    weights = np.where(keypoints[..., 2] >= SEEN_CONFIDENCE, keypoints[..., 2], 0.0)
-    image = np.where(weights[..., None] > 0, (keypoints[..., :2] - centre) / focal, 0.0)
-    return place(points, image, weights)
 
 
 def place(points: Array, image: Array, weights: Array) -> Array:

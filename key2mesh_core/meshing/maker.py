@@ -14,6 +14,7 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies, joined
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.position_uncertainty import with_position_covariance
+from key2mesh_core.people.quality import GUESSED_CAMERA_QUALITY
 from key2mesh_core.people.smoothing import Smoother
 from key2mesh_core.people.tracking import Tracker, unshared
 from key2mesh_core.recordings.dropped import DroppedRecords
@@ -23,9 +24,6 @@ BATCH_PERSONS = 256
 
 BATCH_IMAGES = 1024
 """At most so many images, however few people are in them."""
-
-ASSUMED_QUALITY = 0.5
-"""Most that `quality` may say while the camera is a guess, as from the node."""
 
 RESTART_NS = 1_000_000_000
 """A clock that jumps back by more begins the recording again [ns]; by less, an image is late."""
@@ -154,6 +152,6 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
 def _cut_quality(frames: Sequence[PersonFrame], bodies: Bodies) -> Bodies:
     """The bodies, none with more quality than a guessed camera allows."""
     guessed = [frame.camera is not None and not frame.camera.metric for frame in frames]
-    most = np.where(guessed, np.float32(ASSUMED_QUALITY), np.float32(1.0))
+    most = np.where(guessed, np.float32(GUESSED_CAMERA_QUALITY), np.float32(1.0))
     limits = np.repeat(most, [len(frame) for frame in frames])
     return replace(bodies, quality=np.minimum(bodies.quality, limits))

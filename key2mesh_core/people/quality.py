@@ -33,6 +33,9 @@ FloatArray = NDArray[np.float32]
 HALF_QUALITY_MM = 100.0
 """The expected error [mm] of a body of quality 0.5."""
 
+GUESSED_CAMERA_QUALITY = 0.5
+"""Most that `quality` may say while the camera is a guess."""
+
 LEAST_MISS = 0.003
 """A smaller re-projection error, as a share of the person's size, says nothing more."""
 

@@ -16,7 +16,6 @@ from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.camera.placement import (
     FARTHEST_M,
     NEAREST_M,
-    fit_translation,
     place,
     place_roughly,
 )
@@ -24,10 +23,16 @@ from key2mesh_core.camera.placement import (
 CAMERA = Intrinsics(fx=600.0, fy=620.0, cx=310.0, cy=250.0)
 
 
-def on_the_image_plane(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def on_the_image_plane(
+    keypoints: np.ndarray, camera: Intrinsics = CAMERA
+) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints in units of the focal length, and their weights."""
-    image = (keypoints[..., :2] - [CAMERA.cx, CAMERA.cy]) / [CAMERA.fx, CAMERA.fy]
+    image = (keypoints[..., :2] - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
     return image, np.where(keypoints[..., 2] >= 0.1, keypoints[..., 2], 0.0)
+
+
+def fit(points: np.ndarray, keypoints: np.ndarray, camera: Intrinsics = CAMERA) -> np.ndarray:
+    return place(points, *on_the_image_plane(keypoints, camera))
 
 
 def _bodies(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,17 +52,15 @@ def _seen(points: np.ndarray, translations: np.ndarray) -> np.ndarray:
 def test_a_projected_body_is_put_back_where_it_was(seed):
     points, translations = _bodies(seed, 4)
     keypoints = _seen(points, translations)
-    found = fit_translation(points, keypoints, CAMERA)
+    found = fit(points, keypoints, CAMERA)
     np.testing.assert_allclose(found, translations, atol=1e-8)
-    one_each = np.tile(CAMERA.as_array(), (4, 1))
-    np.testing.assert_allclose(fit_translation(points, keypoints, one_each), found)
 
 
 def test_unseen_keypoints_have_no_say():
     points, translations = _bodies(5, 2)
     keypoints = _seen(points, translations)
     keypoints[:, 6:] = [9999, -9999, 0.05]
-    np.testing.assert_allclose(fit_translation(points, keypoints, CAMERA), translations, atol=1e-8)
+    np.testing.assert_allclose(fit(points, keypoints, CAMERA), translations, atol=1e-8)
 
 
 def test_the_rough_place_solves_the_weighted_least_squares_problem():
@@ -98,7 +101,7 @@ def noisy_people(
 @pytest.mark.parametrize(("distance", "at_most"), [(6, 0.002), (12, 0.005), (20, 0.01)])
 def test_pixel_noise_does_not_draw_people_towards_the_camera(distance, at_most):
     points, keypoints, translations = noisy_people(distance)
-    found = fit_translation(points, keypoints, CAMERA)[:, 2] / translations[:, 2] - 1
+    found = fit(points, keypoints, CAMERA)[:, 2] / translations[:, 2] - 1
     rough = place_roughly(points, *on_the_image_plane(keypoints))[:, 2] / translations[:, 2] - 1
     assert abs(found.mean()) < at_most
     assert rough.mean() < -2 * at_most  # what the step is for
@@ -145,13 +148,13 @@ def test_any_finite_input_gives_a_finite_place_before_the_camera(points, pixel, 
     camera = Intrinsics(focal, focal, 320, 240)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = fit_translation(points, np.concatenate([pixel, seen], axis=-1), camera)
+        found = fit(points, np.concatenate([pixel, seen], axis=-1), camera)
     assert np.isfinite(found).all()
     assert ((found[:, 2] >= NEAREST_M) & (found[:, 2] <= FARTHEST_M)).all()
 
 
 def test_no_keypoints_and_no_persons():
     points, _ = _bodies(8, 2)
-    assert np.isfinite(fit_translation(points, np.zeros((2, 18, 3)), CAMERA)).all()
+    assert np.isfinite(fit(points, np.zeros((2, 18, 3)), CAMERA)).all()
     empty = np.zeros((0, 18, 3))
-    assert fit_translation(empty, empty, CAMERA).shape == (0, 3)
+    assert fit(empty, empty, CAMERA).shape == (0, 3)

@@ -60,13 +60,22 @@ def mesh_bag(path: Path, topology: bool, body_model: str = "bones@000000000000")
             quality=1.0,
             reprojection_error=float(i),
             position=types["geometry_msgs/msg/Point"](0.0, 0.0, 3.0),
+            position_covariance=np.zeros(9, np.float32),
             betas=np.zeros(10, np.float32),
             pose=np.zeros(72, np.float32),
             joints=np.zeros(72, np.float32),
             vertices=np.ones(9, np.float32),
         )
         header = types["std_msgs/msg/Header"](time_type(5, i * 100_000_000), "eye")
-        messages.append(Message(i + 1, types[MESHES_TYPE](header, body_model, [body])))
+        array = types[MESHES_TYPE](
+            header=header,
+            body_model=body_model,
+            people_seen=1,
+            people_without_body=0,
+            metric=True,
+            bodies=[body],
+        )
+        messages.append(Message(i + 1, array))
     recordings = [TopicMessages("/meshes", MESHES_TYPE, messages)]
     if topology:
         value = types[TOPOLOGY_TYPE](

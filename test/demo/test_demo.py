@@ -206,13 +206,15 @@ def test_the_picture_takes_one_shot_from_each_part_of_the_recording():
 
 def test_the_close_up_keeps_points_on_their_keypoints():
     """Whatever projects onto a keypoint in the image does so in the tile, too."""
-    from key2mesh_core.camera.pinhole import pixel_rays, project
+    from key2mesh_core.camera.pinhole import project
 
     picture = demo_module("picture")
     frames = list(open_recording(STREET))
     (shot, *_) = picture.choose_shots(frames, 1)
     intrinsics = frames[0].camera.intrinsics
-    points = pixel_rays(shot.keypoints[:, :2], intrinsics) * 5.0
+    fx, fy, cx, cy = intrinsics.as_array()
+    at = (shot.keypoints[:, :2] - [cx, cy]) / [fx, fy]
+    points = 5.0 * np.concatenate([at, np.ones((len(at), 1))], axis=1)
     camera, moved = picture._closer(shot.keypoints, intrinsics)
     seen = shot.keypoints[:, 2] > 0
     np.testing.assert_allclose(project(points, camera)[seen], moved[seen, :2], atol=0.01)

@@ -127,6 +127,7 @@ def test_meshes_come_back(tmp_path):
             quality=0.5,
             reprojection_error=float(i),
             position=types["geometry_msgs/msg/Point"](0.0, 0.0, 3.0),
+            position_covariance=np.eye(3, dtype=np.float32).ravel() * 0.04,
             betas=np.zeros(10, np.float32),
             pose=np.zeros(72, np.float32),
             joints=joints[i].ravel(),
@@ -135,8 +136,11 @@ def test_meshes_come_back(tmp_path):
         for i in range(2)
     ]
     header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](3, 4), "eye")
-    array = types[MESHES_TYPE](header=header, body_model="x@1", bodies=bodies)
-    nobody = types[MESHES_TYPE](header=header, body_model="x@1", bodies=[])
+    counts = {"people_seen": 3, "people_without_body": 1, "metric": False}
+    array, nobody = (
+        types[MESHES_TYPE](header=header, body_model="x@1", bodies=each, **counts)
+        for each in (bodies, [])
+    )
     write_bag(
         tmp_path / "b", [TopicMessages("/m", MESHES_TYPE, [Message(1, array), Message(2, nobody)])]
     )
@@ -144,6 +148,8 @@ def test_meshes_come_back(tmp_path):
     np.testing.assert_array_equal(frame.joints, joints)
     np.testing.assert_array_equal(frame.vertices, vertices)
     np.testing.assert_array_equal(frame.reprojection_error, [0, 1])
+    np.testing.assert_allclose(frame.position_deviation, 0.2)
+    assert (frame.people_without_body, frame.metric) == (1, False)
     assert (frame.stamp_ns, frame.ids) == (3_000_000_004, ("p0", "p1"))
     assert empty.joints.shape == (0, 24, 3)
 
