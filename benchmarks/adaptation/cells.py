@@ -84,8 +84,6 @@ def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> Ada
         threads=config.threads,
         # What the label-free choice does is another table's matter: here the method is measured.
         always_adapt=True,
-        aistpp_keypoints=config.aistpp_keypoints,
-        aistpp_truth=config.aistpp_truth,
         **{"motions": config.motions if row.recipe == "paper" else ()} | dict(row.changes or {}),
     )
 

@@ -30,10 +30,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:
     """Reads a checkpoint on the CPU; executes nothing that the file says (weights only).
 
-    Raises TrainingError naming a file that is missing, truncated, foreign or of another format.
+    Args:
+        parts: names that it must hold.
+
+    Raises TrainingError naming a file that is missing, truncated, foreign, of another format, or
+    without one of the parts.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,4 +52,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise TrainingError(f"{path}: checkpoint format {found!r}, expected {FORMAT}")
+    missing = [name for name in parts if name not in state]
+    if missing:
+        raise TrainingError(
+            f"{path} holds no {missing[0]!r}: it is of another command or of an older version of "
+            "key2mesh; continue it with that version, or give another path"
+        )
     return state

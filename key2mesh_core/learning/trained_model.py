@@ -70,7 +70,7 @@ def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
 
 
 def _of_checkpoint(path: Path, data: BodyData) -> TrainedModel:
-    state = load_checkpoint(path)
+    state = load_checkpoint(path, "body", "network", "centre_view", "detector_keypoints", "step")
     _check_body(path, state["body"], data)
     network = build(state.get("architecture", {"name": "key2mesh"}))
     network.load_state_dict(state["network"])

@@ -23,10 +23,9 @@ from key2mesh_core.learning.pretrain import job as pretrain_job
 from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
 from key2mesh_core.learning.pretrain.job import (
     Run,
-    learning_rate,
     pretrain,
 )
-from key2mesh_core.learning.runs import moving_average
+from key2mesh_core.learning.runs import moving_average, scheduled
 from key2mesh_core.network.key2mesh import Key2Mesh
 
 ROOT = Path(__file__).parents[2]
@@ -255,6 +254,17 @@ def test_motion_capture_that_changed_behind_its_name_is_refused(data, tmp_path):
         pretrain(settings)
 
 
+@pytest.mark.parametrize("part", ["data", "optimiser"])
+def test_a_run_of_an_older_version_is_refused_by_name(data, tmp_path, part):
+    settings = config(data, tmp_path, epochs=1)
+    pretrain(settings)
+    state = load_checkpoint(tmp_path / "last.pt")
+    del state[part], state["format"]
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(TrainingError, match=rf"last\.pt holds no '{part}'"):
+        pretrain(settings)
+
+
 def test_without_motions_the_usage_is_said(tmp_path):
     with pytest.raises(TrainingError, match="--motions is missing: key2mesh pretrain"):
         pretrain(PretrainConfig(output=tmp_path / "run"))
@@ -269,12 +279,16 @@ def test_torchrun_is_refused(data, tmp_path, monkeypatch):
 
 def test_schedules():
     robot, paper = (PRETRAIN_RECIPES[name][1] for name in ("robot", "paper"))
-    total = robot.epochs * robot.steps_per_epoch
-    assert learning_rate(robot, 0) < 1e-5
-    assert learning_rate(robot, 500) == pytest.approx(1e-3, rel=0.01)
-    assert learning_rate(robot, total - 1) < 1e-6
-    assert learning_rate(paper, 0) == 1e-3
-    assert learning_rate(paper, 9 * paper.steps_per_epoch) == pytest.approx(1e-3 * 0.8**9)
+    epoch, total = robot.steps_per_epoch, robot.epochs * robot.steps_per_epoch
+
+    def share(recipe: PretrainConfig, step: int) -> float:
+        return scheduled(recipe.schedule, step, total, epoch, warm_up=500)
+
+    assert share(robot, 0) < 1e-2
+    assert share(robot, 500) == pytest.approx(1, rel=0.01)
+    assert share(robot, total - 1) < 1e-3
+    assert share(paper, 0) == 1
+    assert share(paper, 9 * epoch) == pytest.approx(0.8**9)
 
 
 def test_the_moving_average_forgets_its_start_and_then_remembers():

@@ -18,7 +18,6 @@ from key2mesh_core.learning.adapt.validation import (
     WORTH_IT,
     Validator,
     _stretches,
-    bent_backwards,
     choose,
     score,
 )
@@ -29,7 +28,6 @@ from key2mesh_core.synthesis.config import SynthesisConfig
 
 @pytest.fixture(scope="module")
 def validator() -> Validator:
-    torch.manual_seed(0)
     body = BodyModel(small_body())
     random = torch.Generator().manual_seed(1)
     rotations = axis_angle_to_matrix(0.2 * torch.randn(9, 24, 3, generator=random))
@@ -37,7 +35,13 @@ def validator() -> Validator:
         PseudoLabelBank(rotations, torch.zeros(9, 10)), body, SynthesisConfig(), 64, random
     )
     domain = target_domain(targets(2, 30), True, 60.0, torch.device("cpu"))
-    return Validator(folded(Key2Mesh(0.0)), domain, None, samples, body)
+    return Validator(domain, None, samples, body)
+
+
+@pytest.fixture(scope="module")
+def network() -> Key2Mesh:
+    torch.manual_seed(0)
+    return folded(Key2Mesh(0.0))
 
 
 def shifted(network: Key2Mesh, size: float) -> Key2Mesh:
@@ -50,24 +54,14 @@ def shifted(network: Key2Mesh, size: float) -> Key2Mesh:
     return other
 
 
-def test_the_model_before_has_drifted_nowhere(validator):
-    measured = validator.measure(validator.source)
-    assert measured["feature_drift"] == 0
-    assert measured["pose_change_mm"] < 1e-3
+def test_the_model_before_scores_zero(validator, network):
+    measured = validator.measure(network)
     assert score(measured, measured) == 0
     assert all(math.isfinite(value) for value in measured.values())
 
 
-def test_measuring_twice_gives_the_same(validator):
-    assert validator.measure(validator.source) == validator.measure(validator.source)
-
-
-def test_drift_grows_with_the_change(validator):
-    drifts = [validator.measure(shifted(validator.source, size)) for size in (0.01, 0.1, 1.0)]
-    for name in ("feature_drift", "pose_change_mm"):
-        values = [drift[name] for drift in drifts]
-        assert values == sorted(values)
-        assert values[0] < 0.5 * values[-1]
+def test_measuring_twice_gives_the_same(validator, network):
+    assert validator.measure(network) == validator.measure(network)
 
 
 def test_of_many_detections_stretches_from_everywhere_are_judged():
@@ -78,14 +72,14 @@ def test_of_many_detections_stretches_from_everywhere_are_judged():
     assert int((rows[1:] - rows[:-1] == 1).sum()) == 64 * 63  # neighbours in time
 
 
-def test_where_cameras_agree_the_distance_from_that_decides(validator):
+def test_where_cameras_agree_the_distance_from_that_decides(validator, network):
     """A validator whose cameras agree on what a network says finds no fault with that network."""
-    other = shifted(validator.source, 0.3)
+    other = shifted(network, 0.3)
     poses = predict(other, validator.held_out.batch.inputs)
     known = torch.arange(len(validator.held_out)) % 3 == 0
     poses.rotations[~known] = torch.eye(3)  # anything
     agreeing = replace(validator, agreed=Agreement(poses, known))
-    before, after = agreeing.measure(validator.source), agreeing.measure(other)
+    before, after = agreeing.measure(network), agreeing.measure(other)
     assert after["agreement_mm"] < 1e-3 < 1 < before["agreement_mm"]
     assert score(after, before) < -1
     unknown = replace(validator, agreed=Agreement(poses, torch.zeros_like(known)))
@@ -113,20 +107,3 @@ def test_a_gain_that_anything_would_bring_is_not_worth_it():
     assert choose([measured(0.04, 30), measured(0.04 * factor, 30 * factor)]) == 0
     factor = math.exp(WORTH_IT - 0.01)
     assert choose([measured(0.04, 30), measured(0.04 * factor, 30 * factor)]) == 1
-
-
-@pytest.mark.parametrize(
-    ("joint", "turn", "wrong"),
-    [
-        (4, [0.8, 0, 0], False),  # a bent knee
-        (4, [-0.8, 0, 0], True),
-        (18, [0, -0.8, 0], False),  # the left hand comes to the front
-        (18, [0, 0.8, 0], True),
-        (19, [0, 0.8, 0], False),  # and the right one
-        (19, [0, -0.8, 0], True),
-    ],
-)
-def test_hinges_bend_one_way(joint, turn, wrong):
-    pose = torch.zeros(1, 24, 3)
-    pose[0, joint] = torch.tensor(turn)
-    assert bent_backwards(axis_angle_to_matrix(pose)) == (0.25 if wrong else 0.0)

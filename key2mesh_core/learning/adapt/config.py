@@ -118,9 +118,7 @@ class AdaptConfig:
     learning_rate: float = 1e-4
     """Adam's step size at the start, of extractor and critic."""
     schedule: Literal["cosine", "exponential"] = "cosine"
-    """cosine: down to zero over the run; exponential: times `decay` every epoch. [exponential]"""
-    decay: float = 0.8
-    """Factor per epoch of the exponential schedule."""
+    """cosine: down to zero over the run; exponential: times 0.8 every epoch. [exponential]"""
     average: float = 0.99
     """Decay of the moving average of the weights, which is what is validated and exported. [0]"""
     critic_updates: int = 10
@@ -141,12 +139,6 @@ class AdaptConfig:
     """CPU threads; 0: all."""
     seconds_between_checkpoints: float = 60.0
     """How much work a killed run loses at most [s]."""
-    aistpp_keypoints: Path | None = None
-    """For studies: AIST++'s folder keypoints2d, to log the true error beside the criteria..."""
-    aistpp_truth: Path | None = None
-    """...against this file of triangulated joints. Never used to choose anything."""
-    aistpp_sequences: tuple[str, ...] = ("ch01", "ch02")
-    """Sequences of the study."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.detector_noise <= 1:
@@ -195,10 +187,3 @@ ADAPT_RECIPES: dict[str, tuple[str, AdaptConfig]] = {
         ),
     ),
 }
-
-
-def synthesis_for(
-    config: AdaptConfig, centre_view: bool, detector_keypoints: bool
-) -> SynthesisConfig:
-    """The synthesis of a run: view and keypoints are what the model was trained on."""
-    return replace(config.synthesis, centre_view=centre_view, detector_keypoints=detector_keypoints)

@@ -46,8 +46,7 @@ class AdaptResult:
         bundle: folder of the new model.
         adapted: False when the model was better before: the bundle then holds its old weights.
         epoch: whose weights the bundle holds, 0 for those before adaptation.
-        history: criteria of every epoch, from 0 on (`selection.Validator.measure`), and true errors
-            where `aistpp_truth` was given.
+        history: criteria of every epoch, from 0 on (`validation.Validator.measure`).
     """
 
     bundle: Path
@@ -84,7 +83,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         targets = load_targets(config.target, topic=config.topic)
         run = _start(config, source, targets, body, processes, device)
         if (folder / LAST).exists():
-            run.restore(load_checkpoint(folder / LAST))
+            run.restore(load_checkpoint(folder / LAST, *run.state()))
             _say(processes, f"continuing {folder} after {run.step} of {run.total_steps} steps")
         train_watched(
             run,
@@ -171,7 +170,7 @@ def _export(
         "seed": config.seed,
         "epoch": epoch,
         "score": round(score(chosen, before), 4),
-        "criteria": {name: {"before": before[name], "after": chosen[name]} for name in before},
+        "criteria": {name: {"before": before[name], "after": chosen[name]} for name in chosen},
     }
     card = {name: value for name, value in source.card.items() if name != "errors_mm" or not epoch}
     card |= {

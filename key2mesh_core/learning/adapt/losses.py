@@ -76,17 +76,6 @@ def agreement_loss(
     return ((weights.pose * turned + weights.keypoints_3d * moved) * known).mean()
 
 
-def reprojection_loss(
-    prediction: Prediction,
-    batch: TargetBatch,
-    body: BodyModel,
-    camera: Literal["fitted", "training"],
-    trust_confidence: bool,
-) -> Tensor:
-    """Mean over persons of `reprojection_errors` (Eq. 6)."""
-    return reprojection_errors(prediction, batch, body, camera, trust_confidence).mean()
-
-
 def reprojection_errors(
     prediction: Prediction,
     batch: TargetBatch,
@@ -94,7 +83,7 @@ def reprojection_errors(
     camera: Literal["fitted", "training"] = "fitted",
     trust_confidence: bool = True,
 ) -> Tensor:
-    """(N,) mean L1 distance of seen keypoints from the detections, in sides of the person's box.
+    """(N,) mean L1 distance of seen keypoints from the detections (Eq. 6), in sides of the box.
 
     Args:
         camera: "fitted" puts the body where its keypoints fit best in the camera that saw the

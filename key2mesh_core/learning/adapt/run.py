@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from contextlib import AbstractContextManager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,23 +20,22 @@ from tqdm import tqdm
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.io import write_text
-from key2mesh_core.learning.adapt.config import AdaptConfig, synthesis_for
+from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.losses import (
     agreement_loss,
     critic_loss,
     domain_loss,
     feature_loss,
-    reprojection_loss,
+    reprojection_errors,
 )
 from key2mesh_core.learning.adapt.multi_view import agreement
 from key2mesh_core.learning.adapt.sampler import Sampler, StepBatch
 from key2mesh_core.learning.adapt.target_domain import TargetDomain
-from key2mesh_core.learning.adapt.true_errors import true_errors
 from key2mesh_core.learning.adapt.validation import Validator, score
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import supervised_loss
-from key2mesh_core.learning.runs import moving_average, settings_text
+from key2mesh_core.learning.runs import moving_average, scheduled, settings_text
 from key2mesh_core.learning.trained_model import TrainedModel
 from key2mesh_core.network.key2mesh import Key2Mesh, domain_critic
 from key2mesh_core.synthesis.motions import MotionBank
@@ -80,7 +78,11 @@ class AdaptRun:
         self.averaged = copy.deepcopy(self.source.extractor)
         self.mean = self.source.extractor.state_dict()  # of the members that are done
         self.head = self.source.head
-        synthesis = synthesis_for(config, source.centre_view, source.detector_keypoints)
+        synthesis = replace(
+            config.synthesis,
+            centre_view=source.centre_view,
+            detector_keypoints=source.detector_keypoints,
+        )
         self.sampler = Sampler(config, synthesis, self.source, domain, body, bank, processes)
         self._begin_member()
         self._update_average = moving_average(config.average)
@@ -95,7 +97,7 @@ class AdaptRun:
             samples = self.sampler.samples(_VALIDATION_SAMPLES, seed=_VALIDATION_SAMPLES)
             wanted = config.weights.agreement
             agreed = agreement(self.source, held_out, body, quiet=True) if wanted else None
-            self.validator = Validator(self.source, held_out, agreed, samples, body)
+            self.validator = Validator(held_out, agreed, samples, body)
 
     def advance(self) -> dict[str, Tensor]:
         """Critic updates, if the critic counts, then one update of the extractor."""
@@ -129,12 +131,11 @@ class AdaptRun:
 
     def learning_rate(self) -> float:
         """The extractor's step size at this step."""
-        config, place = self.config, self.step % self.steps_per_member
-        if config.schedule == "exponential":
-            return config.learning_rate * config.decay ** (place // self.steps_per_epoch)
-        warm_up = min(1.0, (place + 1) / min(20, self.steps_per_member))
-        turn = math.pi * place / self.steps_per_member
-        return config.learning_rate * warm_up * 0.5 * (1 + math.cos(turn))
+        place = self.step % self.steps_per_member
+        share = scheduled(
+            self.config.schedule, place, self.steps_per_member, self.steps_per_epoch, warm_up=20
+        )
+        return self.config.learning_rate * share
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
         """Validates the model, and keeps it if it is the best so far."""
@@ -148,7 +149,12 @@ class AdaptRun:
             self.history[self.best], self.history[0]
         ):
             self.best, self.best_extractor = len(self.history) - 1, weights
-        write_history(self.config.work_folder, self.history)
+        lines = [json.dumps({"epoch": epoch, **each}) for epoch, each in enumerate(self.history)]
+        path = self.config.work_folder / HISTORY
+        try:
+            write_text(path, "\n".join(lines) + "\n")  # whole: a resumed run repeats no line
+        except OSError as error:
+            raise TrainingError(f"{path}: cannot be written ({error})") from error
 
     def network_of(self, epoch: int) -> Key2Mesh:
         """The network at the end of an epoch: 0, the best, or the last one."""
@@ -225,13 +231,13 @@ class AdaptRun:
         if prediction is not None and agreed is not None:
             terms["agreement"] = agreement_loss(prediction, agreed.poses, agreed.known, self.body)
         if prediction is not None and weights.reprojection:
-            terms["reprojection"] = reprojection_loss(
+            terms["reprojection"] = reprojection_errors(
                 prediction,
                 batch.target,
                 self.body,
                 config.reprojection_camera,
                 config.trust_confidence,
-            )
+            ).mean()
         if rehearsed is not None:
             terms["rehearsal"], _ = supervised_loss(
                 rehearsed, batch.source, self.body, LossWeights()
@@ -258,11 +264,6 @@ class AdaptRun:
         text += f"{100 * measured['reprojection']:.2f} %, mirror {measured['mirror_mm']:.1f} mm"
         if "agreement_mm" in measured:
             text += f", {measured['agreement_mm']:.1f} mm from the poses that cameras agree on"
-        for channel, error in true_errors(
-            network, self.body, self.config, self.sampler.synthesis.centre_view
-        ).items():
-            measured[f"true_{channel}_mm"] = error
-            text += f", {channel} {error:.1f} mm"
         for name, value in measured.items():
             log.add_scalar(f"validation/{name}", value, self.step)
         self.history.append(measured)
@@ -284,12 +285,3 @@ class AdaptRun:
     def _autocast(self) -> AbstractContextManager[Any]:
         half = self.config.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
-
-
-def write_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """One line of JSON an epoch; written whole, so that a resumed run repeats no line."""
-    lines = [json.dumps({"epoch": epoch, **values}) for epoch, values in enumerate(history)]
-    try:
-        write_text(folder / HISTORY, "\n".join(lines) + "\n")
-    except OSError as error:
-        raise TrainingError(f"{folder / HISTORY}: cannot be written ({error})") from error

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from key2mesh_core.learning.runs import (
     device_named,
     digest_of,
     moving_average,
+    scheduled,
     seed_of,
     settings_text,
     train_watched,
@@ -63,7 +65,7 @@ def pretrain(config: PretrainConfig) -> None:
     claim_folder(config.output, config)
     run = Run(config)
     if (config.output / LAST).exists():
-        run.restore(load_checkpoint(config.output / LAST))
+        run.restore(load_checkpoint(config.output / LAST, *run.state()))
         print(f"continuing {config.output} after {run.step} of {run.total_steps} steps")
     run.train()
     best = config.output / BEST
@@ -89,7 +91,7 @@ class Run:
         torch.manual_seed(config.seed)
         self.network = Key2Mesh(config.dropout).to(self.device)
         if config.init is not None:
-            self._start_from(load_checkpoint(config.init))
+            self._start_from(load_checkpoint(config.init, "body", "architecture", "network"))
         self.average = None
         if config.average:
             self.average = AveragedModel(
@@ -118,7 +120,7 @@ class Run:
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns the loss and its terms."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
+            group["lr"] = self.learning_rate()
         terms = self.backward()
         self.optimiser.step()
         if self.average is not None:
@@ -177,20 +179,12 @@ class Run:
 
     def _start_from(self, state: dict[str, Any]) -> None:
         """Takes over the network of another run, and nothing else of it."""
-        if state["body"] != self.body.identifier:
-            raise TrainingError(
-                f"{self.config.init} was trained on the body {state['body']}, not "
-                f"{self.body.identifier}; give the body that it was trained with (--body)"
-            )
+        self._refuse_another_kind(self.config.init, state)
         self.network.load_state_dict(state["network"])
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from what `state()` gave."""
-        if state["body"] != self.body.identifier:
-            raise TrainingError(
-                f"{self.config.output} was trained on the body {state['body']}, not "
-                f"{self.body.identifier}; give another --output"
-            )
+        self._refuse_another_kind(self.config.output, state)
         if state["data"] != self.data:
             raise TrainingError(
                 f"{self.config.output} was trained on other motion capture than --motions now "
@@ -202,18 +196,25 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
 
+    def _refuse_another_kind(self, path: Path | None, state: dict[str, Any]) -> None:
+        mine = {"body": self.body.identifier, "architecture": self.network.architecture()}
+        for what, wanted in mine.items():
+            if state[what] != wanted:
+                raise TrainingError(
+                    f"{path} was trained on the {what} {state[what]}, not {wanted}; give the body "
+                    "(--body) and the version of key2mesh that it was trained with, or another path"
+                )
+
     def learning_rate(self) -> float:
         """The next step's size."""
-        return learning_rate(self.config, self.step)
+        return self.config.learning_rate * scheduled(
+            self.config.schedule, self.step, self.total_steps, self.steps_per_epoch, warm_up=500
+        )
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
-        """Evaluates when it is time to."""
-        epoch = self.step // self.config.steps_per_epoch
-        if epoch % self.config.evaluate_every == 0 or self.step == self.total_steps:
-            self._evaluate(epoch, log, progress)
-
-    def _evaluate(self, epoch: int, log: Any, progress: tqdm) -> None:
-        """Best is the lowest mean of clean and augmented PA-MPJPE; without clips, the latest."""
+        """Keeps the best: the lowest mean of clean and augmented PA-MPJPE; the latest if no clip is
+        held out."""
+        epoch = self.step // self.steps_per_epoch
         score = -float(self.step)
         if self.held_out is not None:
             synthesis, frames = self.config.synthesis, self.config.evaluation_frames
@@ -231,12 +232,3 @@ class Run:
         if score < self.best:
             self.best = score
             save_checkpoint(self.config.output / BEST, self.state())
-
-
-def learning_rate(config: PretrainConfig, step: int) -> float:
-    """The step size at a step: the schedule of the config, after a short linear warm-up."""
-    total = config.epochs * config.steps_per_epoch
-    if config.schedule == "exponential":
-        return config.learning_rate * config.decay ** (step // config.steps_per_epoch)
-    warm_up = min(1.0, (step + 1) / min(500, total))
-    return config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / total))
