@@ -35,11 +35,16 @@ from key2mesh_core.model.bundle import POSE_SIGNATURE, Bundle, load_bundle, mesh
 from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx_gpu import GpuOptions, OnnxGpuEngine
-from key2mesh_core.model.engines.plans import open_engines, plans
 from key2mesh_core.model.engines.protocol import Engine
-from key2mesh_core.model.engines.tensorrt import RECORDED
-from key2mesh_core.model.engines.tensorrt_build import PROFILE
-from key2mesh_core.model.engines.tensorrt_library import MODULES, Library, find_library
+from key2mesh_core.model.engines.tensorrt import RECORDED, open_engines
+from key2mesh_core.model.engines.tensorrt_build import (
+    MODULES,
+    PERSONS,
+    Library,
+    build,
+    find_library,
+    plans,
+)
 from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 from key2mesh_core.network.weights import load_network
 
@@ -86,9 +91,9 @@ class GpuConfig:
             raise Key2MeshError(
                 f"--precisions must be some of {', '.join(ALLOWED_MM)}, got {self.precisions}"
             )
-        if not self.batches or not all(1 <= each <= PROFILE.most for each in self.batches):
+        if not self.batches or not all(1 <= each <= PERSONS[-1] for each in self.batches):
             raise Key2MeshError(
-                f"--batches must lie within 1 and {PROFILE.most}, got {self.batches}"
+                f"--batches must lie within 1 and {PERSONS[-1]}, got {self.batches}"
             )
         if self.calls < 1 or not self.budget_s > 0:
             raise Key2MeshError(
@@ -116,11 +121,11 @@ def main(config: GpuConfig) -> int:
         gpu = open_gpu().name
         library = find_library(MODULES if config.library == "any" else (config.library,))
     except Key2MeshError as error:
+        batches = ", ".join(map(str, config.batches))
         print(
-            f"{error}\n"
-            "Nothing was measured and nothing written. Not run: building for the GPU, parity in "
-            f"millimetres at batches {', '.join(map(str, config.batches))}, latency with and "
-            f"without CUDA graphs, {EAGER} and {COMPILED} on the GPU, the training step on the GPU."
+            f"{error}\nNothing was measured and nothing written. Not run: building, parity and "
+            f"latency at batches {batches} with and without CUDA graphs, {EAGER}, {COMPILED}, and "
+            "the training step."
         )
         return 1
     results = Results(machine.describe(), gpu, str(library))
@@ -128,7 +133,7 @@ def main(config: GpuConfig) -> int:
     results.machine["torch_cuda"] = torch.version.cuda
     bundle = load_bundle(config.model)
     with ExitStack() as opened:
-        contestants = _engines(config, bundle, library, gpu, results, opened)
+        contestants = _engines(config, bundle, library, results, opened)
         contestants |= _onnx_runtime(bundle, results, opened)
         _parity(config, bundle, contestants, results)
         contestants |= _pytorch(config, bundle, results)
@@ -146,37 +151,26 @@ def main(config: GpuConfig) -> int:
 
 
 def _engines(
-    config: GpuConfig,
-    bundle: Bundle,
-    library: Library,
-    gpu: str,
-    results: Results,
-    opened: ExitStack,
+    config: GpuConfig, bundle: Bundle, library: Library, results: Results, opened: ExitStack
 ) -> dict[str, Answer]:
     """Built anew in a folder of their own, so that building is measured as well."""
     cache = EngineCache(Path(opened.enter_context(tempfile.TemporaryDirectory())) / "engines")
     found: dict[str, Answer] = {}
     for precision in config.precisions:
         try:
-            for plan in plans(bundle, library, gpu, precision):
+            for plan in plans(bundle, library, results.gpu, precision):
                 if cache.read(plan.key) is None:
                     start = time.perf_counter()
-                    content = plan.build(library)
+                    content = build(plan, library)
                     took = time.perf_counter() - start
                     cache.write(plan.key, content)
-                    results.built.append(
-                        {
-                            "graph": plan.path.name,
-                            "precision": plan.key.precision,
-                            "seconds": took,
-                            "megabytes": len(content) / 1e6,
-                        }
-                    )
+                    row = {"graph": plan.key.graph, "precision": plan.key.precision}
+                    row |= {"seconds": took, "megabytes": len(content) / 1e6}
+                    results.built.append(row)
             for recorded in (RECORDED, 0):
                 start = time.perf_counter()
-                engines = open_engines(
-                    bundle, library, cache, precision=precision, recorded=recorded
-                )
+                options = {"precision": precision, "recorded": recorded}
+                engines = open_engines(bundle, library, cache, **options)
                 took = time.perf_counter() - start
                 for engine in engines:
                     opened.callback(engine.close)
@@ -196,10 +190,9 @@ def _onnx_runtime(bundle: Bundle, results: Results, opened: ExitStack) -> dict[s
     for name, compiled in (("TensorRT", True), ("CUDA", False)):
         try:
             engines = []
-            for path, signature in zip(
-                (bundle.pose_path, bundle.mesh_path), signatures, strict=True
-            ):
-                options = GpuOptions(compile=compiled, cache=folder)
+            options = GpuOptions(compile=compiled, cache=folder)
+            paths = (bundle.pose_path, bundle.mesh_path)
+            for path, signature in zip(paths, signatures, strict=True):
                 engines.append(OnnxGpuEngine(path, signature, options))
                 opened.callback(engines[-1].close)
             found[f"onnxruntime fp32, {name}"] = _engine_answer(*engines)
@@ -267,30 +260,20 @@ def _parity(
             except Key2MeshError as error:
                 results.left_out[f"parity of {name} at {batch}"] = str(error)
                 continue
-            results.parity.append(
-                {
-                    "contestant": name,
-                    "batch": batch,
-                    "largest_mm": largest,
-                    "mean_mm": mean,
-                    "allowed_mm": ALLOWED_MM[precision],
-                }
-            )
+            row = {"contestant": name, "batch": batch, "largest_mm": largest, "mean_mm": mean}
+            results.parity.append(row | {"allowed_mm": ALLOWED_MM[precision]})
 
 
 def _pytorch(config: GpuConfig, bundle: Bundle, results: Results) -> dict[str, Answer]:
     if not torch.cuda.is_available():
-        results.left_out[f"{EAGER}, {COMPILED}"] = (
-            f"PyTorch {torch.__version__} finds no GPU to run on"
-        )
+        results.left_out[f"{EAGER}, {COMPILED}"] = f"PyTorch {torch.__version__} finds no GPU"
         return {}
     torch.backends.cuda.matmul.allow_tf32 = False
     pose, mesh = (each.to("cuda") for each in _modules(config, bundle))
     found = {EAGER: _torch_answer(pose, mesh, "cuda")}
     if config.compile:
-        compiled = [
-            torch.compile(each, mode="max-autotune", dynamic=False) for each in (pose, mesh)
-        ]
+        options = {"mode": "max-autotune", "dynamic": False}
+        compiled = (torch.compile(each, **options) for each in (pose, mesh))
         found[COMPILED] = _torch_answer(*compiled, "cuda")
     return found
 
@@ -348,15 +331,14 @@ def summary_ms(seconds: list[float]) -> dict[str, float]:
 
 def _training(config: GpuConfig, results: Results) -> None:
     if not torch.cuda.is_available():
-        results.left_out["training step"] = f"PyTorch {torch.__version__} finds no GPU to run on"
+        results.left_out["training step"] = f"PyTorch {torch.__version__} finds no GPU"
         return
     from benchmarks import training_step
 
     for precision in ("float32", "bfloat16"):
         try:
-            results.training.append(
-                training_step.run(config.body, precision=precision, device="cuda")
-            )
+            found = training_step.run(config.body, precision=precision, device="cuda")
+            results.training.append(found)
         except (Key2MeshError, RuntimeError) as error:
             results.left_out[f"training step, {precision}"] = str(error).splitlines()[0]
 

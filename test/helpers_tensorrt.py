@@ -37,7 +37,7 @@ import onnx
 import pytest
 
 from key2mesh_core.model.engines.onnx import import_onnxruntime
-from key2mesh_core.model.engines.tensorrt_library import Library
+from key2mesh_core.model.engines.tensorrt_build import Library
 
 PLAN = b"stand-in plan\n"
 MOST = 512

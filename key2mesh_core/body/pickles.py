@@ -242,19 +242,14 @@ def _dense(key: str, name: str, parts: dict[str, Any]) -> NDArray:
     arrays = [parts.get(part) for part in ("data", "indices", "indptr")]
     if not all(isinstance(each, np.ndarray) and each.ndim == 1 for each in arrays):
         raise BodyFileError(f"{key}: a sparse matrix without data, indices or indptr")
-    data, indices, starts = arrays
-    by_column = name.startswith("csc")
-    lines, length = shape[::-1] if by_column else shape
-    counts = np.diff(starts.astype(np.int64))
-    fits = (
-        len(starts) == lines + 1
-        and starts[0] == 0
-        and (counts >= 0).all()
-        and counts.sum() == len(data) == len(indices)
-        and (len(indices) == 0 or (indices.min() >= 0 and indices.max() < length))
-    )
-    if not fits:
-        raise BodyFileError(f"{key}: a sparse matrix whose indices do not fit its shape {shape}")
-    dense = np.zeros((lines, length), dtype=np.float64)
-    np.add.at(dense, (np.repeat(np.arange(lines), counts), indices), data)
-    return dense.T if by_column else dense
+    from scipy import sparse
+
+    try:
+        kind = sparse.csc_matrix if name.startswith("csc") else sparse.csr_matrix
+        matrix = kind(tuple(arrays), shape=shape, dtype=np.float64)
+        matrix.check_format(full_check=True)
+    except (TypeError, ValueError) as error:
+        raise BodyFileError(
+            f"{key}: a sparse matrix whose indices do not fit its shape {shape} ({error})"
+        ) from error
+    return matrix.toarray()

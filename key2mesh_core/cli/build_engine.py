@@ -19,9 +19,16 @@ from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.engines.cuda import open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx import OnnxEngine
-from key2mesh_core.model.engines.plans import PRECISION, Plan, open_engines, plans
 from key2mesh_core.model.engines.protocol import Engine
-from key2mesh_core.model.engines.tensorrt_library import Library, find_library
+from key2mesh_core.model.engines.tensorrt import open_engines
+from key2mesh_core.model.engines.tensorrt_build import (
+    PRECISION,
+    Library,
+    Plan,
+    build,
+    find_library,
+    plans,
+)
 
 ALLOWED_MM = {"fp32": 0.1, "fp16": 1.0}
 """How far a vertex may be from ONNX Runtime's, both relative to the pelvis."""
@@ -94,7 +101,7 @@ def build_engine(config: BuildEngineConfig) -> int:
 
 
 def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> None:
-    name, path = plan.path.name, cache.path(plan.key)
+    name, path = plan.key.graph, cache.path(plan.key)
     if not rebuild and cache.read(plan.key) is not None:
         print(f"{name}: already built, {path}")
         return
@@ -109,7 +116,7 @@ def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> N
 
     start = time.monotonic()
     try:
-        content = plan.build(library, report)
+        content = build(plan, library, report)
     finally:
         if shown:
             print(f"\r{'':<{len(shown)}}\r", end="", flush=True)
@@ -132,7 +139,7 @@ def difference_mm(wanted: Sequence[Plan], engines: Sequence[Engine]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         references = []
         for plan in wanted:
-            path = Path(folder) / plan.path.name
+            path = Path(folder) / plan.key.graph
             path.write_bytes(typed(plan.graph, "fp32"))
             references.append(OnnxEngine(path, signature=plan.signature))
     expected = _centred_vertices(references, inputs)

@@ -17,7 +17,6 @@ from helpers_tensorrt import Machine, install, plan_of, standin_library
 
 from benchmarks import gpu, gpu_report
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.model.engines import plans
 from key2mesh_core.model.engines.typed_graph import typed
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +28,10 @@ def machine(monkeypatch):
     install(found, monkeypatch)
     monkeypatch.setattr(gpu, "find_library", lambda modules: standin_library(found))
 
-    def build(graph, signature, library, *, name, precision, gpu, report=None):
-        return plan_of(typed(graph, precision))
+    def build(plan, library):
+        return plan_of(typed(plan.graph, plan.key.precision))
 
-    monkeypatch.setattr(plans, "build", build)
+    monkeypatch.setattr(gpu, "build", build)
     return found
 
 
@@ -83,10 +82,10 @@ def test_the_whole_of_it_runs_on_stand_ins(machine, tmp_path, capsys):
 
 
 def test_what_fails_is_named_and_nothing_stands_in_for_it(machine, tmp_path, monkeypatch):
-    def build(graph, signature, library, *, name, precision, gpu, report=None):
-        raise Key2MeshError(f"{name}: refused")
+    def build(plan, library):
+        raise Key2MeshError(f"{plan.key.graph}: refused")
 
-    monkeypatch.setattr(plans, "build", build)
+    monkeypatch.setattr(gpu, "build", build)
     assert gpu.main(quick(tmp_path, training=False)) == 1
     written = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert written["parity"] == []

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -15,8 +17,13 @@ from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model import block_linear
 from key2mesh_core.model.bundle import POSE_SIGNATURE, load_bundle, mesh_signature
 from key2mesh_core.model.engines.onnx import import_onnxruntime
-from key2mesh_core.model.engines.tensorrt_build import PROFILE, Profile, build, define
-from key2mesh_core.model.engines.tensorrt_library import find_library
+from key2mesh_core.model.engines.tensorrt_build import (
+    PERSONS,
+    build,
+    define,
+    find_library,
+    plan_of,
+)
 from key2mesh_core.model.engines.typed_graph import halve_layers, typed
 
 pytest.importorskip("tensorrt_rtx")
@@ -63,13 +70,9 @@ def test_both_graphs_build(graphs, library, name):
     graph, _, signature = graphs[name]
     told = []
     plan = build(
-        graph,
-        signature,
+        plan_of(name, graph, signature, library, "none", name.split()[1]),
         library,
-        name=name,
-        precision=name.split()[1],
-        gpu=False,
-        report=lambda phase, share: told.append((phase, share)),
+        lambda phase, share: told.append((phase, share)),
     )
     # The weights are in it, in their type: 6.5 million in the network, 0.4 million in the body.
     megabytes = len(plan) / 1e6
@@ -102,19 +105,12 @@ def test_inputs_outputs_and_types_are_what_the_graph_says(graphs, library, name)
 
 def test_a_profile_that_cannot_be_is_refused(graphs, library):
     graph, _, signature = graphs["mesh fp32"]
-    with pytest.raises(
-        EngineError, match=r"mesh\.onnx: TensorRT for RTX .* (refuses|cannot build)"
-    ):
-        build(
-            graph,
-            signature,
-            library,
-            name="mesh.onnx",
-            precision="fp32",
-            profile=Profile(9, 8, 512),
-            gpu=False,
-        )
-    assert (PROFILE.least, PROFILE.usual, PROFILE.most) == (1, 8, 512)
+    plan = plan_of("mesh.onnx", graph, signature, library, "none", "fp32")
+    plan = replace(plan, key=replace(plan.key, persons=(9, 8, 512)))
+    words = r"mesh\.onnx: TensorRT for RTX .* (refuses|cannot build)"
+    with pytest.raises(EngineError, match=words):
+        build(plan, library)
+    assert PERSONS == (1, 8, 512)
 
 
 def test_float_weights_change_no_answer(graphs):
@@ -218,21 +214,21 @@ def unknown_operator() -> bytes:
 def test_graphs_that_cannot_be_built_are_refused_by_name(library, graph, words):
     signature = mesh_signature(138)
     with pytest.raises(EngineError, match=rf"(?s)mesh\.onnx: .*{words}"):
-        build(graph, signature, library, name="mesh.onnx", precision="fp32", gpu=False)
+        build(plan_of("mesh.onnx", graph, signature, library, "none", "fp32"), library)
 
 
 def test_a_graph_that_is_not_as_expected_is_refused(bundle, library):
     mesh = bundle.mesh_path.read_bytes()
     with pytest.raises(EngineError, match=r"mesh\.onnx: expected inputs"):
-        build(mesh, POSE_SIGNATURE, library, name="mesh.onnx", precision="fp32", gpu=False)
+        build(plan_of("mesh.onnx", mesh, POSE_SIGNATURE, library, "none", "fp32"), library)
     with pytest.raises(EngineError, match=r"'vertices' must have shape \('N', 138, 3\)"):
-        build(mesh, mesh_signature(138), library, name="mesh.onnx", precision="fp32", gpu=False)
+        build(plan_of("mesh.onnx", mesh, mesh_signature(138), library, "none", "fp32"), library)
 
 
 def test_what_building_for_a_gpu_lacks_is_told(graphs, library):
     graph, _, signature = graphs["mesh fp32"]
     try:
-        plan = build(graph, signature, library, name="mesh.onnx", precision="fp32", gpu=True)
+        plan = build(plan_of("mesh.onnx", graph, signature, library, "a GPU", "fp32"), library)
     except EngineError as error:
         message = str(error)
         assert "mesh.onnx: TensorRT for RTX" in message

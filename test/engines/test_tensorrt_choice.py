@@ -16,9 +16,9 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.cli import build_engine as build_command
 from key2mesh_core.cli import main as cli
 from key2mesh_core.errors import EngineError
-from key2mesh_core.model.engines import choice, plans
+from key2mesh_core.model.engines import choice, tensorrt
 from key2mesh_core.model.engines.engine_cache import EngineCache
-from key2mesh_core.model.engines.tensorrt_library import find_library
+from key2mesh_core.model.engines.tensorrt_build import find_library
 from key2mesh_core.model.estimator import BACKENDS, Estimator
 
 CAMERA = Intrinsics(600, 600, 320, 240)
@@ -42,13 +42,15 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(build_command, "find_library", lambda: library)
     library.module.builds = []
 
-    def build(graph, signature, library, *, name, precision, gpu, report=None):
-        library.module.builds.append((name, precision, gpu))
+    def build(plan, library, report=None):
+        key = plan.key
+        library.module.builds.append((key.graph, key.precision, key.gpu != "none"))
         if report is not None:
             report("Building", 0.5)
-        return plan_of(graph)
+        return plan_of(plan.graph)
 
-    monkeypatch.setattr(plans, "build", build)
+    for module in (tensorrt, build_command):
+        monkeypatch.setattr(module, "build", build)
     return library.module
 
 
@@ -175,7 +177,7 @@ def test_a_file_in_a_bundle_is_never_taken_for_an_engine(bundle, machine):
     for path in cache.folder.glob("*.engine"):
         path.rename(bundle.path / path.name)
     with pytest.raises(EngineError, match="no engine of"):
-        plans.open_engines(bundle, choice.find_library(), cache)
+        tensorrt.open_engines(bundle, choice.find_library(), cache)
 
 
 def test_every_call_that_fails_is_told_or_the_cpu_takes_over(bundle, machine):
@@ -239,10 +241,10 @@ def test_an_engine_that_answers_otherwise_is_not_kept(
 
     wrong = make_bundle(tmp_path / "wrong", change_mesh=shift).mesh_path.read_bytes()
 
-    def build(graph, signature, library, *, name, **options):
-        return plan_of(wrong if name == "mesh.onnx" else graph)
+    def build(plan, library, report):
+        return plan_of(wrong if plan.key.graph == "mesh.onnx" else plan.graph)
 
-    monkeypatch.setattr(plans, "build", build)
+    monkeypatch.setattr(build_command, "build", build)
     job = ["build-engine", "--model", str(bundle.path), "--precision", "fp32"]
     assert cli.main(job) == 2
     said = capsys.readouterr().err

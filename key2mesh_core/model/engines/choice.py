@@ -12,9 +12,9 @@ from key2mesh_core.model.bundle import Bundle, mesh_signature, pose_signature
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx import OnnxEngine
 from key2mesh_core.model.engines.onnx_gpu import GpuOptions, OnnxGpuEngine
-from key2mesh_core.model.engines.plans import open_engines
 from key2mesh_core.model.engines.protocol import Engine
-from key2mesh_core.model.engines.tensorrt_library import find_library
+from key2mesh_core.model.engines.tensorrt import open_engines
+from key2mesh_core.model.engines.tensorrt_build import find_library
 
 BACKENDS = ("auto", "onnx", "tensorrt", "onnxruntime-gpu")
 """- "auto": TensorRT if the library, a built engine and a GPU are there; else ONNX Runtime on CUDA

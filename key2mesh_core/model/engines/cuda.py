@@ -12,7 +12,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,47 +39,6 @@ class Tensor:
     memory: tuple[Any, Any]
 
 
-class Gpu(Protocol):
-    """What an engine needs of a GPU. Copies and graphs are enqueued on its one stream.
-
-    Attributes:
-        name: name and compute capability, as "NVIDIA GeForce RTX 3080 Ti (8.6)".
-        stream: the handle of the stream.
-    """
-
-    name: str
-    stream: int
-
-    def active(self) -> contextlib.AbstractContextManager[None]:
-        """Makes the GPU the calling thread's, for the length of a `with` block."""
-
-    def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
-        """Memory for floats of this shape, on both sides or on the GPU alone."""
-
-    def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
-        """Enqueues a copy of the first persons' numbers, to the GPU or from it."""
-
-    def synchronise(self) -> None:
-        """Waits for all that was enqueued; raises what failed on the way."""
-
-    def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """Records what `enqueue` enqueues as a graph; returns what launches it."""
-
-
-def open_gpu() -> Gpu:
-    """The GPU; raises EngineError if there is none, or neither library is installed."""
-    reasons = []
-    for kind in (CudaCore, PyCuda):
-        try:
-            return kind()
-        except ImportError as error:
-            reasons.append(str(error))
-    raise EngineError(
-        f"the GPU needs the package cuda-core or pycuda ({'; '.join(reasons)}): "
-        "pip install cuda-core cuda-bindings"
-    )
-
-
 @contextlib.contextmanager
 def _named(what: str) -> Iterator[None]:
     """Turns whatever the library raises into an EngineError."""
@@ -96,7 +55,12 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 class CudaCore:
-    """`Gpu` by cuda-core 1.x."""
+    """The GPU by cuda-core 1.x. Copies and graphs are enqueued on its one stream.
+
+    Attributes:
+        name: name and compute capability, as "NVIDIA GeForce RTX 3080 Ti (8.6)".
+        stream: the handle of the stream.
+    """
 
     def __init__(self) -> None:
         from cuda.core import Buffer, Device, LegacyPinnedMemoryResource
@@ -113,11 +77,13 @@ class CudaCore:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
+        """Makes the GPU the calling thread's, for the length of a `with` block."""
         with _named("making the GPU the thread's"):
             self._device.set_current()
         yield
 
     def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
+        """Memory for floats of this shape, on both sides or on the GPU alone."""
         size, host, pinned = _size(shape), np.empty(0, np.float32), None
         with _named(f"allocating {size} bytes"):
             device = self._device.allocate(size, stream=self._stream)
@@ -128,42 +94,40 @@ class CudaCore:
                 host[...] = 0
         return Tensor(host, device.handle, (pinned, device))
 
+    @_named("copying")
     def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
+        """Enqueues a copy of the first persons' numbers, to the GPU or from it."""
         size = _size((persons, *tensor.host.shape[1:]))
-        with _named(f"copying {size} bytes"):
-            # Views, which free nothing: a copy must be of two buffers of the same size.
-            pinned, device = (self._view(each.handle, size) for each in tensor.memory)
-            source, target = (pinned, device) if into_gpu else (device, pinned)
-            source.copy_to(target, stream=self._target)
+        # Views, which free nothing: a copy must be of two buffers of the same size.
+        pinned, device = (self._view(each.handle, size) for each in tensor.memory)
+        source, target = (pinned, device) if into_gpu else (device, pinned)
+        source.copy_to(target, stream=self._target)
 
+    @_named("waiting for the GPU")
     def synchronise(self) -> None:
-        with _named("waiting for the GPU"):
-            self._stream.sync()
+        """Waits for all that was enqueued; raises what failed on the way."""
+        self._stream.sync()
 
+    @_named("recording a graph")
     def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        with _named("recording a graph"):
-            builder = self._stream.create_graph_builder()
+        """Records what `enqueue` enqueues as a graph; returns what launches it."""
+        builder = self._stream.create_graph_builder()
+        try:
+            # Other threads (another engine's) may do as they like meanwhile.
+            self._target = builder.begin_building("thread_local")
             try:
-                # Other threads (another engine's) may do as they like meanwhile.
-                self._target = builder.begin_building("thread_local")
-                try:
-                    enqueue()
-                finally:
-                    self._target = self._stream
-                    builder.end_building()
-                graph = builder.complete()
+                enqueue()
             finally:
-                builder.close()
-
-        def launch() -> None:
-            with _named("launching a graph"):
-                graph.launch(self._stream)
-
-        return launch
+                self._target = self._stream
+                builder.end_building()
+            graph = builder.complete()
+        finally:
+            builder.close()
+        return _named("launching a graph")(lambda: graph.launch(self._stream))
 
 
 class PyCuda:
-    """`Gpu` by pycuda, which Jetson users have; it records no graphs."""
+    """The same by pycuda, which Jetson users have; it records no graphs."""
 
     def __init__(self) -> None:
         import pycuda.driver as driver  # type: ignore[import-not-found]
@@ -193,17 +157,34 @@ class PyCuda:
             device = self._driver.mem_alloc(_size(shape))
         return Tensor(host, int(device), (host, device))
 
+    @_named("copying")
     def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
         host = tensor.host[:persons]
-        with _named(f"copying {host.nbytes} bytes"):
-            if into_gpu:
-                self._driver.memcpy_htod_async(tensor.address, host, self._stream)
-            else:
-                self._driver.memcpy_dtoh_async(host, tensor.address, self._stream)
+        if into_gpu:
+            self._driver.memcpy_htod_async(tensor.address, host, self._stream)
+        else:
+            self._driver.memcpy_dtoh_async(host, tensor.address, self._stream)
 
+    @_named("waiting for the GPU")
     def synchronise(self) -> None:
-        with _named("waiting for the GPU"):
-            self._stream.synchronize()
+        self._stream.synchronize()
 
     def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
         raise EngineError("pycuda records no graphs, cuda-core does")
+
+
+Gpu = CudaCore | PyCuda
+
+
+def open_gpu() -> Gpu:
+    """The GPU; raises EngineError if there is none, or neither library is installed."""
+    reasons = []
+    for kind in (CudaCore, PyCuda):
+        try:
+            return kind()
+        except ImportError as error:
+            reasons.append(str(error))
+    raise EngineError(
+        f"the GPU needs the package cuda-core or pycuda ({'; '.join(reasons)}): "
+        "pip install cuda-core cuda-bindings"
+    )

@@ -53,10 +53,6 @@ class EngineKey:
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
-    @property
-    def file_name(self) -> str:
-        return f"{Path(self.graph).stem}-{self.precision}-{self.digest[:24]}.{self.part}"
-
 
 class EngineCache:
     """A folder of built engines that only its user can read or write.
@@ -70,7 +66,8 @@ class EngineCache:
         self.folder = io.cache_folder() / "engines" if folder is None else folder
 
     def path(self, key: EngineKey) -> Path:
-        return self.folder / key.file_name
+        name = f"{Path(key.graph).stem}-{key.precision}-{key.digest[:24]}.{key.part}"
+        return self.folder / name
 
     def read(self, key: EngineKey) -> bytes | None:
         """The engine of this key; None if there is none yet.
@@ -110,8 +107,7 @@ class EngineCache:
                 unfinished.write_bytes(_sum(key, content) + content)
         except OSError as error:
             raise EngineError(
-                f"{path}: cannot be written ({error.strerror}); engines are kept in the user's "
-                "cache folder, which XDG_CACHE_HOME can name"
+                f"{path}: cannot be written ({error.strerror}); XDG_CACHE_HOME names another folder"
             ) from error
         return path
 

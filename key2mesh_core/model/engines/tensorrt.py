@@ -14,21 +14,18 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import EngineError
-from key2mesh_core.model.engines.cuda import Gpu, Tensor
+from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.model.engines.cuda import Gpu, open_gpu
+from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.protocol import Signature, Tensors
-from key2mesh_core.model.engines.tensorrt_library import (
-    Library,
-    kernel_cache,
-    new_context,
-    open_shape,
-)
+from key2mesh_core.model.engines.tensorrt_build import PRECISION, Library, build, open_shape, plans
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -38,6 +35,64 @@ RECORDED = 8
 
 _OTHERS = 0
 _LOG = logging.getLogger(__name__)
+
+
+def open_engines(
+    bundle: Bundle,
+    library: Library,
+    cache: EngineCache,
+    *,
+    precision: str = PRECISION,
+    build_missing: bool = False,
+    recorded: int = RECORDED,
+) -> list[TensorRTEngine]:
+    """The engines of a bundle's pose and mesh graphs, ready to run.
+
+    Args:
+        build_missing: build what the cache does not have, which may take minutes, and keep it;
+            without it, no GPU is touched unless the cache's folder holds something.
+        recorded: up to so many persons a run is a recorded graph.
+
+    Raises:
+        EngineError: an engine is not there, refused by the cache or by the library, or fails.
+    """
+    missing = EngineError(
+        f"no engine of {library} is built for {bundle.name} on this GPU: "
+        f"`key2mesh build-engine --model {bundle.path}` builds it"
+    )
+    # A GPU's context costs 100 MB and more: it is opened only where an engine may be found.
+    if not build_missing and not any(cache.folder.glob("*.engine")):
+        raise missing
+    found = []
+    for plan in plans(bundle, library, open_gpu().name, precision):
+        content = cache.read(plan.key)
+        if content is None:
+            if not build_missing:
+                raise missing
+            _LOG.warning("building the engine of %s once; it may take minutes", plan.key.graph)
+            content = build(plan, library)
+            cache.write(plan.key, content)
+        found.append((plan, content))
+    engines: list[TensorRTEngine] = []
+    try:
+        for plan, content in found:
+            # Compiled kernels only save time: without them the engine runs all the same.
+            key, kernels, name = replace(plan.key, part="kernels"), None, plan.key.graph
+            with contextlib.suppress(EngineError):
+                kernels = cache.read(key)
+            engine = TensorRTEngine(
+                content, plan.signature, library, open_gpu(), name, recorded, kernels
+            )
+            engines.append(engine)
+            compiled = engine.kernels()
+            if compiled not in (None, kernels):
+                with contextlib.suppress(EngineError):
+                    cache.write(key, compiled)
+    except BaseException:
+        for engine in engines:
+            engine.close()
+        raise
+    return engines
 
 
 @dataclass
@@ -74,7 +129,6 @@ class TensorRTEngine:
         signature: Signature,
         library: Library,
         gpu: Gpu,
-        *,
         name: str,
         recorded: int = RECORDED,
         kernels: bytes | None = None,
@@ -84,11 +138,9 @@ class TensorRTEngine:
         self._ways: dict[int, _Way] = {}  # empty until it is made, and once it is closed
         with self._failing(), gpu.active():
             self._engine = self._load(plan)
-            self._kernels: Any = kernel_cache(library, self._engine, kernels)
+            self._kernels = self._kernel_cache(kernels)
             shapes = {**signature.inputs, **signature.outputs}
-            self._tensors: dict[str, Tensor] = {
-                name: gpu.tensor((self.most, *shape)) for name, shape in shapes.items()
-            }
+            self._tensors = {name: gpu.tensor((self.most, *each)) for name, each in shapes.items()}
             floats = self._engine.device_memory_size_v2 // 4 + 64
             self._scratch, self._scratch_size = gpu.tensor((floats,), on_host=False), 4 * floats
             ways = {_OTHERS: self._prepare(self.most, recorded=False)}
@@ -128,11 +180,8 @@ class TensorRTEngine:
 
     def kernels(self) -> bytes | None:
         """What TensorRT for RTX compiled for the runs so far, to be kept; None if nothing is."""
-        with self._lock, self._failing():
-            if not self._ways or self._kernels is None:
-                return None
-            with self._gpu.active():
-                content = self._kernels.serialize()
+        with self._lock, self._failing(), self._gpu.active():
+            content = None if self._kernels is None else self._kernels.serialize()
             return None if content is None else bytes(content)
 
     def close(self) -> None:
@@ -174,16 +223,42 @@ class TensorRTEngine:
         self.most = min(int(next(iter(most))) for _, _, most in limits)
         return engine
 
-    def _prepare(self, persons: int, recorded: bool) -> _Way:
-        """A way for some persons, run once: libraries load and compile when first asked."""
-        context = new_context(self._library, self._engine, self._kernels, recorded)
+    def _kernel_cache(self, content: bytes | None) -> Any:
+        """Where TensorRT for RTX keeps the kernels it compiles; None for a library without it."""
+        if not hasattr(self._library.module, "IRuntimeCache"):
+            return None
+        config: Any = self._engine.create_runtime_config()
+        cache = config.create_runtime_cache()
+        if content is not None and not cache.deserialize(content):  # it checks that they fit
+            _LOG.info("kernels of an earlier run do not fit: %s", self._library.complaint())
+        return cache
+
+    def _new_context(self, recorded: bool) -> trt.IExecutionContext:
+        """A context that works in memory which we give it."""
+        module = self._library.module
+        strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+        asked: Any = strategy
+        if self._kernels is not None:
+            asked = self._engine.create_runtime_config()
+            asked.set_execution_context_allocation_strategy(strategy)
+            # What is recorded must be final: its kernels are compiled now. Elsewhere a number of
+            # persons that was never seen must not make anybody wait: it gets a general kernel.
+            kinds = module.DynamicShapesKernelSpecializationStrategy
+            kind = kinds.EAGER if recorded else kinds.LAZY
+            asked.dynamic_shapes_kernel_specialization_strategy = kind
+            asked.set_runtime_cache(self._kernels)
+        context: trt.IExecutionContext | None = self._engine.create_execution_context(asked)
         if context is None:
             raise self._refused("cannot make a context")
-        context.set_device_memory(self._scratch.address, self._scratch_size)
+        return context
+
+    def _prepare(self, persons: int, recorded: bool) -> _Way:
+        """A way for some persons, run once: libraries load and compile when first asked."""
+        way = _Way(self._new_context(recorded))
+        way.context.set_device_memory(self._scratch.address, self._scratch_size)
         for name, tensor in self._tensors.items():
-            if not context.set_tensor_address(name, tensor.address):
+            if not way.context.set_tensor_address(name, tensor.address):
                 raise self._refused(f"does not take the address of '{name}'")
-        way = _Way(context)
         self._set_up(way, persons)
         self._enqueue(way)
         self._gpu.synchronise()
@@ -221,19 +296,14 @@ class TensorRTEngine:
             self._gpu.copy(self._tensors[name], way.persons, into_gpu=False)
 
     def _checked(self, inputs: Tensors) -> int:
-        expected = self._signature.inputs
-        if set(inputs) != set(expected):
-            raise EngineError(f"inputs must be {sorted(expected)}, got {sorted(inputs)}")
-        persons = len(next(iter(inputs.values())))
+        persons = len(next(iter(inputs.values()), ()))
         if not 1 <= persons <= self.most:
             raise EngineError(f"1 to {self.most} persons a run, got {persons}")
-        for name, shape in expected.items():
-            found = inputs[name]
-            if found.shape != (persons, *shape) or found.dtype != np.float32:
-                raise EngineError(
-                    f"'{name}' must be {(persons, *shape)} of float32, is {found.shape} of "
-                    f"{found.dtype}"
-                )
+        wanted = {name: (persons, *shape) for name, shape in self._signature.inputs.items()}
+        found = {name: values.shape for name, values in inputs.items()}
+        kinds = {str(values.dtype) for values in inputs.values()}
+        if found != wanted or kinds != {"float32"}:
+            raise EngineError(f"inputs must be {wanted} of float32, are {found} of {kinds}")
         return persons
 
     def _refused(self, what: str) -> EngineError:

@@ -1,80 +1,191 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle's graph -> an engine of TensorRT: parsed, checked, typed, compiled for the GPU here."""
+"""TensorRT, and what it builds: the library (`tensorrt` 10.16 or 11, or `tensorrt_rtx`) is found,
+a bundle's graphs are typed, parsed, checked, and compiled for the GPU here."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib
+import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.errors import EngineError
+from key2mesh_core.model.bundle import Bundle, mesh_signature, pose_signature
+from key2mesh_core.model.engines.engine_cache import EngineKey
+from key2mesh_core.model.engines.onnx import read_graph
 from key2mesh_core.model.engines.protocol import Signature
-from key2mesh_core.model.engines.tensorrt_library import Library, open_shape
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+MODULES = ("tensorrt", "tensorrt_rtx")
+"""In the order they are preferred: TensorRT measures its kernels on this GPU, TensorRT for RTX
+takes them from a recipe and compiles them when they are first run."""
+
+_OLDEST = 10  # of TensorRT's major versions: JetPack 7 has 10.16
+
+PRECISION = "fp16"
+"""Half precision where it costs nothing that matters (see `typed_graph`); measured against float:
+vertices 0.03 mm off on average, 0.44 mm at worst among a thousand people."""
+
+PERSONS = (1, 8, 512)
+"""Numbers of persons that an engine is built for: the least, the usual and the most."""
 
 Report = Callable[[str, float], None]
 """Called while an engine is built, with the library's name of what it does and a share 0..1."""
 
 
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """An imported library.
+
+    Attributes:
+        name: of the Python module.
+        version: as the library says it.
+        module: the Python module; both have the interface of `tensorrt`.
+        logger: the one logger that all of the library's objects share; it asks for that.
+        complaints: its latest errors, newest last.
+    """
+
+    name: str
+    version: str
+    module: Any
+    logger: trt.ILogger
+    complaints: deque[str]
+
+    def __str__(self) -> str:
+        return f"{'TensorRT for RTX' if self.name == 'tensorrt_rtx' else 'TensorRT'} {self.version}"
+
+    def complaint(self) -> str:
+        """What the library last said was wrong, in a line; forgets it."""
+        text = "; ".join(self.complaints) or "it gave no reason"
+        self.complaints.clear()
+        return text[:500]
+
+
+def find_library(modules: tuple[str, ...] = MODULES) -> Library:
+    """The first of the libraries that can be imported; touches no GPU.
+
+    Raises:
+        EngineError: none can, with each one's reason.
+    """
+    reasons = []
+    for name in modules:
+        try:
+            return _load(name)
+        # A wheel without its shared libraries, or for another driver, fails in ways of its own.
+        except Exception as error:
+            reasons.append(f"{name}: {(str(error) or repr(error)).strip().splitlines()[0]}")
+    raise EngineError(f"TensorRT is not installed ({'; '.join(reasons)}); see docs/tensorrt.md")
+
+
+@functools.cache
+def _load(name: str) -> Library:
+    module = importlib.import_module(name)
+    version = module.__version__
+    if name == "tensorrt" and int(version.split(".")[0]) < _OLDEST:
+        raise EngineError(f"version {version} is too old: {_OLDEST} or newer is needed")
+    complaints: deque[str] = deque(maxlen=3)
+
+    class Logger(module.ILogger):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR):
+                complaints.append(" ".join(message.split()))
+            # Errors are raised with the file's name; the rest is for those who debug.
+            _LOG.debug("%s: %s", name, message)
+
+    return Library(name, version, module, Logger(), complaints)
+
+
+def open_shape(shape: Any) -> list[int | str]:
+    """A shape with its open sizes by a name, as `Signature.check` takes it."""
+    return ["N" if size == -1 else int(size) for size in tuple(shape)]
+
+
 @dataclass(frozen=True)
-class Profile:
-    """Numbers of persons that an engine is built for: the least, the usual and the most."""
+class Plan:
+    """One graph of a bundle, what it must look like, and the key of its engine, which says all
+    that the engine is built from."""
 
-    least: int = 1
-    usual: int = 8
-    most: int = 512
-
-
-PROFILE = Profile()
+    graph: bytes
+    signature: Signature
+    key: EngineKey
 
 
-def build(
-    graph: bytes,
-    signature: Signature,
-    library: Library,
-    *,
-    name: str,
-    precision: str,
-    profile: Profile = PROFILE,
-    gpu: bool = True,
-    report: Report | None = None,
-) -> bytes:
-    """The engine of one graph, as the library writes it.
+def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION) -> list[Plan]:
+    """The plans of the pose graph and of the mesh graph for `gpu`, a GPU's name or "none".
+
+    Raises:
+        EngineError: a graph cannot be read, or keeps tensors in other files.
+    """
+    pose, mesh = pose_signature(bundle.keypoints), mesh_signature(bundle.vertex_count)
+    return [
+        plan_of(bundle.pose_path.name, read_graph(bundle.pose_path), pose, library, gpu, precision),
+        # A mesh has no layers that could be half.
+        plan_of(bundle.mesh_path.name, read_graph(bundle.mesh_path), mesh, library, gpu, "fp32"),
+    ]
+
+
+def plan_of(
+    name: str, graph: bytes, signature: Signature, library: Library, gpu: str, precision: str
+) -> Plan:
+    """The plan of the graph in a file called `name`."""
+    digest = hashlib.sha256(graph).hexdigest()
+    key = EngineKey(name, digest, library.name, library.version, gpu, precision, PERSONS)
+    return Plan(graph, signature, key)
+
+
+def build(plan: Plan, library: Library, report: Report | None = None) -> bytes:
+    """The engine of a plan, as the library writes it.
 
     Takes seconds with TensorRT for RTX, up to minutes with TensorRT, which tries each kernel.
-
-    Args:
-        graph: an .onnx file's content, as bundles hold it.
-        signature: what the graph must look like.
-        name: the graph's file, for messages.
-        precision: "fp32" or "fp16"; see `typed_graph`.
-        gpu: whether a GPU is here to build for. Without one, only TensorRT for RTX can build.
+    Without a GPU, only TensorRT for RTX can build.
 
     Raises:
         EngineError: the graph is not as expected, the library refuses it, or `onnx` is missing.
     """
+    name, signature, persons = plan.key.graph, plan.signature, plan.key.persons
     try:
         from key2mesh_core.model.engines.typed_graph import typed
+
+        content = typed(plan.graph, plan.key.precision)
     except ModuleNotFoundError as error:
-        raise EngineError(
-            f"{name}: building an engine needs the package {error.name!r}: pip install onnx"
-        ) from error
-    try:
-        content = typed(graph, precision)
+        reason = f"building an engine needs the package {error.name!r}: pip install onnx"
+        raise EngineError(f"{name}: {reason}") from error
     except EngineError as error:
         raise EngineError(f"{name}: {error}") from error
     builder, network = define(content, signature, library, name)
-    config = builder.create_builder_config()
-    _configure(config, builder, network, library, name, profile, gpu)
+    module, config = library.module, builder.create_builder_config()
+    profile: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
+    for input_name, shape in signature.inputs.items():
+        profile.set_shape(input_name, *((count, *shape) for count in persons))
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{name}: {library} refuses {persons} persons: {library.complaint()}")
+    # Ten bits of a float's fraction would be a millimetre at a body's length.
+    config.clear_flag(module.BuilderFlag.TF32)
+    if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no graphs (RTX)
+    rtx: Any = config  # TensorRT's own has no such settings
+    if plan.key.gpu != "none" and hasattr(rtx, "set_compute_capability"):
+        rtx.num_compute_capabilities = 1
+        rtx.set_compute_capability(module.ComputeCapability.CURRENT, 0)
     stopped = _attach_report(config, library, report)
-    plan = builder.build_serialized_network(network, config)
+    built = builder.build_serialized_network(network, config)
     if stopped:
         raise KeyboardInterrupt
-    if plan is None:
+    if built is None:
         raise EngineError(f"{name}: {library} cannot build its engine: {library.complaint()}")
-    return bytes(plan)
+    return bytes(built)
 
 
 def define(
@@ -101,34 +212,6 @@ def define(
     shapes = [{each.name: open_shape(each.shape) for each in x} for x in (inputs, outputs)]
     signature.check(name, *shapes)
     return builder, network
-
-
-def _configure(
-    config: Any,
-    builder: trt.Builder,
-    network: trt.INetworkDefinition,
-    library: Library,
-    name: str,
-    profile: Profile,
-    gpu: bool,
-) -> None:
-    module = library.module
-    persons: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
-    for k in range(network.num_inputs):
-        tensor = network.get_input(k)
-        least, usual, most = (
-            (n, *open_shape(tensor.shape)[1:]) for n in (profile.least, profile.usual, profile.most)
-        )
-        persons.set_shape(tensor.name, least, usual, most)
-    if config.add_optimization_profile(persons) < 0:
-        raise EngineError(f"{name}: {library} refuses {profile}: {library.complaint()}")
-    # Ten bits of a float's fraction would be a millimetre at a body's length.
-    config.clear_flag(module.BuilderFlag.TF32)
-    if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
-        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no graphs (RTX)
-    if gpu and hasattr(config, "set_compute_capability"):  # RTX
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(module.ComputeCapability.CURRENT, 0)
 
 
 def _attach_report(

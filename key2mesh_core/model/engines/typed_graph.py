@@ -21,13 +21,8 @@ from key2mesh_core.errors import EngineError
 from key2mesh_core.model.block_linear import with_float_weights
 
 PRECISIONS = ("fp32", "fp16")
-
-NETWORK_WEIGHTS = "network."
-"""How the names of the network's weights begin in a bundle's pose graph."""
-
-LEAST_WIDTH = 256
-"""A hidden layer has at least so many inputs and outputs; keypoints and rotations are fewer."""
-
+_NETWORK = "network."  # how the names of the network's weights begin in a bundle's pose graph
+_LEAST_WIDTH = 256  # of a hidden layer, in and out; keypoints and rotations are fewer
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -47,10 +42,8 @@ def typed(graph: bytes, precision: str) -> bytes:
     except EngineError:
         raise
     except Exception as error:  # protobuf, onnx and numpy each have their own kinds
-        raise EngineError(
-            f"not a graph that can be typed ({type(error).__name__}: {str(error)[:200]}); "
-            "copy or export the bundle again"
-        ) from error
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise EngineError(f"not a graph that can be typed ({reason}); export it again") from error
     return model.SerializeToString()
 
 
@@ -61,36 +54,28 @@ def halve_layers(model: onnx.ModelProto) -> None:
         EngineError: the graph has no such layers, or a weight is too large for a half.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes, changed = [], False
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        if not _is_hidden_layer(node, stored):
+        weights = [stored.get(name) for name in node.input[1:]]
+        hidden = node.op_type == "Gemm" and node.input[1].startswith(_NETWORK) and all(weights)
+        if not hidden or min(weights[0].dims) < _LEAST_WIDTH:
             nodes.append(node)
             continue
-        changed = True
+        for tensor in weights:
+            _halve(tensor)
         output = node.output[0]
-        for name in node.input[1:]:
-            _halve(stored[name])
         source, half = f"{output}.in.fp16", f"{output}.fp16"
         nodes.append(helper.make_node("Cast", [node.input[0]], [source], to=TensorProto.FLOAT16))
         node.input[0], node.output[0] = source, half
         nodes += [node, helper.make_node("Cast", [half], [output], to=TensorProto.FLOAT)]
-    if not changed:
+    if len(nodes) == len(model.graph.node):
         raise EngineError(
-            f"the graph has no hidden layers whose weights are named '{NETWORK_WEIGHTS}...': "
-            "use fp32, or export the bundle again with this version"
+            f"the graph has no hidden layers whose weights are named '{_NETWORK}...': use fp32, or "
+            "export the bundle again with this version"
         )
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:], model.graph.value_info[:]  # those speak of layers as they were
     model.graph.node.extend(kept)
-
-
-def _is_hidden_layer(node: onnx.NodeProto, stored: dict[str, TensorProto]) -> bool:
-    return (
-        node.op_type == "Gemm"
-        and node.input[1].startswith(NETWORK_WEIGHTS)
-        and all(name in stored for name in node.input[1:])
-        and min(stored[node.input[1]].dims) >= LEAST_WIDTH
-    )
 
 
 def _halve(tensor: TensorProto) -> None:
@@ -98,7 +83,6 @@ def _halve(tensor: TensorProto) -> None:
     largest = float(np.abs(values).max(initial=0.0))
     if not largest <= _LARGEST_HALF:
         raise EngineError(
-            f"weights '{tensor.name}' reach {largest:.3g}, more than a half holds "
-            f"({_LARGEST_HALF:g}): use fp32"
+            f"weights '{tensor.name}' reach {largest:.3g}, more than a half holds: use fp32"
         )
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
