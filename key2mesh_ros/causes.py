@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 REFUSED = "refused"
 """A whole message was refused: nothing was published for it."""
@@ -15,130 +15,78 @@ WARNING = "warning"
 """A frame was processed, and there is reason to doubt the result."""
 
 
-@dataclass(frozen=True)
-class Cause:
+class Cause(NamedTuple):
     """One cause of trouble: its kind, and a sentence that says what to do."""
 
     kind: str
     advice: str
 
 
-CAUSES: dict[str, Cause] = {
-    "malformed": Cause(
-        REFUSED,
-        "messages are not whole: build the detector with this version of key2mesh_ros",
-    ),
-    "unknown_layout": Cause(
-        REFUSED, "messages name an unknown keypoint layout: correct the detector's 'layout'"
-    ),
-    "unequal_lengths": Cause(
-        REFUSED, "x, y and confidence differ in length: mend the detector's messages"
-    ),
-    "keypoint_count": Cause(
-        REFUSED, "the number of keypoints is not the layout's: name the layout the detector uses"
-    ),
-    "no_image_size": Cause(
-        REFUSED,
-        "neither image size nor camera are known: fill image_width and image_height, publish "
-        "CameraInfo or set camera_fx, camera_cx, camera_cy",
-    ),
-    "not_normalised": Cause(
-        REFUSED, "skeletons are in pixels: the detector must divide by the image's size"
-    ),
-    "normalised": Cause(
-        REFUSED,
-        "keypoints are normalised to 0..1: the detector must multiply by the image's size",
-    ),
-    "no_keypoints": Cause(
-        REFUSED, "objects without skeletons: take the topic of body tracking, not of detection"
-    ),
-    "late": Cause(
-        REFUSED,
-        "frames came later than newer ones and were dropped: let the detector publish in order of "
-        "stamps, from one thread",
-    ),
-    "engine_failed": Cause(REFUSED, "the engine failed: see the log; check the model bundle"),
-    "failed": Cause(REFUSED, "an unexpected error: see the log, and please report it"),
-    "too_few_keypoints": Cause(
-        LEFT_OUT, "persons with too few usable keypoints are left out (min_keypoints)"
-    ),
-    "over_max_people": Cause(LEFT_OUT, "more persons than max_people: the smallest are left out"),
-    "low_quality": Cause(
-        LEFT_OUT, "bodies of which too little is seen or fits are left out (min_quality)"
-    ),
-    "empty_frame_id": Cause(
-        WARNING, "headers name no frame: the detector must copy the image's header"
-    ),
-    "zero_stamp": Cause(
-        WARNING, "headers carry no time: the detector must copy the image's header"
-    ),
-    "future_stamp": Cause(
-        WARNING, "stamps lie in the future: synchronise the clocks, or set use_sim_time"
-    ),
-    "repeated_stamp": Cause(
-        WARNING,
-        "stamps that do not advance: the detector must copy the header of each image",
-    ),
-    "clock_jump": Cause(
-        WARNING, "the clock jumped back (a bag that loops?): tracks and filters were reset"
-    ),
-    "repeated_id": Cause(
-        WARNING,
-        "persons who share an id in one image: they are tracked by pose there; let the detector's "
-        "tracker give each person an id, or none",
-    ),
-    "no_camera_info": Cause(
-        WARNING,
-        "no CameraInfo: positions are scale-free; publish it, or set camera_fx or "
-        "horizontal_fov_deg",
-    ),
-    "uncalibrated_camera_info": Cause(
-        WARNING, "CameraInfo is of an uncalibrated camera (K is not usable): calibrate it"
-    ),
-    "camera_info_aspect": Cause(
-        WARNING, "CameraInfo and keypoints are of images of different shape: remap camera_info"
-    ),
-    "camera_info_frame": Cause(
-        WARNING, "CameraInfo and keypoints name different frames: remap camera_info"
-    ),
-    "unknown_resolution": Cause(
-        WARNING,
-        "the ZED's keypoints may be of another resolution than CameraInfo: set image_width and "
-        "image_height to what the ZED grabs, or general.pub_resolution: NATIVE in its wrapper",
-    ),
-    "misfit": Cause(
-        WARNING,
-        "bodies that miss their keypoints by a large share of the person: check that 'layout' "
-        "names the detector's order of keypoints, that CameraInfo is the detector's camera, and "
-        "that the detector finds people",
-    ),
-    "unanchored": Cause(
-        WARNING,
-        "persons whose scale is a guess: no anchor said how large they are (show their feet or "
-        "trunk, check depth, camera_height and body_height)",
-    ),
-    "no_depth": Cause(
-        WARNING,
-        "no depth at the keypoints' stamps: check the topic, the clocks and depth_max_age",
-    ),
-    "depth_frame": Cause(
-        WARNING,
-        "depth is of another frame than the keypoints: take the one registered to the image",
-    ),
-    "depth_encoding": Cause(
-        WARNING, "depth of an unknown encoding: 16UC1, 32FC1 or clouds of x, y, z are read"
-    ),
-    "keypoints_outside_image": Cause(
-        WARNING,
-        "keypoints lie outside the camera's image: remap camera_info to the detector's image, or "
-        "set image_width and image_height to the size that the detector sees",
-    ),
-    "callback_failed": Cause(
-        WARNING, "a callback failed unexpectedly: see the log, and please report it"
-    ),
-    "unknown_distortion": Cause(
-        WARNING,
-        "CameraInfo's distortion is of an unknown model and is not undone: detect on rectified "
-        "images and set image_rectified",
-    ),
+_ADVICE = {
+    REFUSED: {
+        "malformed": "messages are not whole: build the detector with this version of key2mesh_ros",
+        "unknown_layout": "messages name an unknown keypoint layout: correct the detector's "
+        "'layout'",
+        "unequal_lengths": "x, y and confidence differ in length: mend the detector's messages",
+        "keypoint_count": "the number of keypoints is not the layout's: name the layout the "
+        "detector uses",
+        "no_image_size": "neither image size nor camera are known: fill image_width and "
+        "image_height, publish CameraInfo or set camera_fx, camera_cx, camera_cy",
+        "not_normalised": "skeletons are in pixels: the detector must divide by the image's size",
+        "normalised": "keypoints are normalised to 0..1: the detector must multiply by the image's "
+        "size",
+        "no_keypoints": "objects without skeletons: take the topic of body tracking, not of "
+        "detection",
+        "late": "frames came later than newer ones and were dropped: let the detector publish in "
+        "order of stamps, from one thread",
+        "engine_failed": "the engine failed: see the log; check the model bundle",
+        "failed": "an unexpected error: see the log, and please report it",
+    },
+    LEFT_OUT: {
+        "too_few_keypoints": "persons with too few usable keypoints are left out (min_keypoints)",
+        "over_max_people": "more persons than max_people: the smallest are left out",
+        "low_quality": "bodies of which too little is seen or fits are left out (min_quality)",
+    },
+    WARNING: {
+        "empty_frame_id": "headers name no frame: the detector must copy the image's header",
+        "zero_stamp": "headers carry no time: the detector must copy the image's header",
+        "future_stamp": "stamps lie in the future: synchronise the clocks, or set use_sim_time",
+        "repeated_stamp": "stamps that do not advance: the detector must copy the header of each "
+        "image",
+        "clock_jump": "the clock jumped back (a bag that loops?): tracks and filters were reset",
+        "repeated_id": "persons who share an id in one image: they are tracked by pose there; let "
+        "the detector's tracker give each person an id, or none",
+        "no_camera_info": "no CameraInfo: positions are scale-free; publish it, or set camera_fx "
+        "or horizontal_fov_deg",
+        "uncalibrated_camera_info": "CameraInfo is of an uncalibrated camera (K is not usable): "
+        "calibrate it",
+        "camera_info_aspect": "CameraInfo and keypoints are of images of different shape: remap "
+        "camera_info",
+        "camera_info_frame": "CameraInfo and keypoints name different frames: remap camera_info",
+        "unknown_resolution": "the ZED's keypoints may be of another resolution than CameraInfo: "
+        "set image_width and image_height to what the ZED grabs, or general.pub_resolution: NATIVE "
+        "in its wrapper",
+        "misfit": "bodies that miss their keypoints by a large share of the person: check that "
+        "'layout' names the detector's order of keypoints, that CameraInfo is the detector's "
+        "camera, and that the detector finds people",
+        "unanchored": "persons whose scale is a guess: no anchor said how large they are (show "
+        "their feet or trunk, check depth, camera_height and body_height)",
+        "no_depth": "no depth at the keypoints' stamps: check the topic, the clocks and "
+        "depth_max_age",
+        "depth_frame": "depth is of another frame than the keypoints: take the one registered to "
+        "the image",
+        "depth_encoding": "depth of an unknown encoding: 16UC1, 32FC1 or clouds of x, y, z are "
+        "read",
+        "keypoints_outside_image": "keypoints lie outside the camera's image: remap camera_info to "
+        "the detector's image, or set image_width and image_height to the size that the detector "
+        "sees",
+        "callback_failed": "a callback failed unexpectedly: see the log, and please report it",
+        "unknown_distortion": "CameraInfo's distortion is of an unknown model and is not undone: "
+        "detect on rectified images and set image_rectified",
+    },
 }
+
+CAUSES: dict[str, Cause] = {
+    name: Cause(kind, advice) for kind, causes in _ADVICE.items() for name, advice in causes.items()
+}
+"""Every cause, by its name."""

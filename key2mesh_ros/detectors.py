@@ -59,7 +59,7 @@ class Detector:
         refuse: called with the cause and a sentence for messages that are not handed over.
 
     Attributes:
-        kind: name of the present detector in DETECTORS.
+        kind: the present detector.
         read: makes the frame of what the callback got, given CameraInfo or None and what the user
             states about the camera; raises MessageRefused.
         trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
@@ -125,7 +125,7 @@ class Detector:
             self._subscription = self._node.create_subscription(
                 message_type, self._topic, self._callback, NEWEST, raw=True
             )
-        self._type, self.kind = type_name, detector.name
+        self._type, self.kind = type_name, detector
         self.read = _stream_reader(detector, message_type)
 
     def _unsubscribe(self) -> None:

@@ -43,7 +43,7 @@ from .publishers import Publishers
 from .qos import NEWEST
 from .stages import PUBLISH, READ, Stages
 from .stream import Result, Stream, warm_up
-from .transforms import HRI_PREFIX, BodyFrames, TFMessage
+from .transforms import BodyFrames, TFMessage
 
 
 class MeshNode(GuardedNode):
@@ -268,8 +268,9 @@ class MeshNode(GuardedNode):
 
     def _publish_more(self, result: Result) -> None:
         """What may come after the meshes."""
-        if self._body_frames is not None and not self._frames_are_theirs():
-            self._body_frames.publish(result.header, result.frame.ids, result.bodies)
+        frames = self._body_frames
+        if frames is not None and frames.prefix != self._detector.kind.tf_prefix:
+            frames.publish(result.header, result.frame.ids, result.bodies)
         self._tell_camera(result.camera)
         self._outputs.publish_markers(result, self._settings)
 
@@ -282,10 +283,6 @@ class MeshNode(GuardedNode):
             for name, reason in zip(camera.warnings, camera.reasons, strict=True):
                 self.throttled_log.warning(name, reason)
             self._facts["camera"], self._facts["camera_doubts"] = told
-
-    def _frames_are_theirs(self) -> bool:
-        """Whether the frames' names are those that a ROS4HRI detector publishes itself."""
-        return self._detector.kind == "hri" and self._body_frames.prefix == HRI_PREFIX
 
     def _refuse(self, cause: str, text: str) -> None:
         self._statistics.count(cause)
@@ -308,7 +305,7 @@ class MeshNode(GuardedNode):
         detector, settings = self._detector, self._settings
         return {
             **self._facts,
-            "input": f"{detector.kind} on {detector.topic}",
+            "input": f"{detector.kind.name} on {detector.topic}",
             "scale": self._anchors.description(settings),
             "tf": f"{self._body_frames.prefix}<id>" if self._body_frames else "none",
         }

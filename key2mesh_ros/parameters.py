@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's parameters: one frozen dataclass, its ROS descriptors, and what may change when.
+"""The node's parameters: one frozen dataclass, their ROS descriptors, and when they may change.
 
-The dataclass is the only list. Descriptors, ranges and defaults are made from it;
-`config/mesh.yaml` repeats it for people, and a test compares the two.
+Descriptors, ranges and defaults come from the dataclass; a test compares `config/mesh.yaml`.
 """
 
 from __future__ import annotations
@@ -43,15 +42,13 @@ class ParameterError(Key2MeshError):
 def _parameter(
     default: Any,
     text: str,
+    limits: tuple[float, float] | None = None,
     *,
     change: str = ANY_TIME,
-    limits: tuple[float, float] | None = None,
     constraints: str = "",
 ) -> Any:
-    return field(
-        default=default,
-        metadata={"text": text, "change": change, "limits": limits, "constraints": constraints},
-    )
+    about = {"text": text, "change": change, "limits": limits, "constraints": constraints}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -75,15 +72,10 @@ class Parameters:
         constraints=f"One of {', '.join(BACKENDS)}.",
     )
     threads: int = _parameter(
-        2,
-        "CPU threads for a frame with more than a few persons; few are one thread's work.",
-        change=UNCONFIGURED,
-        limits=(1, 64),
+        2, "CPU threads for frames with more than a few persons.", (1, 64), change=UNCONFIGURED
     )
     autostart: bool = _parameter(
-        True,
-        "Configure and activate at start, without a lifecycle manager.",
-        change=START,
+        True, "Configure and activate at start, without a lifecycle manager.", change=START
     )
     input_type: str = _parameter(
         "auto",
@@ -97,46 +89,38 @@ class Parameters:
         True, "Publish the mesh's points with each body; without them a frame costs less."
     )
     max_people: int = _parameter(
-        32, "Persons per frame; of more, those of the largest boxes are taken.", limits=(1, 1024)
+        32, "Persons per frame; of more, those with the largest boxes are taken.", (1, 1024)
     )
     min_keypoints: int = _parameter(
         MINIMUM_KEYPOINTS,
         "Persons with fewer usable keypoints are left out.",
-        limits=(MINIMUM_KEYPOINTS, len(NETWORK_KEYPOINTS)),
+        (MINIMUM_KEYPOINTS, len(NETWORK_KEYPOINTS)),
     )
     horizontal_fov_deg: float = _parameter(
         60.0,
         "Field of view [degrees] assumed while neither CameraInfo nor camera_fx is known.",
-        limits=(1.0, 179.0),
+        (1.0, 179.0),
     )
     camera_fx: float = _parameter(
-        0.0,
-        "Focal length [px] of the keypoints' image, used instead of CameraInfo; 0: not stated.",
-        limits=(0.0, 1e6),
+        0.0, "Focal length [px], used instead of CameraInfo; 0: not stated.", (0.0, 1e6)
     )
     camera_fy: float = _parameter(
-        0.0, "Vertical focal length [px]; 0: the same as camera_fx.", limits=(0.0, 1e6)
+        0.0, "Vertical focal length [px]; 0: the same as camera_fx.", (0.0, 1e6)
     )
-    camera_cx: float = _parameter(
-        0.0, "Principal point [px]; 0: the image's middle.", limits=(0.0, 1e6)
-    )
-    camera_cy: float = _parameter(
-        0.0, "Principal point [px]; 0: the image's middle.", limits=(0.0, 1e6)
-    )
+    camera_cx: float = _parameter(0.0, "Principal point [px]; 0: the image's middle.", (0.0, 1e6))
+    camera_cy: float = _parameter(0.0, "Principal point [px]; 0: the image's middle.", (0.0, 1e6))
     image_width: int = _parameter(
         0,
-        "Width [px] of the detector's image, where neither its messages nor CameraInfo say; "
+        "Width [px] of the detector's image, if neither its messages nor CameraInfo give it; "
         "0: not known.",
-        limits=(0, 65535),
+        (0, 65535),
     )
-    image_height: int = _parameter(
-        0, "Height [px] of the detector's image, likewise.", limits=(0, 65535)
-    )
+    image_height: int = _parameter(0, "Height [px] of the detector's image, likewise.", (0, 65535))
     camera_info_timeout: float = _parameter(
         1.0,
-        "How long [s] the first frames wait for CameraInfo, if somebody publishes it, before the "
-        "field of view is assumed.",
-        limits=(0.0, 60.0),
+        "How long [s] the first frames wait for a published CameraInfo before the field of view is "
+        "assumed.",
+        (0.0, 60.0),
     )
     image_rectified: bool = _parameter(
         False,
@@ -145,25 +129,23 @@ class Parameters:
     )
     body_height: float = _parameter(
         0.0,
-        "Height [m] of everybody in view, where it is known: sets the scale of bodies and "
-        "distances; 0: not known.",
-        limits=(0.0, 2.5),
+        "Height [m] of everybody in view, if known: sets the scale of bodies and distances; "
+        "0: not known.",
+        (0.0, 2.5),
     )
     camera_height: float = _parameter(
         0.0,
         "Height [m] of the camera above the floor that people stand on: sets the scale by their "
         "feet; 0: not known.",
-        limits=(0.0, 100.0),
+        (0.0, 100.0),
     )
     camera_pitch_deg: float = _parameter(
-        0.0,
-        "With camera_height: how far the camera looks down [degrees].",
-        limits=(-90.0, 90.0),
+        0.0, "With camera_height: how far the camera looks down [degrees].", (-90.0, 90.0)
     )
     camera_roll_deg: float = _parameter(
         0.0,
         "With camera_height: how far the camera is turned clockwise about its view [degrees].",
-        limits=(-180.0, 180.0),
+        (-180.0, 180.0),
     )
     depth: str = _parameter(
         "none",
@@ -175,24 +157,24 @@ class Parameters:
     depth_max_age: float = _parameter(
         0.1,
         "Depth whose stamp differs from the keypoints' by more [s] is not used.",
-        limits=(0.001, 10.0),
+        (0.001, 10.0),
     )
     smoothing: bool = _parameter(
-        True, "Smooth each person's pose, place and shape over time; costs no waiting."
+        True, "Smooth each person's pose, position and shape over time; adds no delay."
     )
     track_timeout: float = _parameter(
         1.0,
-        "How long [s] somebody may be unseen and still be the same person: keeps the name, where "
-        "the detector gives none, and the filters' state.",
-        limits=(0.05, 60.0),
+        "How long [s] a person may be unseen and still keep the name (where the detector gives "
+        "none) and the filters' state.",
+        (0.05, 60.0),
     )
     min_quality: float = _parameter(
-        0.0, "Bodies of lower quality are not published; 0: all are.", limits=(0.0, 1.0)
+        0.0, "Bodies of lower quality are not published; 0: all are.", (0.0, 1.0)
     )
     tf_prefix: str = _parameter(
         "body_",
-        "The frame of a body in TF is the node's namespace, this and the body's id; with a leading "
-        "'/' the namespace is left out; empty: no TF.",
+        "A body's frame in TF is named by the node's namespace, this prefix and the body's id; a "
+        "leading '/' leaves out the namespace; empty: no TF.",
         change=UNCONFIGURED,
     )
     marker_color: tuple[float, ...] = _parameter(
@@ -201,13 +183,13 @@ class Parameters:
         constraints="Four numbers within 0 and 1.",
     )
     diagnostics_period: float = _parameter(
-        1.0, "Seconds between two diagnostics.", change=START, limits=(0.1, 60.0)
+        1.0, "Seconds between two diagnostics.", (0.1, 60.0), change=START
     )
 
     @cached_property
     def camera(self) -> CameraOptions:
-        """What they state about the camera; numbers that say nothing without another are left
-        out, as parameters are set one after the other."""
+        """What they state about the camera. Numbers that need another one are ignored without it,
+        because parameters are set one after the other."""
         fx, size = self.camera_fx, (self.image_width, self.image_height)
         return CameraOptions(
             fx=fx,
@@ -226,11 +208,8 @@ class Parameters:
                 raise ParameterError(
                     f"{each.name} must lie within {limits[0]:g} and {limits[1]:g}, got {value}"
                 )
-        for name, known in (
-            ("backend", BACKENDS),
-            ("input_type", INPUT_TYPES),
-            ("depth", DEPTHS),
-        ):
+        choices = {"backend": BACKENDS, "input_type": INPUT_TYPES, "depth": DEPTHS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ParameterError(
                     f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'"
@@ -268,15 +247,13 @@ def descriptor(parameter: Field[Any]) -> ParameterDescriptor:
 
 
 def declare(node: Node) -> Parameters:
-    """Declare every parameter on `node`; returns the values that the command line, the launch file
-    or a parameter file gives.
+    """Declare every parameter on `node`; returns the values that it was given from outside.
 
-    Other parameters that these give to the node are named in a warning, and not declared: one of
-    them may be a misspelt one.
+    Unknown parameters that the node was given, maybe misspelt, are named in a warning.
 
     Args:
-        node: made with `automatically_declare_parameters_from_overrides=True`, which is rclpy's way
-            to tell which parameters it was given.
+        node: made with `automatically_declare_parameters_from_overrides=True`, by which rclpy tells
+            the parameters that the node was given.
 
     Raises:
         ParameterError: a value the node cannot work with.
@@ -286,7 +263,8 @@ def declare(node: Node) -> Parameters:
     for each in fields(Parameters):
         if node.has_parameter(each.name):  # as it was given, with no descriptor
             node.undeclare_parameter(each.name)
-        declared = node.declare_parameter(each.name, _to_ros(each.default), descriptor(each))
+        default = list(each.default) if isinstance(each.default, tuple) else each.default
+        declared = node.declare_parameter(each.name, default, descriptor(each))
         values[each.name] = _from_ros(declared.value)
     for name in sorted(set(node.get_parameters_by_prefix("")) - set(values)):
         if name not in _RCLPY and not name.startswith("qos_overrides."):
@@ -312,20 +290,14 @@ def change(current: Parameters, changes: Iterable[Parameter], unconfigured: bool
     for parameter in changes:
         if parameter.name not in known:
             continue
-        value = _from_ros(parameter.value)
-        about = known[parameter.name].metadata
-        unchanged = value == getattr(current, parameter.name)
-        if about["change"] == UNCONFIGURED and not unconfigured and not unchanged:
+        value = values[parameter.name] = _from_ros(parameter.value)
+        fixed = known[parameter.name].metadata["change"] == UNCONFIGURED and not unconfigured
+        if fixed and value != getattr(current, parameter.name):
             raise ParameterError(
                 f"{parameter.name} may change only while the node is unconfigured: "
                 f"deactivate and clean it up, set '{parameter.name}', configure it again"
             )
-        values[parameter.name] = value
     return replace(current, **values)
-
-
-def _to_ros(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _from_ros(value: Any) -> Any:

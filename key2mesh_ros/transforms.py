@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
-from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
+from key2mesh_core.geometry.rotations import matrix_to_quaternion
 from key2mesh_core.people.bodies import Bodies
 
 try:
@@ -25,9 +25,6 @@ except ImportError:
 
 QUALITY = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """That of tf2_ros' broadcasters."""
-
-HRI_PREFIX = "body_"
-"""Of the frames' names in ROS4HRI, whose detectors may publish them themselves."""
 
 _LEFT_HIP, _RIGHT_HIP = 1, 2
 
@@ -43,7 +40,7 @@ def body_transforms(
     """
     hips = bodies.joints[:, (_LEFT_HIP, _RIGHT_HIP)].mean(axis=1).astype(np.float64)
     # SMPL's pelvis has x to the left, y up and z forward.
-    quaternions = _quaternions(bodies.rotations[:, 0][:, :, (2, 0, 1)])
+    quaternions = matrix_to_quaternion(bodies.rotations[:, 0][:, :, (2, 0, 1)].astype(np.float64))
     result = []
     for index, (place, turn) in enumerate(zip(hips.tolist(), quaternions.tolist(), strict=True)):
         name = "".join(c if c.isalnum() or c in "_-" else "_" for c in ids[index]) or str(index)
@@ -92,27 +89,3 @@ class BodyFrames:
         if header.frame_id and len(bodies) and self._publisher.get_subscription_count():
             transforms = body_transforms(header, ids, bodies, self.prefix)
             self._publisher.publish(TFMessage(transforms=transforms))
-
-
-def _quaternions(matrices: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, 4) w, x, y, z, unit length, of rotation matrices (N, 3, 3).
-
-    Of the four columns of the symmetric matrix q q^T, which the rotation gives, the longest is
-    taken: it is never near zero.
-    """
-    m = np.asarray(matrices, dtype=np.float64)
-    xx, yy, zz = m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]
-    wx, wy, wz = m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]
-    xy, xz, yz = m[:, 0, 1] + m[:, 1, 0], m[:, 0, 2] + m[:, 2, 0], m[:, 1, 2] + m[:, 2, 1]
-    products = np.stack(
-        [
-            np.stack([1 + xx + yy + zz, wx, wy, wz], axis=-1),
-            np.stack([wx, 1 + xx - yy - zz, xy, xz], axis=-1),
-            np.stack([wy, xy, 1 - xx + yy - zz, yz], axis=-1),
-            np.stack([wz, xz, yz, 1 - xx - yy + zz], axis=-1),
-        ],
-        axis=1,
-    )
-    longest = np.einsum("nii->ni", products).argmax(axis=1)
-    chosen = products[np.arange(len(m)), longest]
-    return chosen / np.linalg.norm(chosen, axis=1, keepdims=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotations as axis-angle vectors, matrices and the continuous 6D form, for numpy and torch alike.
+"""Rotations as axis-angle vectors, quaternions, matrices and the continuous 6D form.
 
-Every function takes arrays of either library, of any leading shape, and returns the same
-library, dtype and device. Angles are in radians; matrices act on column vectors.
+Every function takes numpy or torch arrays of any leading shape and returns arrays of the same
+library, dtype and device. Angles are in radians; matrices act on column vectors; quaternions are
+(w, x, y, z).
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ Array = Any
 
 
 def _quaternion_products() -> list[list[float]]:
-    """Rows of a (10, 16) matrix that takes (R row by row, 1) to 4 q_i q_j, row by row, of the
-    quaternion q = (w, x, y, z): one product of matrices instead of many small sums."""
+    """The rows of `QUATERNION_PRODUCTS`."""
     rows = [[0.0] * 16 for _ in range(10)]
 
     def put(i: int, j: int, terms: dict[int, float]) -> None:
@@ -35,8 +35,12 @@ def _quaternion_products() -> list[list[float]]:
 
 
 QUATERNION_PRODUCTS = np.array(_quaternion_products(), dtype=np.float32)  # of -1, 0 and 1: exact
-"""(10, 16): nine numbers of a rotation matrix, row by row, and 1 times this are the sixteen
-products 4 q_i q_j of its quaternion q = (w, x, y, z), row by row."""
+"""(10, 16): the nine numbers of a rotation matrix, row by row, and 1, times this table are
+the sixteen products 4 q_i q_j of its quaternion, row by row."""
+
+
+# The way back, of -1, 0 and 1, too; what is constant in the products cancels in it.
+_TO_MATRIX = np.round(4 * np.linalg.pinv(QUATERNION_PRODUCTS[:9]))
 
 
 def axis_angle_to_matrix(axis_angle: Array) -> Array:
@@ -67,9 +71,20 @@ def axis_angle_to_matrix(axis_angle: Array) -> Array:
 def matrix_to_axis_angle(matrix: Array) -> Array:
     """Axis-angle vectors (..., 3) [rad], angle in [0, pi], of rotation matrices (..., 3, 3).
 
-    Goes through the quaternion whose largest component is taken from the diagonal, which stays
-    accurate near 0 and near pi, where the textbook formula divides by zero.
+    Accurate near 0 and near pi, too, where the textbook formula divides by zero.
     """
+    return quaternion_to_axis_angle(_scaled_quaternion(matrix))
+
+
+def matrix_to_quaternion(matrix: Array) -> Array:
+    """Unit quaternions (..., 4) of rotation matrices (..., 3, 3), of either sign."""
+    xp = array_namespace(matrix)
+    quaternion = _scaled_quaternion(matrix)
+    return quaternion / xp.sqrt(xp.sum(quaternion * quaternion, axis=-1, keepdims=True))
+
+
+def _scaled_quaternion(matrix: Array) -> Array:
+    """4 q_i q of the unit quaternion q of each matrix, with q_i its largest component."""
     xp = array_namespace(matrix)
     linear = xp.asarray(QUATERNION_PRODUCTS, dtype=matrix.dtype, device=_device(matrix))
     flat = xp.reshape(matrix, (*matrix.shape[:-2], 9))
@@ -77,14 +92,28 @@ def matrix_to_axis_angle(matrix: Array) -> Array:
     best = xp.argmax(products[..., ::5], axis=-1)
     chosen = xp.astype(xp.arange(4, device=_device(matrix)) == best[..., None], matrix.dtype)
     products = xp.reshape(products, (*matrix.shape[:-2], 4, 4))
-    quaternion = xp.matmul(chosen[..., None, :], products)[..., 0, :]
+    return xp.matmul(chosen[..., None, :], products)[..., 0, :]
+
+
+def quaternion_to_axis_angle(quaternion: Array) -> Array:
+    """Axis-angle vectors (..., 3) [rad], angle in [0, pi], of quaternions (..., 4), any length."""
+    xp = array_namespace(quaternion)
     w, vector = quaternion[..., :1], quaternion[..., 1:]
-    # The quaternion's length cancels in both ratios. The smallest norm keeps 0 / 0 out; near it
-    # atan(norm / w) / norm is 1 / w to the last bit. One or the other is at least 1 / 4.
+    # The length cancels in both ratios. The smallest norm keeps 0 / 0 out; near it
+    # atan(norm / w) / norm is 1 / w to the last bit.
     norm = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True) + 1e-30)
     scale = 2 * xp.atan(norm / (xp.abs(w) + 1e-30)) / norm
     # q and -q are one rotation; w >= 0 is the shorter way round.
     return vector * xp.where(w < 0, -scale, scale)
+
+
+def quaternion_to_matrix(quaternion: Array) -> Array:
+    """Rotation matrices (..., 3, 3) of unit quaternions (..., 4)."""
+    xp = array_namespace(quaternion)
+    products = quaternion[..., None] * quaternion[..., None, :]
+    table = xp.asarray(_TO_MATRIX, dtype=quaternion.dtype, device=_device(quaternion))
+    flat = xp.matmul(xp.reshape(products, (*quaternion.shape[:-1], 16)), table)
+    return xp.reshape(flat, (*quaternion.shape[:-1], 3, 3))
 
 
 def rotation_6d_to_matrix(rotation_6d: Array) -> Array:

@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracking: names persons from frame to frame where the detector does not, by their keypoints.
+"""Tracking: names persons from frame to frame by their keypoints, where the detector does not.
 
-A track is one person's keypoints as last seen, extrapolated at the person's last velocity. The
-persons of a frame are assigned to tracks so that the sum of their distances is least
-(`scipy.optimize.linear_sum_assignment`). A distance is the mean over the keypoints that both have,
-in sides of the person's box, so that it means the same near and far.
+A track holds a person's last seen keypoints, extrapolated at the last velocity. The persons of a
+frame are assigned to tracks so that the sum of the distances is least. A distance is the mean over
+the keypoints that both have, in sides of the person's box, so that it means the same near and far.
 
-    birth      at first sight: nobody waits for a name
-    occlusion  a track is kept, and its place predicted, for `timeout_s` after it was last seen
-    death      after that; a track seen in one frame only (a false detection) after `trial_s`
+A new person gets a track at once. A track is kept, and its position predicted, for `timeout_s`
+after it was last seen; one seen in a single frame (a false detection) for `trial_s`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +24,7 @@ from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, bou
 FloatArray = NDArray[np.float32]
 
 PREFIX = "track_"
-"""Names given here are this and a number that a tracker never uses twice."""
+"""Names given here are this prefix and a number that a tracker never uses twice."""
 
 NOMINAL_PERIOD_S = 1 / 30
 """Time between frames whose stamps do not advance [s]."""
@@ -36,7 +32,7 @@ NOMINAL_PERIOD_S = 1 / 30
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """When a person is still the same.
+    """When a person counts as the same person.
 
     Attributes:
         timeout_s: how long a person may be unseen [s].
@@ -64,7 +60,6 @@ class _Track:
     name: str
     keypoints: FloatArray  # (K, 3), as last seen
     velocity: FloatArray  # (2,) px/s
-    first_ns: int
     last_ns: int
     frames: int
 
@@ -108,25 +103,19 @@ class Tracker:
         unnamed = [person for person, each in enumerate(names) if not each]
         if not unnamed and not self._tracks:
             return names
-        self._now_ns = max(stamp_ns, 0) if stamp_ns > self._now_ns else self._later()
-        self._bury()
+        nominal = self._now_ns + round(1e9 * NOMINAL_PERIOD_S)
+        self._now_ns = stamp_ns if stamp_ns > self._now_ns else nominal
+        self._tracks = [track for track in self._tracks if self._lives(track)]
         return self._match(names, unnamed, keypoints) if unnamed else names
 
-    def _later(self) -> int:
-        return self._now_ns + round(1e9 * NOMINAL_PERIOD_S)
-
-    def _bury(self) -> None:
-        def lives(track: _Track) -> bool:
-            unseen_s = (self._now_ns - track.last_ns) / 1e9
-            most = self.settings.timeout_s if track.frames > 1 else self.settings.trial_s
-            return unseen_s <= most
-
-        self._tracks = [track for track in self._tracks if lives(track)]
+    def _lives(self, track: _Track) -> bool:
+        most = self.settings.timeout_s if track.frames > 1 else self.settings.trial_s
+        return (self._now_ns - track.last_ns) / 1e9 <= most
 
     def _match(
         self, names: tuple[str, ...], unnamed: list[int], keypoints: FloatArray
     ) -> tuple[str, ...]:
-        """The names with those of the persons `unnamed`, whose tracks move to where they are."""
+        """The names with those of the persons `unnamed`, whose tracks are updated."""
         result, taken = list(names), set(names)
         # The detector itself may use a name that was given here.
         self._tracks = [track for track in self._tracks if track.name not in taken]
@@ -137,7 +126,7 @@ class Tracker:
                 track = self._tracks[pairs[row]]
                 self._move(track, persons[row])
             else:
-                track = self._bear(persons[row], taken)
+                track = self._begin(persons[row], taken)
             result[person] = track.name
         return tuple(result)
 
@@ -149,22 +138,22 @@ class Tracker:
         expected = np.stack([track.keypoints for track in self._tracks])
         expected[..., :2] += (velocities * walked)[:, None]
         gates = self.settings.gate + self.settings.gate_growth * gaps
-        # Not to match at all costs nothing, so nobody is pushed away to a worse track.
+        # A pair beyond its gate costs as much as no pair.
         cost = np.minimum(distances(persons, expected) - gates, 0.0)
         if 1 in cost.shape:
             rows, columns = np.unravel_index([int(cost.argmin())], cost.shape)
         else:
-            rows, columns = _solver()(cost)
+            from scipy.optimize import linear_sum_assignment  # slow to import: see `warm_up`
+
+            rows, columns = linear_sum_assignment(cost)
         chosen = zip(rows.tolist(), columns.tolist(), strict=True)
         return {row: column for row, column in chosen if cost[row, column] < 0}
 
-    def _bear(self, keypoints: FloatArray, taken: set[str]) -> _Track:
-        name = ""
-        while not name or name in taken:
+    def _begin(self, keypoints: FloatArray, taken: set[str]) -> _Track:
+        self._born += 1
+        while (name := f"{PREFIX}{self._born}") in taken:
             self._born += 1
-            name = f"{PREFIX}{self._born}"
-        still = np.zeros(2, np.float32)
-        track = _Track(name, keypoints.copy(), still, self._now_ns, self._now_ns, 1)
+        track = _Track(name, keypoints.copy(), np.zeros(2, np.float32), self._now_ns, 1)
         self._tracks.append(track)
         return track
 
@@ -180,27 +169,18 @@ class Tracker:
         track.frames += 1
 
 
-@cache
-def _solver() -> Callable[..., Any]:
-    """`linear_sum_assignment`, whose import takes half a second and 30 MB: see `warm_up`."""
-    from scipy.optimize import linear_sum_assignment
-
-    return linear_sum_assignment
-
-
 def warm_up() -> None:
-    """Import now what a tracker would otherwise import with the first two unnamed persons.
+    """Import scipy now, half a second that the first two unnamed persons would otherwise wait.
 
     Raises:
         ImportError: scipy is not installed.
     """
-    _solver()
+    import scipy.optimize  # noqa: F401
 
 
 def distances(persons: FloatArray, tracks: FloatArray) -> NDArray[np.float64]:
-    """(N, T) mean distance of the keypoints seen of both, in sides of the larger of both boxes.
-
-    With fewer than three such keypoints the boxes' middles are compared.
+    """(N, T) mean distance of the keypoints seen of both, in sides of the larger box; with fewer
+    than three such keypoints, the distance of the boxes' middles.
 
     Args:
         persons: (N, K, 3) sanitised keypoints. tracks: (T, K, 3).

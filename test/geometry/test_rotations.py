@@ -37,6 +37,18 @@ def test_matrix_to_axis_angle_is_the_inverse_even_near_zero_and_pi(make):
 
 
 @LIBRARIES
+def test_quaternions_agree_with_scipy_and_lead_back(make):
+    matrices = r.axis_angle_to_matrix(axis_angles())
+    quaternions = r.matrix_to_quaternion(make(matrices))
+    xyzw = np.asarray(quaternions)[..., [1, 2, 3, 0]].reshape(-1, 4)
+    found = Rotation.from_quat(xyzw).as_matrix().reshape(matrices.shape)
+    np.testing.assert_allclose(found, matrices, atol=1e-9)
+    np.testing.assert_allclose(np.asarray(r.quaternion_to_matrix(quaternions)), matrices, atol=1e-9)
+    twice = np.asarray(r.quaternion_to_axis_angle(-2 * quaternions))
+    np.testing.assert_allclose(r.axis_angle_to_matrix(twice), matrices, atol=1e-7)
+
+
+@LIBRARIES
 def test_6d_round_trip_and_projection_onto_rotations(make):
     matrices = r.axis_angle_to_matrix(axis_angles())
     six = r.matrix_to_rotation_6d(make(matrices))

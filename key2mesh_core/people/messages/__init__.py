@@ -44,6 +44,7 @@ class Detector:
         list_type: ROS type of the message that lists the bodies where each has a topic of its own;
             empty where one message holds everybody.
         list_topic: where that message is published.
+        tf_prefix: of the TF frames that the detector itself publishes for bodies; None without.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Detector:
     title: str
     list_type: str = ""
     list_topic: str = ""
+    tf_prefix: str | None = None
 
     @property
     def topic_types(self) -> tuple[str, ...]:
@@ -81,6 +83,7 @@ DETECTORS: dict[str, Detector] = {
             "ROS4HRI (REP-155)",
             list_type="hri_msgs/msg/IdsList",
             list_topic="/humans/bodies/tracked",
+            tf_prefix="body_",
         ),
         Detector(
             "zed",
