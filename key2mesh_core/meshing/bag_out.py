@@ -22,7 +22,7 @@ from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bag_files import RawMessage, every_message
+from key2mesh_core.recordings.bag_files import RawMessage, every_message, opened
 from key2mesh_core.recordings.bag_keypoints import BagKeypoints, Read
 from key2mesh_core.recordings.bags import message_store
 from key2mesh_core.recordings.open import Recording
@@ -65,11 +65,11 @@ def add_meshes(
     ours, path = _Messages(bundle), recording.source.path
     preparation = recording.begin()
     recording.bag.rewind(preparation)
-    with every_message(path) as (reader, messages):
+    with opened(path) as reader:
         taken = {c.topic for c in reader.connections} & {config.meshes_topic, config.topology_topic}
         if taken:
             raise BagError(f"{path} has {sorted(taken)} already: choose another --meshes-topic")
-        groups = _groups(recording.bag, messages)
+        groups = _groups(recording.bag, every_message(path, reader))
         at = _skip(groups, partial.state().get("messages", 0), maker)
         group = next(groups, None)
         while group is not None:

@@ -45,18 +45,6 @@ def opened(path: Path) -> Iterator[Reader]:
         reader.close()
 
 
-@contextmanager
-def every_message(path: Path) -> Iterator[tuple[Reader, Iterator[RawMessage]]]:
-    """An open recording and all its messages in order.
-
-    Raises:
-        BagError: see `opened`; at the end of the messages also if they are not as many as the
-            metadata says.
-    """
-    with opened(path) as reader:
-        yield reader, _all(path, reader)
-
-
 def raw_topics(
     path: Path, topics: Sequence[str], message_type: str | None = None
 ) -> Iterator[RawMessage]:
@@ -108,7 +96,13 @@ def _check_topics(
         raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
 
 
-def _all(path: Path, reader: Reader) -> Iterator[RawMessage]:
+def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:
+    """All messages of an open recording in order.
+
+    Raises:
+        BagError: the recording is damaged; at its end, there are not as many messages as its
+            metadata says.
+    """
     found = 0
     for item in _raw(path, reader, reader.connections):
         found += 1
@@ -124,18 +118,17 @@ def _raw(path: Path, reader: Reader, connections: list[Connection]) -> Iterator[
     messages = reader.messages(connections)
     while True:
         try:
-            item = next(messages)
-        except StopIteration:
-            return
+            item = next(messages, None)
         except Exception as error:  # damaged files make rosbags raise asserts, struct.error...
             raise BagError(
                 f"{path} is damaged or breaks off: {error!r}; {_recover(path)}"
             ) from error
+        if item is None:
+            return
         yield item
 
 
 def _reader(path: Path) -> Reader:
-    """An open reader."""
     if not path.exists():
         raise BagError(f"there is no recording {path}")
     inside = _files(path) if path.is_dir() else [path]
@@ -152,23 +145,18 @@ def _reader(path: Path) -> Reader:
             f"{path} has no metadata.yaml, so it is not a rosbag2 folder, and {len(inside)} files "
             f".mcap or .db3: {hint}"
         )
-    try:
-        return _open(file or inside[0])
-    except Exception as error:  # damaged files make rosbags raise asserts, struct.error, TypeError
-        if "files are missing" in str(error):  # so the file inside is not the whole recording
-            raise BagError(f"{path} cannot be read: {error}") from error
-        if file == path and path.is_dir() and len(inside) == 1:
-            try:
-                return _open(inside[0])
-            except Exception as inner:
-                error = inner
-        raise BagError(f"{path} cannot be read: {_why(inside, error)}") from error
-
-
-def _open(file: Path) -> Reader:
-    reader = Reader(file)
-    reader.open()
-    return reader
+    for each in [file or inside[0], *(inside if file and path.is_dir() else ())]:
+        try:
+            reader = Reader(each)
+            reader.open()
+            return reader
+        except Exception as error:  # damaged files make rosbags raise asserts, struct.error...
+            failed = error
+        if "files are missing" in str(failed):  # so the file inside is not the whole recording
+            raise BagError(f"{path} cannot be read: {failed}") from failed
+        if len(inside) != 1:
+            break
+    raise BagError(f"{path} cannot be read: {_why(inside, failed)}") from failed
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from key2mesh_core.people.messages import BY_TYPE, MessageRefused, StreamResolut
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
-from key2mesh_core.recordings.bags import Topic, definitions, list_topics
+from key2mesh_core.recordings.bags import Decoder, Topic, list_topics
 from key2mesh_core.recordings.bodies_of_image import BodiesOfImage
 from key2mesh_core.recordings.camera_infos import BagCamera, find_camera
 from key2mesh_core.recordings.options import RecordingOptions
@@ -60,7 +60,6 @@ class BagKeypoints:
 
     def __init__(self, path: Path, options: RecordingOptions) -> None:
         self._path, self._options = path, options
-        self._decoders: dict[str, Callable[[bytes], Any]] = {}
         topics = list_topics(path)
         chosen = choose_topics(path, options.topic, topics)
         self._take = path.absolute().name if chosen.cameras else ""
@@ -83,29 +82,26 @@ class BagKeypoints:
         self.count = sum(stream.topic.message_count for stream in self._streams.values())
         cameras = {id(s.camera): s.camera for s in self._streams.values() if s.camera.topic}
         self._cameras = tuple(cameras.values())
-        self._images = BodiesOfImage() if chosen.pattern else None
+        self._persons_apart = bool(chosen.pattern)
         self._frame_id = ""
         self.rewind(Preparation(options))
 
     def rewind(self, preparation: Preparation) -> None:
         """The bag is read from its beginning again, with new books."""
-        self.preparation = preparation
+        self.preparation, self._decoder = preparation, Decoder(self._path)
         for stream in self._streams.values():
             stream.number, stream.resolution = 0, StreamResolution()
         for camera in self._cameras:
             camera.rewind()
-        if self._images is not None:
-            self._images = BodiesOfImage()
+        self._images = BodiesOfImage() if self._persons_apart else None
 
     def frames(self, preparation: Preparation) -> Iterator[PersonFrame]:
         """The frames of the whole bag, in the order of its messages."""
         self.rewind(preparation)
         names = [*self.topics, *dict.fromkeys(camera.topic for camera in self._cameras)]
         for connection, recorded_ns, data in raw_topics(self._path, names):
-            for frame, _ in self.read(connection, recorded_ns, data):
-                yield frame
-        for frame, _ in self.end():
-            yield frame
+            yield from (frame for frame, _ in self.read(connection, recorded_ns, data))
+        yield from (frame for frame, _ in self.end())
 
     def read(self, connection: Connection, recorded_ns: int, data: bytes) -> list[Read]:
         """The frames that a message completes: none for messages of other topics and for refused
@@ -119,12 +115,12 @@ class BagKeypoints:
         """
         for camera in self._cameras:
             if camera.topic == connection.topic:
-                camera.update(self._decoded(connection, data))
+                camera.update(self._decoder.decode(connection, data))
         stream = self._streams.get(connection.topic)
         if stream is None:
             return []
         number, stream.number = stream.number, stream.number + 1
-        message = self._decoded(connection, data)
+        message = self._decoder.decode(connection, data)
         where = f"message {number} on {stream.topic.name}"
         try:
             read = BY_TYPE[connection.msgtype].read
@@ -158,23 +154,9 @@ class BagKeypoints:
 
     def end(self) -> list[Read]:
         """The frames that the end of the bag completes."""
-        if self._images is None:
-            return []
-        return self._prepared(next(iter(self._streams.values())), self._images.rest())
+        rest = [] if self._images is None else self._images.rest()
+        return self._prepared(next(iter(self._streams.values())), rest)
 
     def _prepared(self, stream: _Stream, read: list[Read]) -> list[Read]:
         info = stream.camera.info
         return [(self.preparation.prepare(frame, info), header) for frame, header in read]
-
-    def _decoded(self, connection: Connection, data: bytes) -> Any:
-        kind = connection.msgtype
-        if kind not in self._decoders:
-            store = definitions(connection, self._path)
-            self._decoders[kind] = lambda data: store.deserialize_cdr(data, kind)
-        try:
-            return self._decoders[kind](data)
-        except Exception as error:  # rosbags lets IndexError, struct.error... through
-            raise BagError(
-                f"{self._path}: a message on {connection.topic!r} is not a {kind} "
-                f"({len(data)} bytes): {error}"
-            ) from error

@@ -15,16 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
 from key2mesh_core.errors import BagError
 from key2mesh_core.recordings.bag_files import opened, raw_topics
 from key2mesh_core.recordings.definitions import message_definitions
-
-try:
-    from rosbags.interfaces import Connection, MessageDefinitionFormat
-    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-    from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
-except ModuleNotFoundError as error:  # pragma: no cover
-    raise BagError("reading recordings needs the package rosbags: pip install rosbags") from error
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -95,14 +92,8 @@ def topics_of_type(bag: str | Path, message_type: str) -> list[str]:
 def read_raw(
     bag: str | Path, topic: str, message_type: str | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """The messages of one topic as they lie in the recording.
-
-    Yields:
-        when recorded [ns], and the message's CDR bytes.
-
-    Raises:
-        BagError: see `read_messages`.
-    """
+    """When each message of one topic was recorded [ns], and its CDR bytes; raises as
+    `read_messages`."""
     for _, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
         yield recorded_ns, data
 
@@ -122,21 +113,36 @@ def read_messages(
             another type, or a message cannot be decoded. Raised at the first message if the
             recording's metadata contradicts its storage on the number of messages.
     """
-    path = Path(bag)
-    store: Typestore | None = None
-    for index, (connection, recorded_ns, data) in enumerate(
-        raw_topics(path, [topic], message_type)
-    ):
-        kind = connection.msgtype
-        store = store or definitions(connection, path)
+    decoder = Decoder(Path(bag))
+    for connection, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
+        yield Message(recorded_ns, decoder.decode(connection, data))
+
+
+class Decoder:
+    """Decodes a recording's messages by the definitions in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stores: dict[str, Typestore] = {}
+        self._count: Counter[str] = Counter()
+
+    def decode(self, connection: Connection, data: bytes) -> Any:
+        """The topic's next message.
+
+        Raises:
+            BagError: its definition or the message cannot be read.
+        """
+        kind, topic = connection.msgtype, connection.topic
+        if kind not in self._stores:
+            self._stores[kind] = definitions(connection, self._path)
+        number, self._count[topic] = self._count[topic], self._count[topic] + 1
         try:
-            value = store.deserialize_cdr(data, kind)
+            return self._stores[kind].deserialize_cdr(data, kind)
         except Exception as error:  # rosbags lets IndexError, struct.error... through
             raise BagError(
-                f"{path}: message {index} on {connection.topic!r} is not a {kind} "
-                f"({len(data)} bytes): {error}"
+                f"{self._path}: message {number} on {topic!r} is not a {kind} ({len(data)} bytes): "
+                f"{error}"
             ) from error
-        yield Message(recorded_ns, value)
 
 
 def write_bag(bag: str | Path, topics: Iterable[TopicMessages], *, storage: str = "mcap") -> None:
@@ -188,9 +194,8 @@ def definitions(connection: Connection, path: Path) -> Typestore:
             if connection.msgtype not in store.fielddefs:
                 raise BagError(
                     f"{path} holds no definition of {connection.msgtype}, which "
-                    f"{connection.topic!r} needs: sqlite3 recordings made before ROS 2 Iron have "
-                    "none. Where that package is installed, convert it with `ros2 bag convert` "
-                    "(storage_id: mcap)"
+                    f"{connection.topic!r} needs (sqlite3 before ROS 2 Iron has none): convert it "
+                    "with `ros2 bag convert` (storage_id: mcap) where that package is installed"
                 )
             return store
         if definition.format == MessageDefinitionFormat.MSG:

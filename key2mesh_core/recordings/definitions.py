@@ -7,14 +7,10 @@ from pathlib import Path
 
 from key2mesh_core.errors import Key2MeshError
 
-ROS_PACKAGE = "key2mesh_ros"
-
 
 def message_definitions() -> dict[str, str]:
-    """The text of this package's own message files, by ROS type name.
-
-    Returns e.g. ``{"key2mesh_ros/msg/BodyMesh": "string id\\n...", ...}``, in a source
-    tree, a pip installation and a colcon workspace alike.
+    """The text of our own message files by ROS type name ("key2mesh_ros/msg/BodyMesh"), in a
+    source tree, a pip installation and a colcon workspace alike.
 
     Raises:
         Key2MeshError: the installation carries no message files.
@@ -25,8 +21,7 @@ def message_definitions() -> dict[str, str]:
     for folder in (package / "assets" / "msg", package.parent / "msg"):
         files = sorted(folder.glob("*.msg"))
         if files:
-            return {f"{ROS_PACKAGE}/msg/{file.stem}": file.read_text() for file in files}
+            return {f"key2mesh_ros/msg/{file.stem}": file.read_text() for file in files}
     raise Key2MeshError(
-        f"no message definitions in {package / 'assets' / 'msg'}: the installation of key2mesh "
-        f"is incomplete; install it again, or run from its source tree"
+        f"no message definitions in {package / 'assets' / 'msg'}: install key2mesh again"
     )
