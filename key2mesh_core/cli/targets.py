@@ -18,8 +18,8 @@ from key2mesh_core.io import atomic_write
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.recordings.targets import DEFAULT_TOPIC, TargetKeypoints, load_targets
-from key2mesh_core.recordings.together import cameras_at_once
+from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
+from key2mesh_core.recordings.tracks import cameras_at_once
 
 SAMPLE = 256
 """Persons that the model tries to explain."""
@@ -39,7 +39,7 @@ class TargetsConfig:
 
     targets: Positional[tuple[str, ...]]
     """What to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
-    topic: str = DEFAULT_TOPIC
+    topic: str = ""
     """Topic of bags that name none; by default the only one of keypoints."""
     minimum: int = MINIMUM_KEYPOINTS
     """Seen keypoints that a person must have."""

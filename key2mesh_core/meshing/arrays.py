@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
-from key2mesh_core.recordings.stamps import number_by_stamps
+from key2mesh_core.recordings.numbering import number_by_stamps
 from key2mesh_core.recordings.tracks import Tracks
 
 PART = "part.npz"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rosbags.interfaces import Connection
 
 from key2mesh_core.errors import BagError
@@ -16,13 +17,19 @@ from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
 from key2mesh_core.recordings.bags import Decoder, Topic, list_topics
-from key2mesh_core.recordings.bodies_of_image import BodiesOfImage
 from key2mesh_core.recordings.camera_infos import BagCamera, find_camera
+from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.prepare import Preparation
 
 Read = tuple[PersonFrame, Any]
 """A frame, and the std_msgs/Header of its message."""
+
+LATEST_NS = 500_000_000
+"""A person's message may come so much later than the next images' [ns of stamps]."""
+
+RESTART_NS = 1_000_000_000
+"""Stamps that go back further than this begin the recording again [ns]."""
 
 
 @dataclass
@@ -160,3 +167,50 @@ class BagKeypoints:
     def _prepared(self, stream: _Stream, read: list[Read]) -> list[Read]:
         info = stream.camera.info
         return [(self.preparation.prepare(frame, info), header) for frame, header in read]
+
+
+class BodiesOfImage:
+    """Puts persons who come in messages of their own together to images, frames of equal stamps,
+    and gives them out in the order of their stamps."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Read] = {}
+        self._newest = self._given = -1
+        self._number = 0
+
+    def add(self, frame: PersonFrame, header: Any, dropped: DroppedRecords) -> list[Read]:
+        """The images that are complete once a person's frame has come, with their headers.
+
+        Args:
+            dropped: gets persons who come after their image was given out.
+        """
+        complete = []
+        stamp = frame.stamp_ns
+        if stamp < self._newest - RESTART_NS:
+            complete = self.rest()
+            self._newest = self._given = -1
+        if stamp <= self._given:
+            dropped.add("late", f"{frame.stream}, stamp {stamp} ns", len(frame))
+            return complete
+        if stamp in self._waiting:
+            before, _ = self._waiting[stamp]
+            frame = replace(
+                before,
+                ids=before.ids + frame.ids,
+                keypoints=np.concatenate([before.keypoints, frame.keypoints]),
+            )
+        self._waiting[stamp] = frame, header
+        self._newest = max(self._newest, stamp)
+        return complete + self._give(self._newest - LATEST_NS)
+
+    def rest(self) -> list[Read]:
+        """All images that are waiting: the recording is at its end."""
+        return self._give(self._newest)
+
+    def _give(self, until: int) -> list[Read]:
+        given = []
+        for stamp in sorted(stamp for stamp in self._waiting if stamp <= until):
+            frame, header = self._waiting.pop(stamp)
+            given.append((replace(frame, number=self._number), header))
+            self._given, self._number = stamp, self._number + 1
+        return given

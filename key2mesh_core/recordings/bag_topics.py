@@ -21,14 +21,8 @@ PERSONS_PATTERN = "/humans/bodies/*/skeleton2d"
 
 @dataclass(frozen=True)
 class ChosenTopics:
-    """Topics of keypoints.
-
-    Attributes:
-        topics: one or more.
-        pattern: what the topics of the persons of one image have in common; empty where each holds
-            everybody.
-        cameras: whether they are those of several cameras.
-    """
+    """One or more topics of keypoints: those of several `cameras`, or, with a `pattern`, of the
+    persons of one image."""
 
     topics: tuple[Topic, ...]
     pattern: str = ""

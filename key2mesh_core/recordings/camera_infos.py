@@ -19,13 +19,8 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 class BagCamera:
-    """The CameraInfo of one topic of keypoints, from place to place in the recording.
-
-    The first one counts from the recording's beginning, the others from their places on.
-
-    Attributes:
-        topic: the CameraInfo's topic; empty where there is none.
-        info: the newest sensor_msgs/CameraInfo; None where there is none.
+    """The CameraInfo `info` of one topic of keypoints, on the topic `topic`; None and empty where
+    there is none. The first counts from the recording's beginning, others from their places on.
     """
 
     def __init__(self, topic: str = "", info: Any | None = None) -> None:
@@ -68,10 +63,8 @@ def find_camera(
     names = sorted({t.name for t in topics if t.message_type == CAMERA_INFO and t.message_count})
     if wanted:
         if wanted not in names:
-            raise BagError(
-                f"{path} has no CameraInfo on {wanted!r}; it has it on: "
-                f"{', '.join(names) or 'no topic'}"
-            )
+            known = ", ".join(names) or "no topic"
+            raise BagError(f"{path} has no CameraInfo on {wanted!r}; it has it on: {known}")
         return BagCamera(wanted, _first(path, wanted))
     infos = {name: _first(path, name) for name in names}
     if not infos or (len(infos) == 1 and alone):
@@ -83,8 +76,7 @@ def find_camera(
         if (camera := _seen_by(info, message, keypoints.message_type, options)) is not None
     }
     calibrated = {name: camera for name, camera in seen.items() if camera.metric} or seen
-    agreeing = _same(list(calibrated.values()))
-    if calibrated and agreeing:
+    if calibrated and _same(list(calibrated.values())):
         name = next(iter(calibrated))
         return BagCamera(name, infos[name])
     if options.stated or not (alone or seen):

@@ -13,8 +13,7 @@ from key2mesh_core.errors import TargetError
 
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
-    """A list x, y, confidence, x, ... as (L, 3) float32; null is NaN, which is unseen. It may be
-    flat or in threes.
+    """A list x, y, confidence, x, ..., flat or in threes, as (L, 3) float32; null is NaN, unseen.
 
     Raises:
         TargetError: no list of numbers, or not three for each keypoint.

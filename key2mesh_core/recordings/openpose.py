@@ -28,6 +28,9 @@ from key2mesh_core.recordings.which_layout import which_layout
 MAX_FILE_BYTES = 16 << 20
 """One image: a thousand people with hands and faces have 3 MB."""
 
+_People = tuple[tuple[str, ...], list[NDArray[np.float32]]]
+"""Ids and (L, 3) keypoints."""
+
 
 def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
@@ -72,35 +75,28 @@ def _number_cameras(path: Path, names: list[str]) -> dict[str, tuple[str, int]]:
     """As `number_names`, for each folder by itself: what counts its images is not the camera's
     number, not even where cameras are more than images."""
     folders: dict[str, list[str]] = {}
+    said = f"{path}: together=true says that each folder in it is one camera, but"
     for name in names:
         folder, slash, file = name.partition("/")
         if not slash:
-            raise TargetError(
-                f"{path}: together=true says that the folders in it are cameras, but {name} lies "
-                "beside them"
-            )
+            raise TargetError(f"{said} {name} lies beside them")
         folders.setdefault(folder, []).append(file)
     if len(folders) < 2:
-        raise TargetError(
-            f"{path}: together=true says that the folders in it are cameras, but there is only "
-            f"{next(iter(folders))}"
-        )
+        raise TargetError(f"{said} there is only {next(iter(folders))}")
     found = {}
     for folder, files in folders.items():
         numbered = number_names(files)
         streams = sorted({stream for stream, _ in numbered.values()})
         if len(streams) > 1:
-            raise TargetError(
-                f"{path}: together=true says that each folder in it is one camera, but {folder} "
-                f"has images of {len(streams)}: {', '.join(streams[:3])}"
-            )
+            several = f"images of {len(streams)}: {', '.join(streams[:3])}"
+            raise TargetError(f"{said} {folder} has {several}")
         for file, (stream, number) in numbered.items():
             found[f"{folder}/{file}"] = f"{folder}/{stream}", number
     return found
 
 
-def _people(file: Path) -> tuple[tuple[str, ...], list[NDArray[np.float32]]]:
-    """Ids and (L, 3) keypoints of one file's people, those with nothing but a face left out."""
+def _people(file: Path) -> _People:
+    """One file's people, those with nothing but a face left out."""
     content = read_json(file, MAX_FILE_BYTES, TargetError)
     people = content.get("people") if isinstance(content, dict) else None
     if not isinstance(people, list):
@@ -126,17 +122,17 @@ def _id(value: Any) -> str:
     return str(number) if isinstance(number, int) and number >= 0 else ""
 
 
-def _layout_of(
-    path: Path, images: dict[str, tuple[tuple[str, ...], list[NDArray[np.float32]]]], stated: str
-) -> Layout:
-    everyone = [(name, person) for name, (_, people) in images.items() for person in people]
+def _layout_of(path: Path, images: dict[str, _People], stated: str) -> Layout:
+    example: dict[int, str] = {}
+    everyone = [person for _, people in images.values() for person in people]
+    for name, (_, people) in images.items():
+        example |= {len(person): name for person in people if len(person) not in example}
     if not everyone:
         raise TargetError(f"{path}: {len(images)} images were read, and nobody is in any of them")
-    first, count = everyone[0][0], len(everyone[0][1])
-    for name, person in everyone:
-        if len(person) != count:
-            raise TargetError(
-                f"{path}: a person of {name} has {len(person)} keypoints, those of {first} have "
-                f"{count}; give each detector's files a folder and a target of its own"
-            )
-    return which_layout(np.array([person for _, person in everyone]), stated, str(path))
+    if len(example) > 1:
+        (count, first), (other, name), *_ = example.items()
+        raise TargetError(
+            f"{path}: a person of {name} has {other} keypoints, those of {first} have {count}; "
+            "give each detector's files a folder and a target of its own"
+        )
+    return which_layout(np.array(everyone), stated, str(path))

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded keypoints to learn from: the usable persons of recordings as arrays.
-
-Whatever the kind of recording, the result is the network's keypoints of every usable person, in
-time order within each person's sequence; docs/recordings.md lists the kinds.
-"""
+"""Recorded keypoints to learn from: the usable persons of recordings as arrays."""
 
 from __future__ import annotations
 
@@ -17,14 +13,10 @@ from numpy.typing import NDArray
 from key2mesh_core.errors import KeypointError, TargetError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.recordings.numbering import number_by_stamps
 from key2mesh_core.recordings.open import open_recording
 from key2mesh_core.recordings.options import RecordingOptions
-from key2mesh_core.recordings.stamps import number_by_stamps
-from key2mesh_core.recordings.together import Person, number_persons, persons_of_take
-from key2mesh_core.recordings.tracks import Tracks
-
-DEFAULT_TOPIC = ""
-"""The only topic of keypoints, `/keypoints` of several."""
+from key2mesh_core.recordings.tracks import Person, Tracks, number_persons, persons_of_take
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +62,7 @@ class TargetKeypoints:
 
 
 def load_targets(
-    sources: Sequence[str], topic: str = DEFAULT_TOPIC, minimum: int = MINIMUM_KEYPOINTS
+    sources: Sequence[str], topic: str = "", minimum: int = MINIMUM_KEYPOINTS
 ) -> TargetKeypoints:
     """Every usable person of some recordings, one recording after the other.
 
@@ -94,15 +86,17 @@ def load_targets(
     for part in parts:
         left_out.update(part.left_out)
         warnings = part.warnings | warnings
+    rows = {
+        name: join([getattr(part, name) for part in parts])
+        for join, names in (
+            (np.concatenate, ("keypoints", "image_size", "intrinsics", "frame")),
+            (_joined, ("sequence", "camera", "person")),
+        )
+        for name in names
+    }
     return TargetKeypoints(
-        keypoints=np.concatenate([part.keypoints for part in parts]),
-        image_size=np.concatenate([part.image_size for part in parts]),
-        intrinsics=np.concatenate([part.intrinsics for part in parts]),
+        **rows,
         source=", ".join(sources),
-        frame=np.concatenate([part.frame for part in parts]),
-        sequence=_joined([part.sequence for part in parts]),
-        camera=_joined([part.camera for part in parts]),
-        person=_joined([part.person for part in parts]),
         left_out=dict(left_out),
         names=tuple(name for part in parts for name in part.names),
         images=sum(part.images for part in parts),
@@ -135,19 +129,17 @@ def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
     for frame in frames:
         sequences += tracks.assign(frame)
         streams.setdefault(frame.stream, len(streams))
-        persons += persons_of_take(frame, frame.ids)
+        persons += persons_of_take(frame)
     row_of = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
-    sizes = np.array([(frame.width, frame.height) for frame in frames], dtype=np.float32)
-    intrinsics = np.array([_intrinsics(frame) for frame in frames], dtype=np.float32)
-    numbers = np.array([frame.number for frame in frames], dtype=np.int64)
-    cameras = np.array([streams[frame.stream] for frame in frames], dtype=np.int32)
-    sequence = np.array(sequences, dtype=np.int32)
+    numbers = np.array([frame.number for frame in frames], np.int64)
+    cameras = np.array([streams[frame.stream] for frame in frames], np.int32)
+    sequence = np.array(sequences, np.int32)
     order = np.lexsort((numbers[row_of], sequence))
     row_of = row_of[order]
     return TargetKeypoints(
         keypoints=np.concatenate([frame.keypoints for frame in frames])[order],
-        image_size=sizes[row_of],
-        intrinsics=intrinsics[row_of],
+        image_size=np.array([(f.width, f.height) for f in frames], np.float32)[row_of],
+        intrinsics=np.array([_intrinsics(f) for f in frames], np.float32)[row_of],
         source=name,
         frame=numbers[row_of],
         sequence=sequence[order],

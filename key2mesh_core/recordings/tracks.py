@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences of persons in recordings: by the detector's names, else by tracking."""
+"""Who is who in recordings: from image to image by the detector's names, else by tracking; among
+several cameras by takes and names."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.people.tracking import NOMINAL_PERIOD_S, Tracker, TrackingSettings
+from key2mesh_core.people.tracking import NOMINAL_PERIOD_S, Tracker, TrackingSettings, unshared
 
 MAX_GAP = 10
 """Images that an unnamed person may be missing from before coming back as somebody else."""
@@ -19,6 +25,10 @@ _PATIENCE_S = (MAX_GAP + 0.5) * NOMINAL_PERIOD_S
 _SETTINGS = TrackingSettings(
     timeout_s=_PATIENCE_S, trial_s=_PATIENCE_S, gate=MAX_MOVE, gate_growth=0.0
 )
+
+
+Person = tuple[str, str]
+"""A take and a name in it, empty for who is alone in the image."""
 
 
 @dataclass
@@ -59,3 +69,54 @@ class Tracks:
                 own = f" {name}" if name in frame.ids else ""
                 self.names.append(frame.stream + own)
         return [stream.sequences[name] for name in names]
+
+
+def persons_of_take(image: PersonFrame) -> list[Person | None]:
+    """Who each person of an image is in its take.
+
+    Whoever is alone is taken for the one whom the other cameras see alone, whatever the name:
+    trackers of several cameras count each for itself. Of several persons, those of one name in all
+    cameras are one person. None without a take, and where it is in doubt who it is: without a name,
+    or with one that the image has twice.
+    """
+    if image.take and len(image) == 1:
+        return [(image.take, "")]
+    return [(image.take, own) if image.take and own else None for own in unshared(image.ids)]
+
+
+def number_persons(
+    persons: Sequence[Person | None], camera: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """(N,) a number for each person whom several cameras saw, in the order of first appearance.
+
+    -1 for all others: what one camera alone saw has nothing to agree with.
+
+    Args:
+        persons: who is in each of N rows; None where that is in doubt.
+        camera: (N,) the camera that saw each.
+    """
+    seen_by: defaultdict[Person, set[int]] = defaultdict(set)
+    for person, number in zip(persons, camera.tolist(), strict=True):
+        if person is not None:
+            seen_by[person].add(number)
+    shared = [person for person, cameras in seen_by.items() if len(cameras) > 1]
+    numbers: dict[Person | None, int] = {person: number for number, person in enumerate(shared)}
+    return np.array([numbers.get(person, -1) for person in persons], dtype=np.int32)
+
+
+def cameras_at_once(
+    camera: NDArray[np.int32], person: NDArray[np.int32], frame: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N,) how many cameras saw the person of each row at that moment, its own included.
+
+    Args:
+        camera, person, frame: (N,) as in `targets.TargetKeypoints`.
+    """
+    known = person >= 0
+    moments = np.stack([person[known], frame[known]], axis=1)
+    _, moment = np.unique(moments, axis=0, return_inverse=True)
+    moment = moment.reshape(-1)
+    views = np.unique(np.stack([moment, camera[known]], axis=1), axis=0)
+    counts = np.ones(len(person), dtype=np.int64)
+    counts[known] = np.bincount(views[:, 0])[moment]
+    return counts

@@ -82,11 +82,6 @@ def which_layout(people: NDArray[np.float32], stated: str, where: str) -> Layout
     return get_layout(BY_COUNT[body])
 
 
-def in_layout(people: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
-    """The layout's keypoints of people's (N, L, 3): the first ones."""
-    return people[:, : len(layout)]
-
-
 def _refuse_no_confidences(people: NDArray[np.float32], where: str) -> None:
     third = people[..., 2]
     with np.errstate(invalid="ignore"):

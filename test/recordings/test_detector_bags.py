@@ -28,8 +28,8 @@ from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import write_bag
+from key2mesh_core.recordings.numbering import JUMP, frame_numbers
 from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
-from key2mesh_core.recordings.stamps import JUMP, frame_numbers
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 WIDTH, HEIGHT = 640, 480

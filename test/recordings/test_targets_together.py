@@ -20,8 +20,8 @@ from key2mesh_core.cli.targets import describe
 from key2mesh_core.errors import BagError, TargetError
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import write_bag
+from key2mesh_core.recordings.numbering import moment_numbers
 from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
-from key2mesh_core.recordings.stamps import moment_numbers
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 START = 1_700_000_000_000_000_000

@@ -18,7 +18,7 @@ from key2mesh_core.errors import TargetError
 from key2mesh_core.keypoints.layouts import LAYOUTS, get_layout
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
-from key2mesh_core.recordings.bodies_of_image import LATEST_NS, BodiesOfImage
+from key2mesh_core.recordings.bag_keypoints import LATEST_NS, BodiesOfImage
 from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.open import open_recording
 from key2mesh_core.recordings.options import RecordingOptions, parse_source
