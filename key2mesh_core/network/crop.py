@@ -25,7 +25,7 @@ def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Tensor:
-    """(p - centre) / side + 0.5, unseen points at 0.5 (paper, Sec. 3.2): (N, K, 2)."""
+    """(p - centre) / side + 0.5, unseen points at 0.5, as in the authors' code: (N, K, 2)."""
     scaled = (points - centre[:, None]) / side.clamp(min=1e-6)[:, None] + 0.5
     return torch.where(seen[..., None], scaled, UNSEEN)
 

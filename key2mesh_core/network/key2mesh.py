@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Key2Mesh network and its domain critic, as published (paper, Sec. 3.2 and 3.4)."""
+"""The Key2Mesh network and its domain critic, as in the authors' code
+(github.com/swampxx/Key2Mesh)."""
 
 from __future__ import annotations
 
@@ -112,7 +113,7 @@ def folded(network: Key2Mesh) -> Key2Mesh:
 
 
 def domain_critic(dropout: float = 0.2, features: int = FEATURES) -> nn.Sequential:
-    """Features (N, D) -> score (N, 1); no normalisation, no skip (paper, Sec. 3.4)."""
+    """Features (N, D) -> score (N, 1); no normalisation, no skip."""
 
     def layer() -> list[nn.Module]:
         return [nn.Linear(features, features), nn.PReLU(), nn.Dropout(dropout)]

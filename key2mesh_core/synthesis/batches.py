@@ -46,19 +46,16 @@ def synthesise(
 ) -> Batch:
     """Draws poses, shapes and cameras, and looks at them as a detector would."""
     rotations, betas = bank.draw(count, generator)
-    if config.exchange_halves:
-        # A batch is drawn at random: its own order reversed is as good a set of other frames.
-        others = rotations.flip(0)
-        rotations = vary_poses(rotations, others, config, generator)
-    else:
-        rotations = vary_poses(rotations, rotations, config, generator)
+    rotations = vary_poses(rotations, config, generator)
     rotations = turn_towards_cameras(rotations, config, generator)
     random = config.beta_deviation * torch.randn(
         betas.shape, generator=generator, device=betas.device
     )
     betas = torch.where((betas == 0).all(1, keepdim=True), random, betas)
     joints, keypoints = body.keypoints(betas, rotations)
-    translation = _translations(count, config, generator, joints)
+    near, far = config.distance  # on the optical axis, uniform in 1 / distance
+    share = torch.rand(count, 1, generator=generator, device=joints.device)
+    translation = torch.nn.functional.pad(1 / (1 / far + share * (1 / near - 1 / far)), (2, 0))
     # Parts that reach behind the camera's plane have no image: keep everyone in front of it.
     nearest = (keypoints[..., 2].amin(1) + translation[:, 2] - 0.3).clamp(max=0)
     translation[:, 2] -= nearest
@@ -73,13 +70,3 @@ def synthesise(
     centre, side = bounding_box(points, seen)
     inputs = normalise(points, seen, centre, side)
     return Batch(inputs, seen, betas, rotations, joints, keypoints, translation, centre, side)
-
-
-def _translations(
-    count: int, config: SynthesisConfig, generator: torch.Generator, like: Tensor
-) -> Tensor:
-    """(N, 3) on the optical axis; uniform in 1 / distance."""
-    near, far = config.distance
-    share = torch.rand(count, generator=generator, device=like.device)
-    depth = 1 / (1 / far + share * (1 / near - 1 / far))
-    return torch.stack([torch.zeros_like(depth), torch.zeros_like(depth), depth], 1)

@@ -107,4 +107,4 @@ PAPER_SYNTHESIS = replace(
     drop_varies=False,
     detector_keypoints=False,
 )
-"""The paper's camera, noise and keypoints (Sec. 4.1)."""
+"""Camera, noise and keypoints as in the authors' code."""

@@ -20,10 +20,8 @@ _LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
 _BODY = slice(1, 22)
 
 
-def vary_poses(
-    rotations: Tensor, others: Tensor, config: SynthesisConfig, generator: torch.Generator
-) -> Tensor:
-    """Legs of `others`, random joint rotations and mirroring, each on its share of the samples."""
+def vary_poses(rotations: Tensor, config: SynthesisConfig, generator: torch.Generator) -> Tensor:
+    """Legs of other samples, random joint rotations and mirroring, each on its share of them."""
     count, device = len(rotations), rotations.device
 
     def share(probability: float) -> Tensor:
@@ -31,6 +29,8 @@ def vary_poses(
 
     rotations = rotations.clone()
     if config.exchange_halves:
+        # A batch is drawn at random: its own order reversed is as good a set of other frames.
+        others = rotations.flip(0)
         taken = share(config.exchange_halves)[:, None, None, None]
         rotations[:, _LEGS] = torch.where(taken, others[:, _LEGS], rotations[:, _LEGS])
     if config.joint_noise or config.large_joint_noise_share:

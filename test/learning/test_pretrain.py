@@ -221,9 +221,8 @@ def test_damaged_and_hostile_checkpoints_are_refused_by_name(tmp_path):
 
 def test_a_diverged_loss_stops_the_run(data, tmp_path, monkeypatch):
     monkeypatch.setattr("key2mesh_core.learning.pretrain.job._STEPS_BETWEEN_REPORTS", 3)
-    run = Run(config(data, tmp_path, learning_rate=1e38))
     with pytest.raises(TrainingError, match="--learning-rate"):
-        run.train()
+        pretrain(config(data, tmp_path, learning_rate=1e38))
     assert not list(tmp_path.glob("*.pt"))
 
 

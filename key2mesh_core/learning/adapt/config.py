@@ -38,9 +38,9 @@ class AdaptWeights:
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """Adapts a model to a robot's own detections, without labels (paper, Sec. 3.4-3.6). Values in
-    brackets are the paper's, as of --recipe paper. Millimetres are mean PA-MPJPE on AIST++'s
-    tuning sequences ch01 and ch02, adapted to ch06, ch07, ch08 and ch10, one run each."""
+    """Adapts a model to a robot's own detections, without labels. Values in brackets are the
+    paper's, as of --recipe paper. Millimetres are mean PA-MPJPE on AIST++'s tuning sequences ch01
+    and ch02, adapted to ch06, ch07, ch08 and ch10, one run each."""
 
     target: tuple[str, ...] = ()
     """Detections to adapt to: bag:PATH, openpose:FOLDER, coco:FILE, aistpp:PATH, npz:FILE;
@@ -143,11 +143,9 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.detector_noise <= 1:
             raise TrainingError(f"detector_noise is a share in 0..1, got {self.detector_noise}")
-        for name in ("members", "epochs", "least_steps", "critic_updates"):
+        for name in ("members", "epochs", "least_steps", "batch_size", "critic_updates"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_size < 1:
-            raise TrainingError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 < self.horizontal_fov < 180:
             raise TrainingError(
                 f"horizontal_fov lies between 0 and 180 degrees, got {self.horizontal_fov}"

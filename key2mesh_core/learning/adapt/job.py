@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh adapt`: a model learns a robot's own detections, without labels (paper, Sec. 3.4-3.6).
+"""`key2mesh adapt`: a model learns a robot's own detections, without labels.
 
 Only the feature extractor learns. The source extractor and the head stay as they are, bit for bit.
 """

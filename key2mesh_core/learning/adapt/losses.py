@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What adaptation minimises without labels (paper, Sec. 3.4-3.6, Eq. 2-8).
+"""What adaptation minimises without labels (paper, Eq. 2-8).
 
 Every loss is a mean over samples, so that equal parts of a batch on several processors average to
 the loss of the whole.

@@ -28,7 +28,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Trains the network on motion capture alone (paper, Sec. 3.3): no image, no detector."""
+    """Trains the network on motion capture alone: no image, no detector."""
 
     motions: tuple[str, ...] = ()
     """Folders of clips in AMASS layout, each as FOLDER or FOLDER=SHARE: the share of training

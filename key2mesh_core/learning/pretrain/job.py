@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pre-training on motion capture (paper, Sec. 3.3): resumable, watched, best checkpoint kept."""
+"""Pre-training on motion capture: resumable, watched, best checkpoint kept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,12 @@ def pretrain(config: PretrainConfig) -> None:
     if (config.output / LAST).exists():
         run.restore(load_checkpoint(config.output / LAST, *run.state()))
         print(f"continuing {config.output} after {run.step} of {run.total_steps} steps")
-    run.train()
+    train_watched(
+        run,
+        config.output,
+        seconds_between_checkpoints=_SECONDS_BETWEEN_CHECKPOINTS,
+        steps_between_reports=_STEPS_BETWEEN_REPORTS,
+    )
     best = config.output / BEST
     body = "" if config.body == "default" else f" --body {config.body}"
     print(
@@ -107,15 +112,6 @@ class Run:
         self.step = 0
         self.seconds = 0.0
         self.best = math.inf
-
-    def train(self) -> None:
-        """Runs to the last step; on Ctrl-C the state is saved before the exception goes on."""
-        train_watched(
-            self,
-            self.config.output,
-            seconds_between_checkpoints=_SECONDS_BETWEEN_CHECKPOINTS,
-            steps_between_reports=_STEPS_BETWEEN_REPORTS,
-        )
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns the loss and its terms."""
