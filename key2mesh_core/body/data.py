@@ -94,14 +94,12 @@ class BodyData:
 
     def _check_shapes(self) -> None:
         count = self.template.shape[0] if self.template.ndim else 0
-        if count == 0:
-            raise BodyFileError(f"template must be (V, 3), V > 0; got {self.template.shape}")
         components = self.shape_directions.shape[-1] if self.shape_directions.ndim else 0
-        if components < 1:
+        if not (count and components):
             raise BodyFileError(
-                f"shape_directions must be (V, 3, B), B > 0; got {self.shape_directions.shape}"
+                f"template must be (V, 3) and shape_directions (V, 3, B), V > 0 and B > 0; got "
+                f"{self.template.shape} and {self.shape_directions.shape}"
             )
-        triangle_count = self.triangles.shape[0] if self.triangles.ndim else 0
         expected = {
             "template": (count, 3),
             "shape_directions": (count, 3, components),
@@ -109,15 +107,14 @@ class BodyData:
             "joint_regressor": (JOINT_COUNT, count),
             "skinning_weights": (count, JOINT_COUNT),
             "parents": (JOINT_COUNT,),
-            "triangles": (triangle_count, 3),
+            "triangles": (self.triangles.size // 3, 3),
             "face_regressor": (len(FACE_NAMES), count),
         }
         for name, shape in expected.items():
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 raise BodyFileError(
-                    f"{name} must be {shape} for a body of {count} vertices and "
-                    f"{JOINT_COUNT} joints, got {array.shape}"
+                    f"{name} must be {shape} for a body of {count} vertices, got {array.shape}"
                 )
 
     def _check_values(self) -> None:
@@ -132,9 +129,8 @@ class BodyData:
                 f"{len(self.template)} vertices"
             )
         if self.skinning_weights.min() < -_SUM_TOLERANCE:
-            raise BodyFileError(
-                f"skinning_weights must not be negative, got {self.skinning_weights.min()}"
-            )
+            least = self.skinning_weights.min()
+            raise BodyFileError(f"skinning_weights must not be negative, got {least}")
         for name in ("skinning_weights", "joint_regressor", "face_regressor"):
             sums = getattr(self, name).sum(axis=1, dtype=np.float64)
             worst = int(np.abs(sums - 1).argmax())

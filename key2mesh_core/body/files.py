@@ -40,9 +40,9 @@ _OPTIONAL_KEYS = ("posedirs", "face_regressor", "name", "gender")
 
 _DAMAGE = (
     *(OSError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError),
-    *(SyntaxError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, ValueError, struct.error, zipfile.BadZipFile, zlib.error),
 )
-"""What numpy's reader raises on altered .npz files, apart from ValueError."""
+"""What numpy's reader raises on altered .npz files."""
 
 
 def load_body(path: str | os.PathLike[str] = "default") -> BodyData:
@@ -55,9 +55,7 @@ def load_body(path: str | os.PathLike[str] = "default") -> BodyData:
     Raises:
         BodyFileError: missing, damaged, unsafe, or not a body; names the file and the way out.
     """
-    if os.fspath(path) == "default":
-        return default_body()
-    return _load(Path(path))
+    return default_body() if os.fspath(path) == "default" else _load(Path(path))
 
 
 @lru_cache(maxsize=1)
@@ -105,9 +103,7 @@ def save_body(path: str | os.PathLike[str], data: BodyData, *, compact: bool = F
 
 def _load(path: Path) -> BodyData:
     if not path.is_file():
-        raise BodyFileError(
-            f"{path}: no such body file; name an SMPL .pkl or .npz file, or 'default'"
-        )
+        raise BodyFileError(f"{path}: no such body file; name a .pkl or .npz, or 'default'")
     if path.suffix == ".npz":
         raw = _read_npz(path)
     elif path.suffix == ".pkl":
@@ -127,14 +123,12 @@ def _read_npz(path: Path) -> dict[str, object]:
         with np.load(path, allow_pickle=False) as archive:
             wanted = (*_KEYS, *_OPTIONAL_KEYS)
             return {key: archive[key] for key in archive.files if key in wanted}
-    except ValueError as error:
+    except _DAMAGE as error:
         if "allow_pickle" in str(error):
             raise BodyFileError(
                 f"{path}: holds Python objects, which are not read because they may run code; "
                 "use the .pkl of the same download, or save its arrays as plain numbers"
             ) from error
-        raise BodyFileError(f"{path}: damaged ({error}); download or make it again") from error
-    except _DAMAGE as error:
         raise BodyFileError(f"{path}: damaged ({error}); download or make it again") from error
 
 
@@ -202,11 +196,8 @@ def _gender(path: Path, raw: Mapping[str, object]) -> str:
     if stated:
         return short.get(stated, stated)
     stem = path.stem.lower()
-    if "female" in stem or "_f_" in stem:
-        return "female"
-    if "male" in stem or "_m_" in stem:
-        return "male"
-    return "neutral"
+    signs = {"female": "female", "_f_": "female", "male": "male", "_m_": "male"}
+    return next((gender for sign, gender in signs.items() if sign in stem), "neutral")
 
 
 def _text(value: object) -> str:

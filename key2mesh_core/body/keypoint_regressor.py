@@ -67,11 +67,9 @@ def joint_mix(joints: np.ndarray, as_detected: bool) -> np.ndarray:
         width = np.linalg.norm(joints[right_hip] - joints[left_hip])
         thigh = np.linalg.norm(joints[right_hip] - joints[knee])
         spread = max(1.0, _DETECTED_HIP_WIDTH * thigh / width)
-        for name, near, far in (
-            ("right_hip", right_hip, left_hip),
-            ("left_hip", left_hip, right_hip),
-        ):
-            mix[number_of(name), [near, far]] = (1 + spread) / 2, (1 - spread) / 2
+        share = (1 + spread) / 2, (1 - spread) / 2
+        mix[number_of("right_hip"), [right_hip, left_hip]] = share
+        mix[number_of("left_hip"), [left_hip, right_hip]] = share
     return mix
 
 

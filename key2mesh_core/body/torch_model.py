@@ -63,10 +63,8 @@ class BodyModel(nn.Module):
         self._buffer("vertex_template", (body.template - root[0]).T)
         self._buffer("vertex_shape", (directions - root[1]).transpose(1, 0, 2).reshape(-1, BETAS))
         pose = body.pose_directions
-        correctives = None
-        if pose is not None and np.any(pose):
-            correctives = pose.transpose(1, 0, 2).reshape(-1, 207)
-        self._buffer("vertex_pose", correctives)
+        used = pose is not None and np.any(pose)
+        self._buffer("vertex_pose", pose.transpose(1, 0, 2).reshape(-1, 207) if used else None)
         self._buffer("skinning_weights", body.skinning_weights.T)
 
     def forward_kinematics(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:

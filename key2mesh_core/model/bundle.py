@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ BETA_COUNT = 10
 _MANIFEST_LIMIT = 1 << 20  # a manifest is a few kB; what is larger is not one
 _TOPOLOGY_LIMIT = 1 << 28
 _VERTEX_LIMIT = 1_000_000
+_WAY_OUT = "copy or export the whole bundle again"
 _DEFAULT = Path(__file__).parent.parent / "assets" / "models" / "default"
 
 _POSE = {"betas": (BETA_COUNT,), "rotations": (JOINT_COUNT, 3, 3), "translation": (3,)}
@@ -90,7 +92,6 @@ class Bundle:
         parents: (24,) int32, -1 for the root.
         joint_names: 24 names.
         card: what it was trained on, measured errors; free form.
-        pose_path, mesh_path: the two graphs.
         architecture: name and sizes of the network in weights.safetensors; None for a bundle
             without that file.
     """
@@ -103,9 +104,15 @@ class Bundle:
     parents: NDArray[np.int32]
     joint_names: tuple[str, ...]
     card: Mapping[str, Any]
-    pose_path: Path
-    mesh_path: Path
     architecture: Mapping[str, Any] | None = None
+
+    @property
+    def pose_path(self) -> Path:
+        return self.path / POSE_GRAPH
+
+    @property
+    def mesh_path(self) -> Path:
+        return self.path / MESH_GRAPH
 
     @property
     def keypoints(self) -> int:
@@ -129,7 +136,11 @@ def load_bundle(path: str | Path = "default") -> Bundle:
         )
     manifest = _read_manifest(folder / MANIFEST)
     for name, expected in manifest["files"].items():
-        _check_sum(folder / name, expected)
+        if (found := _sha256(folder / name)) != expected:
+            raise BundleError(
+                f"{folder / name}: truncated or altered (SHA-256 {found[:12]}..., {MANIFEST} says "
+                f"{expected[:12]}...); {_WAY_OUT}"
+            )
     triangles, parents = _read_topology(folder / TOPOLOGY, manifest["vertices"])
     return Bundle(
         path=folder,
@@ -140,8 +151,6 @@ def load_bundle(path: str | Path = "default") -> Bundle:
         parents=parents,
         joint_names=tuple(manifest["joint_names"]),
         card=manifest["card"],
-        pose_path=folder / POSE_GRAPH,
-        mesh_path=folder / MESH_GRAPH,
         architecture=manifest["architecture"] if manifest["format"] == FORMAT else None,
     )
 
@@ -199,7 +208,7 @@ def write_manifest(
 
 def _sha256(path: Path) -> str:
     if not path.is_file():
-        raise BundleError(f"{path}: missing; copy or export the whole bundle again")
+        raise BundleError(f"{path}: missing; {_WAY_OUT}")
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -207,20 +216,10 @@ def _sha256(path: Path) -> str:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _check_sum(path: Path, expected: str) -> None:
-    found = _sha256(path)
-    if found != expected:
-        raise BundleError(
-            f"{path}: truncated or altered ({path.stat().st_size} bytes, SHA-256 {found[:12]}..., "
-            f"{MANIFEST} says {expected[:12]}...); copy or export the whole bundle again"
-        )
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BundleError(f"{path}: missing, so this is no bundle; see `key2mesh export --help`")
-    way_out = "copy or export the whole bundle again"
-    manifest = read_json(path, _MANIFEST_LIMIT, BundleError, way_out)
+    manifest = read_json(path, _MANIFEST_LIMIT, BundleError, _WAY_OUT)
     _check_manifest(path, manifest)
     return manifest
 
@@ -233,17 +232,10 @@ def _check_manifest(path: Path, manifest: Any) -> None:
     if type(version) is not int or version not in (FORMAT, FORMAT_WITHOUT_WEIGHTS):
         raise BundleError(
             f"{path}: bundle format {version!r:.40}, this version reads the formats "
-            f"{FORMAT_WITHOUT_WEIGHTS} and {FORMAT}; "
-            "export the bundle again, or install the version of key2mesh it was made with"
+            f"{FORMAT_WITHOUT_WEIGHTS} and {FORMAT}; export it again, or install another version"
         )
-    types = {
-        "name": str,
-        "body_model": str,
-        "vertices": int,
-        "joint_names": list,
-        "files": dict,
-        "card": dict,
-    }
+    types = {"name": str, "body_model": str, "vertices": int}
+    types |= {"joint_names": list, "files": dict, "card": dict}
     known = set(FILES)
     if version == FORMAT:
         types["architecture"] = dict
@@ -253,26 +245,19 @@ def _check_manifest(path: Path, manifest: Any) -> None:
             raise BundleError(
                 f"{path}: '{key}' must be of type {kind.__name__}, is {manifest.get(key)!r:.40}"
             )
-    if not 1 <= manifest["vertices"] <= _VERTEX_LIMIT:
-        raise BundleError(
-            f"{path}: 'vertices' must lie within 1 and {_VERTEX_LIMIT}, "
-            f"is {manifest['vertices']!r:.40}"
-        )
-    names = manifest["joint_names"]
+    vertices, names, files = (manifest[key] for key in ("vertices", "joint_names", "files"))
+    if not 1 <= vertices <= _VERTEX_LIMIT:
+        limits = f"within 1 and {_VERTEX_LIMIT}"
+        raise BundleError(f"{path}: 'vertices' must lie {limits}, is {vertices!r:.40}")
     if len(names) != JOINT_COUNT or not all(isinstance(name, str) for name in names):
-        raise BundleError(
-            f"{path}: 'joint_names' must hold {JOINT_COUNT} names, holds {len(names)} values"
-        )
-    files = manifest["files"]
+        wanted = f"'joint_names' must hold {JOINT_COUNT} names"
+        raise BundleError(f"{path}: {wanted}, holds {len(names)} values")
     # Exactly the known names: nothing else is read, so no path can lead out of the folder.
     if set(files) != known:
-        raise BundleError(
-            f"{path}: 'files' must name {sorted(known)}, names {sorted(files)!s:.200}"
-        )
+        found = f"{sorted(files)!s:.200}"
+        raise BundleError(f"{path}: 'files' must name {sorted(known)}, names {found}")
     for name, digest in files.items():
-        if not (
-            isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
-        ):
+        if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
             raise BundleError(f"{path}: SHA-256 of {name} must be 64 hex digits, is {digest!r:.80}")
 
 
@@ -300,11 +285,8 @@ def _read_topology(path: Path, vertex_count: int) -> tuple[NDArray[np.int32], ND
             f"lie within {triangles.min()} and {triangles.max()}"
         )
     # Each parent before its children, as SMPL's tree is written: transforms go down in one pass.
-    if (
-        parents.shape != (JOINT_COUNT,)
-        or parents[0] != -1
-        or not all(0 <= parent < child for child, parent in enumerate(parents[1:], start=1))
-    ):
+    tree = parents.shape == (JOINT_COUNT,) and parents[0] == -1
+    if not tree or not all(0 <= parent < child for child, parent in enumerate(parents[1:], 1)):
         raise BundleError(
             f"{path}: 'parents' must be {JOINT_COUNT} numbers, -1 first and each parent before "
             f"its children, is {parents.ravel()[:JOINT_COUNT].tolist()} of shape {parents.shape}"

@@ -120,10 +120,8 @@ class Estimator:
         """
         if not isinstance(intrinsics, Intrinsics):
             raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
-        if checked:
-            clean = np.asarray(keypoints, dtype=np.float32)
-        else:
-            clean = sanitise(keypoints)
+        clean = np.asarray(keypoints, dtype=np.float32) if checked else sanitise(keypoints)
+        if not checked:
             _refuse_unusable(clean)
         camera = np.broadcast_to(intrinsics.as_array(), (len(clean), 4))
         outputs = _run_in_chunks(
@@ -182,44 +180,26 @@ def _run_in_chunks(
     shapes: Shapes,
     size: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """All persons through one engine, `size` at a time; none at all need no engine."""
+    """All persons through one engine, `size` at a time, outputs checked: they may be published."""
     count = len(next(iter(inputs.values())))
-    if count <= size:
-        if count == 0:
-            return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
-        return _run(engine, graph, inputs, shapes)
     results = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
     for start in range(0, count, size):
-        chunk = slice(start, start + size)
-        part = _run(engine, graph, {name: x[chunk] for name, x in inputs.items()}, shapes)
-        for name, values in part.items():
-            results[name][chunk] = values
+        chunk = slice(start, min(start + size, count))
+        outputs = engine.run(
+            {name: np.ascontiguousarray(x[chunk], np.float32) for name, x in inputs.items()}
+        )
+        for name, result in results.items():
+            values, wanted = outputs.get(name), result[chunk].shape
+            if values is None or values.shape != wanted:
+                found = "nothing" if values is None else f"shape {values.shape}"
+                raise EngineError(f"{graph}: '{name}' must be {wanted}, the engine gave {found}")
+            # One number that is not finite makes the sum so: a quarter of the time of looking at
+            # each.
+            if not np.isfinite(values.sum()) and not (finite := np.isfinite(values)).all():
+                person = start + int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
+                raise EngineError(
+                    f"{graph}: '{name}' of person {person} is not finite; the model's weights are "
+                    "damaged or unfit for this input: use another bundle"
+                )
+            result[chunk] = values
     return results
-
-
-def _run(
-    engine: Engine,
-    graph: str,
-    inputs: dict[str, NDArray[np.float32]],
-    shapes: Shapes,
-) -> dict[str, NDArray[np.float32]]:
-    """One run, its outputs checked: what leaves here may be published."""
-    count = len(next(iter(inputs.values())))
-    outputs = engine.run(
-        {name: np.ascontiguousarray(x, dtype=np.float32) for name, x in inputs.items()}
-    )
-    for name, shape in shapes.items():
-        values = outputs.get(name)
-        if values is None or values.shape != (count, *shape):
-            found = "nothing" if values is None else f"shape {values.shape}"
-            raise EngineError(
-                f"{graph}: '{name}' must be {(count, *shape)}, the engine gave {found}"
-            )
-        # One number that is not finite makes the sum so: a quarter of the time of looking at each.
-        if not np.isfinite(values.sum()) and not (finite := np.isfinite(values)).all():
-            person = int(np.argmin(finite.reshape(count, -1).all(axis=1)))
-            raise EngineError(
-                f"{graph}: '{name}' of person {person} is not finite; the model's weights are "
-                "damaged or unfit for this input: use another bundle"
-            )
-    return {name: outputs[name] for name in shapes}

@@ -163,13 +163,8 @@ def down_in_camera(pitch: float, roll: float) -> NDArray[np.float64]:
         pitch: how far the camera looks down [rad].
         roll: how far it is turned clockwise about its view, seen from behind it [rad].
     """
-    return np.array(
-        [
-            math.sin(roll) * math.cos(pitch),
-            math.cos(roll) * math.cos(pitch),
-            math.sin(pitch),
-        ]
-    )
+    level = math.cos(pitch)
+    return np.array([math.sin(roll) * level, math.cos(roll) * level, math.sin(pitch)])
 
 
 def ground_scale(

@@ -46,12 +46,9 @@ FRAMING_PERIOD_S = 1.0
 
 
 class Viewer:
-    """A web page that shows bodies.
+    """A web page that shows bodies: joints only, until `set_topology`.
 
     Args:
-        triangles: (F, 3) of the body model's mesh; None while they are not known: then
-            skeletons only (see `set_topology`).
-        parents: (24,) of its joints, -1 for the root; None as above.
         host: address to serve on; "0.0.0.0" lets other machines look too.
         port: the first port to try; the next free one is taken.
 
@@ -59,14 +56,7 @@ class Viewer:
         Key2MeshError: the port cannot be served.
     """
 
-    def __init__(
-        self,
-        triangles: NDArray[np.int32] | None = None,
-        parents: NDArray[np.int32] | None = None,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8080,
-    ) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 8080) -> None:
         # Browsers open connections that they never use; each would be a traceback in the log.
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         try:
@@ -78,8 +68,8 @@ class Viewer:
                 )
         except (OSError, RuntimeError, ValueError) as error:
             raise Key2MeshError(f"cannot serve the view on {host}:{port}: {error}") from error
-        self._triangles = triangles
-        self._parents = parents
+        self._triangles: NDArray[np.int32] | None = None
+        self._parents: NDArray[np.int32] | None = None
         self._people: dict[str, dict[str, Any]] = {}
         self._colours: dict[str, tuple[int, int, int]] = {}
         self._lowest: deque[float] = deque(maxlen=GROUND_MEMORY)
@@ -95,8 +85,9 @@ class Viewer:
         return f"http://localhost:{self._server.get_port()}"
 
     def set_topology(self, triangles: NDArray[np.int32], parents: NDArray[np.int32]) -> None:
-        """Tells which vertices make triangles, (F, 3), and which joints bones, (24,)."""
-        self._forget_people()
+        """Tells which vertices make triangles, (F, 3), and each joint's parent, (24,), -1: none."""
+        for name in list(self._people):
+            self._remove(name)
         self._triangles, self._parents = triangles, parents
 
     def set_camera(self, camera: Camera) -> None:
@@ -117,11 +108,8 @@ class Viewer:
         with self._server.atomic():
             for name in self._people.keys() - set(names):
                 self._remove(name)
-            drawn = [
-                i
-                for i, name in enumerate(names)
-                if self._draw(name, frame.joints[i], frame.vertices[i], frame.reprojection_error[i])
-            ]
+            each = zip(names, frame.joints, frame.vertices, frame.reprojection_error, strict=True)
+            drawn = [i for i, person in enumerate(each) if self._draw(*person)]
             self._lay_ground(frame)
         self._write_status(frame, names, drawn)
         if drawn:
@@ -171,15 +159,9 @@ class Viewer:
             self._apply_choices_to(parts)
 
     def _apply_choices_to(self, parts: dict[str, Any]) -> None:
-        chosen = {
-            "mesh": self._show_mesh.value,
-            "bones": self._show_skeleton.value,
-            "joints": self._show_skeleton.value,
-            "label": self._show_labels.value,
-        }
+        boxes = {"mesh": self._show_mesh, "label": self._show_labels}
         for part, handle in parts.items():
-            if handle.visible != chosen[part]:
-                handle.visible = chosen[part]
+            handle.visible = boxes.get(part, self._show_skeleton).value
 
     def _draw(
         self, name: str, joints: NDArray[np.float32], vertices: NDArray[np.float32], error: float
@@ -188,32 +170,23 @@ class Viewer:
         if not (np.isfinite(joints).all() and np.isfinite(vertices).all()):
             self._remove(name)
             return False
-        parts = self._people.get(name)
-        if parts is not None and ("mesh" in parts) != bool(self._has_mesh(vertices)):
+        if name in self._people and ("mesh" in self._people[name]) != self._has_mesh(vertices):
             self._remove(name)
-            parts = None
-        head = joints[15] - np.array([0.0, 0.32, 0.0], dtype=np.float32)
-        text = f"{name}: {error:.1f} px"
-        if parts is None:
-            self._people[name] = self._make(name, joints, vertices, head, text)
+        if name not in self._people:
+            self._people[name] = self._make(name, joints, vertices)
             self._apply_choices_to(self._people[name])
-            return True
+        parts = self._people[name]
         if "mesh" in parts:
             parts["mesh"].vertices = vertices
         if "bones" in parts:
             parts["bones"].points = self._bones(joints)
         parts["joints"].points = joints
-        parts["label"].position = head
-        parts["label"].text = text
+        parts["label"].position = joints[15] - np.array([0.0, 0.32, 0.0], dtype=np.float32)
+        parts["label"].text = f"{name}: {error:.1f} px"
         return True
 
     def _make(
-        self,
-        name: str,
-        joints: NDArray[np.float32],
-        vertices: NDArray[np.float32],
-        head: NDArray[np.float32],
-        text: str,
+        self, name: str, joints: NDArray[np.float32], vertices: NDArray[np.float32]
     ) -> dict[str, Any]:
         scene = self._server.scene
         colour = self._colours.setdefault(name, PALETTE[len(self._colours) % len(PALETTE)])
@@ -232,9 +205,7 @@ class Viewer:
         parts["joints"] = scene.add_point_cloud(
             f"{root}/joints", joints, dark, point_size=0.025, point_shape="circle"
         )
-        parts["label"] = scene.add_label(
-            f"{root}/label", text, position=head, anchor="bottom-center"
-        )
+        parts["label"] = scene.add_label(f"{root}/label", name, anchor="bottom-center")
         return parts
 
     def _has_mesh(self, vertices: NDArray[np.float32]) -> bool:
@@ -253,10 +224,6 @@ class Viewer:
     def _remove(self, name: str) -> None:
         for handle in self._people.pop(name, {}).values():
             handle.remove()
-
-    def _forget_people(self) -> None:
-        for name in list(self._people):
-            self._remove(name)
 
     def _lay_ground(self, frame: MeshFrame) -> None:
         """Under the lowest point seen lately, but for a tenth: one wild fit must not sink it."""

@@ -82,7 +82,8 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def page(chromium):
     """A viewer and a browser that looks at it, both as they are after the first frame."""
-    viewer = Viewer(TRIANGLES, PARENTS, port=8300)
+    viewer = Viewer(port=8300)
+    viewer.set_topology(TRIANGLES, PARENTS)
     viewer.set_camera(CAMERA)
     viewer.show(frame(("left", (-1.5, 0, 6)), ("low", (1.5, 1.5, 6))))
     try:

@@ -37,9 +37,8 @@ def import_onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EngineError(
-            f"ONNX Runtime is not installed ({error}): pip install onnxruntime"
-        ) from (error)
+        reason = f"ONNX Runtime is not installed ({error}): pip install onnxruntime"
+        raise EngineError(reason) from error
     return onnxruntime
 
 
@@ -77,13 +76,11 @@ class OnnxEngine:
         graph = read_graph(self._path)
         try:
             floats = with_float_products(graph)
-            self._for_few = _load(onnxruntime, graph, 1)
+            self._for_few = self._for_many = _load(onnxruntime, graph, 1)
             if floats is not None:
                 self._for_many = _load(onnxruntime, floats, threads, fold_weights=True)
-            else:
-                self._for_many = (
-                    self._for_few if threads == 1 else _load(onnxruntime, graph, threads)
-                )
+            elif threads > 1:
+                self._for_many = _load(onnxruntime, graph, threads)
         except Exception as error:  # the library's errors have no common ancestor but this one
             raise EngineError(
                 f"{self._path}: ONNX Runtime {onnxruntime.__version__} cannot load it "
@@ -129,10 +126,7 @@ def read_graph(path: Path) -> bytes:
     except OSError as error:
         raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
     if _EXTERNAL_DATA in graph:
-        raise EngineError(
-            f"{path}: keeps tensors in other files, which is refused; "
-            "export it as one self-contained file"
-        )
+        raise EngineError(f"{path}: keeps tensors in other files, which is refused: export it anew")
     return graph
 
 
@@ -140,10 +134,9 @@ def check_session(session: Any, graph: str, signature: Signature) -> None:
     """Raises EngineError unless a session's inputs and outputs are those of the signature."""
     arguments = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
     for argument in (*arguments["inputs"], *arguments["outputs"]):
-        if argument.type != "tensor(float)":
-            raise EngineError(
-                f"{graph}: '{argument.name}' must be tensor(float), is {argument.type}"
-            )
+        name, kind = argument.name, argument.type
+        if kind != "tensor(float)":
+            raise EngineError(f"{graph}: '{name}' must be tensor(float), is {kind}")
     shapes = {kind: {each.name: each.shape for each in arguments[kind]} for kind in arguments}
     signature.check(graph, shapes["inputs"], shapes["outputs"])
 

@@ -26,11 +26,8 @@ from key2mesh_core.model.engines.onnx import (
 )
 from key2mesh_core.model.engines.protocol import Signature, Tensors
 
-RTX, TENSORRT, CUDA = (
-    "NvTensorRTRTXExecutionProvider",
-    "TensorrtExecutionProvider",
-    "CUDAExecutionProvider",
-)
+RTX, TENSORRT = "NvTensorRTRTXExecutionProvider", "TensorrtExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
 _PERSONS = {"min": 1, "opt": 8, "max": 512}
 
@@ -147,28 +144,21 @@ def provider_options(provider: str, signature: Signature, options: GpuOptions) -
         )
         for kind, persons in _PERSONS.items()
     }
+    prefix, graphs = "nv" if provider == RTX else "trt", str(int(options.cuda_graphs))
+    found = {f"{prefix}_profile_{kind}_shapes": text for kind, text in profiles.items()}
     if provider == RTX:
-        found = {f"nv_profile_{kind}_shapes": text for kind, text in profiles.items()}
-        return found | {
-            "nv_runtime_cache_path": str(cache),
-            "enable_cuda_graph": str(int(options.cuda_graphs)),
-        }
-    found = {f"trt_profile_{kind}_shapes": text for kind, text in profiles.items()}
+        return found | {"nv_runtime_cache_path": str(cache), "enable_cuda_graph": graphs}
     return found | {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": "1",
         "trt_fp16_enable": str(int(options.fp16)),
-        "trt_cuda_graph_enable": str(int(options.cuda_graphs)),
+        "trt_cuda_graph_enable": graphs,
     }
 
 
 def _providers(
-    onnxruntime: ModuleType,
-    settings: Any,
-    provider: str,
-    signature: Signature,
-    options: GpuOptions,
+    onnxruntime: ModuleType, settings: Any, provider: str, signature: Signature, options: GpuOptions
 ) -> list[Any] | None:
     """The session's list of providers; None where the settings already name a plug-in's device."""
     told = provider_options(provider, signature, options)
