@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import gpu_report, machine
-from benchmarks.people import camera, difference_mm, people
+from benchmarks.people import Answer, camera, difference_mm, people
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.cli.build_engine import ALLOWED_MM
@@ -51,9 +51,6 @@ from key2mesh_core.network.weights import load_network
 EAGER, COMPILED = "PyTorch eager", "torch.compile, max-autotune"
 PERCENTILES = (50, 90, 99)
 _ROUNDS = 5  # contestants take turns, as a GPU's clock drifts
-
-Answer = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
-"""keypoints (N, 18, 3), with mesh or not -> vertices (N, V, 3) or joints (N, 24, 3) [m]."""
 
 
 @dataclass(frozen=True)

@@ -49,43 +49,30 @@ class Estimator:
             "onnxruntime-gpu"; see `choice.BACKENDS`.
         threads: CPU threads for one call.
 
+    Attributes:
+        bundle: as given.
+        body_model: the body's identifier, "name@<12 hex>".
+        device: where the graphs run, in words.
+        why: which engines were chosen and why, in a sentence.
+
     Raises:
         EngineError: unknown backend, or a graph that cannot be loaded or is not as expected.
     """
 
     def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
         choice = choose(bundle, backend, threads)
-        self._bundle = bundle
-        self._pose: Engine = choice.pose
-        self._mesh: Engine = choice.mesh
-        self._why = choice.why
+        self._set(bundle, choice.pose, choice.mesh, choice.why)
+
+    def _set(self, bundle: Bundle, pose: Engine, mesh: Engine, why: str) -> None:
+        self.bundle, self._pose, self._mesh, self.why = bundle, pose, mesh, why
+        self.body_model, self.device = bundle.body_model, pose.device
 
     @classmethod
     def from_engines(cls, bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
         """An estimator on engines made elsewhere; they are closed with it."""
         estimator = cls.__new__(cls)
-        estimator._bundle, estimator._pose, estimator._mesh = bundle, pose, mesh
-        estimator._why = f"runs on engines that it was given: {pose.device}"
+        estimator._set(bundle, pose, mesh, f"runs on engines that it was given: {pose.device}")
         return estimator
-
-    @property
-    def bundle(self) -> Bundle:
-        return self._bundle
-
-    @property
-    def body_model(self) -> str:
-        """The body's identifier, "name@<12 hex>"."""
-        return self._bundle.body_model
-
-    @property
-    def device(self) -> str:
-        """Where the graphs run, in words."""
-        return self._pose.device
-
-    @property
-    def why(self) -> str:
-        """Which engines were chosen and why, in a sentence."""
-        return self._why
 
     def estimate(
         self, keypoints: ArrayLike, intrinsics: Intrinsics, vertices: bool = True
@@ -127,7 +114,7 @@ class Estimator:
         outputs = _run_in_chunks(
             self._pose,
             POSE_GRAPH,
-            {"keypoints": clean[:, : self._bundle.keypoints], "intrinsics": camera},
+            {"keypoints": clean[:, : self.bundle.keypoints], "intrinsics": camera},
             POSE_SIGNATURE.outputs,
             POSE_CHUNK,
         )
@@ -139,7 +126,7 @@ class Estimator:
         Raises:
             EngineError: the engine failed, or gave numbers that are not finite.
         """
-        signature = mesh_signature(self._bundle.vertex_count)
+        signature = mesh_signature(self.bundle.vertex_count)
         inputs = {name: getattr(bodies, name) for name in signature.inputs}
         outputs = _run_in_chunks(self._mesh, MESH_GRAPH, inputs, signature.outputs, MESH_CHUNK)
         return replace(bodies, vertices=outputs["vertices"])

@@ -63,25 +63,22 @@ def open_engines(
     # A GPU's context costs 100 MB and more: it is opened only where an engine may be found.
     if not build_missing and not any(cache.folder.glob("*.engine")):
         raise missing
-    found = []
-    for plan in plans(bundle, library, open_gpu().name, precision):
-        content = cache.read(plan.key)
-        if content is None:
-            if not build_missing:
-                raise missing
-            _LOG.warning("building the engine of %s once; it may take minutes", plan.key.graph)
-            content = build(plan, library)
-            cache.write(plan.key, content)
-        found.append((plan, content))
     engines: list[TensorRTEngine] = []
     try:
-        for plan, content in found:
+        for plan in plans(bundle, library, open_gpu().name, precision):
+            content = cache.read(plan.key)
+            if content is None:
+                if not build_missing:
+                    raise missing
+                _LOG.warning("building the engine of %s once; it may take minutes", plan.key.graph)
+                content = build(plan, library)
+                cache.write(plan.key, content)
             # Compiled kernels only save time: without them the engine runs all the same.
-            key, kernels, name = replace(plan.key, part="kernels"), None, plan.key.graph
+            key, kernels = replace(plan.key, part="kernels"), None
             with contextlib.suppress(EngineError):
                 kernels = cache.read(key)
             engine = TensorRTEngine(
-                content, plan.signature, library, open_gpu(), name, recorded, kernels
+                content, plan.signature, library, open_gpu(), key.graph, recorded, kernels
             )
             engines.append(engine)
             compiled = engine.kernels()
