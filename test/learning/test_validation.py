@@ -17,7 +17,6 @@ from key2mesh_core.learning.adapt.target_domain import target_domain
 from key2mesh_core.learning.adapt.validation import (
     WORTH_IT,
     Validator,
-    _stretches,
     choose,
     score,
 )
@@ -62,14 +61,6 @@ def test_the_model_before_scores_zero(validator, network):
 
 def test_measuring_twice_gives_the_same(validator, network):
     assert validator.measure(network) == validator.measure(network)
-
-
-def test_of_many_detections_stretches_from_everywhere_are_judged():
-    assert torch.equal(_stretches(100), torch.arange(100))
-    rows = _stretches(1_000_000)
-    assert (int(rows[0]), int(rows[-1])) == (0, 999_999)
-    assert len(rows) == 4096
-    assert int((rows[1:] - rows[:-1] == 1).sum()) == 64 * 63  # neighbours in time
 
 
 def test_where_cameras_agree_the_distance_from_that_decides(validator, network):

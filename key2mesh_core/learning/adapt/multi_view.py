@@ -10,11 +10,14 @@ of the predictions. Bundle adjustment then fits poses and cameras to the detecti
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -108,27 +111,29 @@ def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
         roots: (C, F, 3, 3) orientation in each camera's frame at each moment.
         present: (C, F) where it is known.
     """
-    cameras = len(roots)
-    turns = torch.eye(3, device=roots.device).repeat(cameras, cameras, 1, 1)
-    spread = torch.full((cameras, cameras), math.inf)
-    for one in range(cameras):
-        spread[one, one] = 0
-        for other in range(one + 1, cameras):
-            both = present[one] & present[other]
-            if both.sum() < _LEAST:
-                continue
-            each = roots[other, both] @ roots[one, both].transpose(1, 2)
-            turn = _nearest_rotation(each.sum(0))
-            angles = _angles(each, turn)
-            # Single predictions may face the wrong way: those near the median decide.
-            turn = _nearest_rotation(each[angles <= 2 * angles.median()].sum(0))
-            turns[one, other], turns[other, one] = turn, turn.T
-            spread[one, other] = spread[other, one] = _angles(each, turn).median()
+    cameras, matrices, seen = len(roots), roots.cpu().double().numpy(), present.cpu().numpy()
+    turns = np.tile(np.eye(3), (cameras, cameras, 1, 1))
+    spread = np.full((cameras, cameras), math.inf)
+    np.fill_diagonal(spread, 0)
+    for one, other in itertools.combinations(range(cameras), 2):
+        both = seen[one] & seen[other]
+        if both.sum() < _LEAST:
+            continue
+        each = Rotation.from_matrix(matrices[other, both] @ np.swapaxes(matrices[one, both], 1, 2))
+        angles = (each * each.mean().inv()).magnitude()
+        # Single predictions may face the wrong way: those near the median decide.
+        turn = each[angles <= 2 * np.median(angles)].mean()
+        turns[one, other], turns[other, one] = turn.as_matrix(), turn.inv().as_matrix()
+        spread[one, other] = spread[other, one] = np.median((each * turn.inv()).magnitude())
     in_step = spread < _OUT_OF_STEP
     # The one that is in step with the most others, and best with those.
-    merit = in_step.sum(1) - spread.clamp(max=math.pi).mean(1) / math.pi
+    merit = in_step.sum(1) - np.minimum(spread, math.pi).mean(1) / math.pi
     reference = int(merit.argmax())
-    return CameraTurns(turns[reference], in_step[reference].to(roots.device), reference)
+    return CameraTurns(
+        torch.from_numpy(turns[reference]).to(roots),
+        torch.from_numpy(in_step[reference]).to(roots.device),
+        reference,
+    )
 
 
 def _fit_stretch(
@@ -192,17 +197,3 @@ def _first_guess(
     pelvis = ((origin - offsets[:, None]) * share[..., None]).sum(0)
     translations = (turns.rotations @ offsets[..., None])[..., 0]
     return Scene(betas, rotation_6d_to_matrix(mean), pelvis, turns.rotations, translations)
-
-
-def _nearest_rotation(matrix: Tensor) -> Tensor:
-    """The rotation nearest to a (3, 3) matrix (chordal mean, if that is a sum of rotations)."""
-    left, _, right = torch.linalg.svd(matrix)
-    signs = torch.ones(3, device=matrix.device)
-    signs[2] = torch.linalg.det(left @ right).sign()
-    return left @ torch.diag(signs) @ right
-
-
-def _angles(each: Tensor, turn: Tensor) -> Tensor:
-    """(N,) radians between rotations (N, 3, 3) and one."""
-    cosine = ((each * turn).sum((1, 2)) - 1) / 2
-    return torch.arccos(cosine.clamp(-1, 1))
