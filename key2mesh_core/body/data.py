@@ -27,6 +27,9 @@ JOINT_NAMES: tuple[str, ...] = (
 
 JOINT_COUNT = len(JOINT_NAMES)
 
+BETA_COUNT = 10
+"""Shape components that the network predicts; files with 300 are cut to these."""
+
 PARENTS: NDArray[np.int32] = np.array(
     [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21],
     dtype=np.int32,

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.body.data import FACE_NAMES, JOINT_COUNT, BodyData
+from key2mesh_core.body.data import BETA_COUNT, FACE_NAMES, JOINT_COUNT, BodyData
 from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.errors import BodyFileError
 from key2mesh_core.io import atomic_write
@@ -30,9 +30,6 @@ SMPL_VERTEX_COUNT = 6890
 
 SMPL_FACE_VERTICES: tuple[int, ...] = (332, 6260, 2800, 4071, 583)
 """Vertices of SMPL's own mesh at nose, right eye, left eye, right ear, left ear."""
-
-MAX_SHAPE_COMPONENTS = 10
-"""The network predicts ten betas; files with 300 components are cut to these."""
 
 _KEYS = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 _OPTIONAL_KEYS = ("posedirs", "face_regressor", "name", "gender")
@@ -159,7 +156,7 @@ def _from_smpl_keys(path: Path, raw: Mapping[str, object]) -> BodyData:
         name=_text(raw.get("name")) or path.stem.replace("@", "_"),
         gender=_gender(path, raw),
         template=template,
-        shape_directions=shape_directions[..., :MAX_SHAPE_COMPONENTS],
+        shape_directions=shape_directions[..., :BETA_COUNT],
         pose_directions=pose_directions,
         joint_regressor=raw["J_regressor"],
         skinning_weights=raw["weights"],

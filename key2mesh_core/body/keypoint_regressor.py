@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from key2mesh_core.body.data import FACE_NAMES, JOINT_COUNT, JOINT_NAMES, BodyData
+from key2mesh_core.body.data import BETA_COUNT, FACE_NAMES, JOINT_COUNT, JOINT_NAMES, BodyData
 from key2mesh_core.keypoints.table import KEYPOINTS, number_of
 
 #: Row of `BodyData.face_regressor` of each keypoint that is a landmark of the skin.
@@ -22,7 +22,6 @@ FACE_ROW = {number_of(name): row for row, name in enumerate(FACE_NAMES)}
 #: Distance between detected hips as a share of the thigh: 0.58 to 0.65 on triangulated COCO
 #: detections of AIST++, where SMPL's own hip joints are closer together.
 _DETECTED_HIP_WIDTH = 0.6
-BETAS = 10
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,6 @@ def reduce_regressor(body: BodyData, as_detected: bool = True) -> ReducedRegress
 
 def shape_directions(body: BodyData) -> np.ndarray:
     """The first 10 shape directions (V, 3, 10); a body with fewer is padded with zeros."""
-    directions = body.shape_directions[:, :, :BETAS]
-    missing = BETAS - directions.shape[2]
+    directions = body.shape_directions[:, :, :BETA_COUNT]
+    missing = BETA_COUNT - directions.shape[2]
     return np.pad(directions, ((0, 0), (0, 0), (0, missing)))

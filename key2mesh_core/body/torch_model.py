@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from key2mesh_core.body.data import BodyData
-from key2mesh_core.body.keypoint_regressor import BETAS, reduce_regressor, shape_directions
+from key2mesh_core.body.data import BETA_COUNT, BodyData
+from key2mesh_core.body.keypoint_regressor import reduce_regressor, shape_directions
 from key2mesh_core.keypoints.table import KEYPOINTS
 
 
@@ -61,7 +61,9 @@ class BodyModel(nn.Module):
 
         # Kept as (3, V, ...) so that skinning works on long rows instead of tiny 3-vectors.
         self._buffer("vertex_template", (body.template - root[0]).T)
-        self._buffer("vertex_shape", (directions - root[1]).transpose(1, 0, 2).reshape(-1, BETAS))
+        self._buffer(
+            "vertex_shape", (directions - root[1]).transpose(1, 0, 2).reshape(-1, BETA_COUNT)
+        )
         pose = body.pose_directions
         used = pose is not None and np.any(pose)
         self._buffer("vertex_pose", pose.transpose(1, 0, 2).reshape(-1, 207) if used else None)
@@ -111,7 +113,7 @@ class BodyModel(nn.Module):
         # Axis by axis, on rows of all vertices: long rows without copies, which is what an engine
         # does fastest.
         vertices = shift.mT @ self.skinning_weights
-        directions = self.vertex_shape.reshape(3, count, BETAS)
+        directions = self.vertex_shape.reshape(3, count, BETA_COUNT)
         feature = None if self.vertex_pose is None else _pose_feature(rotations)
         for axis in range(3):
             shaped = linear(betas, directions[axis], self.vertex_template[axis])
@@ -124,7 +126,7 @@ class BodyModel(nn.Module):
     def _linear(self, name: str, template: np.ndarray, shape: np.ndarray) -> None:
         """Keeps points (P, 3) that move with the shape by (P, 3, 10), for `_shaped`."""
         self._buffer(f"{name}_template", template.reshape(-1))
-        self._buffer(f"{name}_shape", shape.reshape(-1, BETAS))
+        self._buffer(f"{name}_shape", shape.reshape(-1, BETA_COUNT))
 
     def _shaped(self, name: str, betas: Tensor) -> Tensor:
         """Such points (N, P, 3) for betas (N, 10) [m]."""

@@ -16,6 +16,7 @@ engines that have no such product get Gemm nodes instead (`with_float_weights`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -58,9 +59,9 @@ def fits(shape: tuple[int, ...]) -> bool:
 
 def with_block_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph in which every large Gemm is a BlockLinear of the nearest blocks."""
-    model = _copy(model)
-    graph, weights = model.graph, _initialisers(model)
-    found = False
+    model = copy.deepcopy(model)
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type != "Gemm" or node.input[1] not in weights or len(node.input) != 3:
             continue
@@ -77,8 +78,7 @@ def with_block_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         node.CopyFrom(
             helper.make_node(NAME, inputs, list(node.output), domain=DOMAIN, name=node.name)
         )
-        found = True
-    if found:
+    if any(map(is_block_linear, graph.node)):
         for version in model.opset_import:
             if version.domain == "":
                 version.version = OPSET
@@ -94,8 +94,9 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         EngineError: a BlockLinear whose weights are not in the file, or do not fit each other.
     """
-    model = _copy(model)
-    graph, weights = model.graph, _initialisers(model)
+    model = copy.deepcopy(model)
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if not is_block_linear(node):
             continue
@@ -161,16 +162,6 @@ def _definition() -> onnx.FunctionProto:
     return helper.make_function(
         DOMAIN, NAME, inputs, ["y"], nodes, [helper.make_opsetid("", OPSET)]
     )
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
-def _initialisers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    return {tensor.name: tensor for tensor in model.graph.initializer}
 
 
 def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:

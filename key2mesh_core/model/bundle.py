@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from key2mesh_core.body.data import BETA_COUNT, JOINT_COUNT
 from key2mesh_core.errors import BundleError
 from key2mesh_core.io import read_json, write_text
 from key2mesh_core.keypoints.table import REQUIRED
@@ -41,9 +42,6 @@ TOPOLOGY = "topology.npz"
 WEIGHTS = "weights.safetensors"
 FILES = (POSE_GRAPH, MESH_GRAPH, TOPOLOGY)
 """What a robot needs beside the manifest."""
-
-JOINT_COUNT = 24
-BETA_COUNT = 10
 
 _MANIFEST_LIMIT = 1 << 20  # a manifest is a few kB; what is larger is not one
 _TOPOLOGY_LIMIT = 1 << 28

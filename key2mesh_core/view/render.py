@@ -26,10 +26,7 @@ _SUPERSAMPLING = 3
 _MAX_CANDIDATES = 40_000_000
 
 # Directions toward the lights, and how bright they are.
-_LIGHTS = (
-    (np.array([-0.5, -0.75, -0.6]), 0.62),
-    (np.array([0.8, -0.1, -0.5]), 0.20),
-)
+_LIGHTS = ((np.array([-0.5, -0.75, -0.6]), 0.62), (np.array([0.8, -0.1, -0.5]), 0.20))
 _SKY, _GROUND = 0.34, 0.16
 _SHINE, _SHINE_POWER = 0.10, 24
 
@@ -109,11 +106,13 @@ def draw_keypoints(image: Image.Image, keypoints: ArrayLike, *, scale: float = 1
         for a, b in LIMBS:
             if a in points and b in points:
                 colour = _OUTLINE if outlined else _side_colour(b)
-                _stroke(draw, points[a], points[b], thick + 2 * extra, colour)
-        for k, (x, y) in points.items():
-            radius = 0.95 * thick + extra
+                width = thick + 2 * extra
+                draw.line((points[a], points[b]), fill=colour, width=max(1, round(width)))
+                for end in (a, b):
+                    _dot_at(draw, points[end], width / 2, colour)
+        for k, point in points.items():
             colour = _OUTLINE if outlined else _side_colour(k)
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            _dot_at(draw, point, 0.95 * thick + extra, colour)
     layer = layer.reduce(fine)
     result = Image.alpha_composite(image.convert("RGBA"), layer)
     return result if "A" in image.getbands() else result.convert("RGB")
@@ -126,17 +125,11 @@ def _side_colour(keypoint: int) -> tuple[int, int, int]:
     return _RIGHT_COLOUR if name.startswith("right") else _MIDDLE_COLOUR
 
 
-def _stroke(
-    draw: ImageDraw.ImageDraw,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    width: float,
-    colour: tuple[int, int, int],
+def _dot_at(
+    draw: ImageDraw.ImageDraw, point: tuple[float, ...], radius: float, colour: tuple[int, ...]
 ) -> None:
-    draw.line((start, end), fill=colour, width=max(1, round(width)))
-    for x, y in (start, end):
-        radius = width / 2
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    x, y = point
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
 
 def _checked(vertices: ArrayLike, triangles: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -145,9 +138,8 @@ def _checked(vertices: ArrayLike, triangles: ArrayLike) -> tuple[NDArray, NDArra
     if vertices.ndim != 2 or vertices.shape[1] != 3:
         raise RenderError(f"vertices must be (V, 3), got {vertices.shape}")
     if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
-        raise RenderError(
-            f"triangles must be (F, 3) integers, got {triangles.shape} {triangles.dtype}"
-        )
+        found = f"{triangles.shape} {triangles.dtype}"
+        raise RenderError(f"triangles must be (F, 3) integers, got {found}")
     if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices):
         raise RenderError(f"triangles name vertices beyond the {len(vertices)} given")
     return vertices, triangles.astype(np.int64)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first GPU that the process may see, by NVIDIA's cuda-core, or by pycuda where only that is.
 
-Both use the device's primary context, which TensorRT and PyTorch share. Every failure is an
-EngineError that names what was tried and the library's reason. Memory is freed with its `Tensor`.
+Both use the device's primary context, which TensorRT and PyTorch share. What fails later than
+`open_gpu` raises the library's own errors. Memory is freed with its `Tensor`.
 """
 
 from __future__ import annotations
@@ -39,17 +39,6 @@ class Tensor:
     memory: tuple[Any, Any]
 
 
-@contextlib.contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Turns whatever the library raises into an EngineError."""
-    try:
-        yield
-    except (EngineError, ImportError):
-        raise
-    except Exception as error:  # cuda-core and pycuda have several kinds
-        raise EngineError(f"CUDA: {what} failed: {error or type(error).__name__}") from error
-
-
 def _size(shape: tuple[int, ...]) -> int:
     return max(4 * math.prod(shape), 1)
 
@@ -65,36 +54,32 @@ class CudaCore:
     def __init__(self) -> None:
         from cuda.core import Buffer, Device, LegacyPinnedMemoryResource
 
-        with _named("opening the GPU"):
-            self._device = Device(0)
-            self._device.set_current()
-            major, minor = self._device.compute_capability
-            self.name = f"{self._device.name} ({major}.{minor})"
-            self._stream: Stream = self._device.create_stream()
-            self.stream = int(self._stream.handle)
+        self._device = Device(0)
+        self._device.set_current()
+        major, minor = self._device.compute_capability
+        self.name = f"{self._device.name} ({major}.{minor})"
+        self._stream: Stream = self._device.create_stream()
+        self.stream = int(self._stream.handle)
         self._pinned, self._view = LegacyPinnedMemoryResource(), Buffer.from_handle
         self._target: Stream | GraphBuilder = self._stream  # the builder, while a graph is recorded
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Makes the GPU the calling thread's, for the length of a `with` block."""
-        with _named("making the GPU the thread's"):
-            self._device.set_current()
+        self._device.set_current()
         yield
 
     def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
         """Memory for floats of this shape, on both sides or on the GPU alone."""
         size, host, pinned = _size(shape), np.empty(0, np.float32), None
-        with _named(f"allocating {size} bytes"):
-            device = self._device.allocate(size, stream=self._stream)
-            if on_host:
-                pinned = self._pinned.allocate(size, stream=self._stream)
-                numbers: Any = (ctypes.c_float * math.prod(shape)).from_address(pinned.handle)
-                host = np.frombuffer(numbers, np.float32).reshape(shape)
-                host[...] = 0
+        device = self._device.allocate(size, stream=self._stream)
+        if on_host:
+            pinned = self._pinned.allocate(size, stream=self._stream)
+            numbers: Any = (ctypes.c_float * math.prod(shape)).from_address(pinned.handle)
+            host = np.frombuffer(numbers, np.float32).reshape(shape)
+            host[...] = 0
         return Tensor(host, device.handle, (pinned, device))
 
-    @_named("copying")
     def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
         """Enqueues a copy of the first persons' numbers, to the GPU or from it."""
         size = _size((persons, *tensor.host.shape[1:]))
@@ -103,12 +88,10 @@ class CudaCore:
         source, target = (pinned, device) if into_gpu else (device, pinned)
         source.copy_to(target, stream=self._target)
 
-    @_named("waiting for the GPU")
     def synchronise(self) -> None:
         """Waits for all that was enqueued; raises what failed on the way."""
         self._stream.sync()
 
-    @_named("recording a graph")
     def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
         """Records what `enqueue` enqueues as a graph; returns what launches it."""
         builder = self._stream.create_graph_builder()
@@ -123,7 +106,7 @@ class CudaCore:
             graph = builder.complete()
         finally:
             builder.close()
-        return _named("launching a graph")(lambda: graph.launch(self._stream))
+        return lambda: graph.launch(self._stream)
 
 
 class PyCuda:
@@ -133,31 +116,27 @@ class PyCuda:
         import pycuda.driver as driver  # type: ignore[import-not-found]
 
         self._driver: Any = driver
-        with _named("opening the GPU"):
-            driver.init()
-            device = driver.Device(0)
-            self.name = "{} ({}.{})".format(device.name(), *device.compute_capability())
-            self._context = device.retain_primary_context()
-        with self.active(), _named("making a stream"):
+        driver.init()
+        device = driver.Device(0)
+        self.name = "{} ({}.{})".format(device.name(), *device.compute_capability())
+        self._context = device.retain_primary_context()
+        with self.active():
             self._stream = driver.Stream()
             self.stream = int(self._stream.handle)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        with _named("making the GPU the thread's"):
-            self._context.push()
+        self._context.push()
         try:
             yield
         finally:
             self._driver.Context.pop()
 
     def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
-        with _named(f"allocating {_size(shape)} bytes"):
-            host = self._driver.pagelocked_zeros(shape if on_host else (0,), np.float32)
-            device = self._driver.mem_alloc(_size(shape))
+        host = self._driver.pagelocked_zeros(shape if on_host else (0,), np.float32)
+        device = self._driver.mem_alloc(_size(shape))
         return Tensor(host, int(device), (host, device))
 
-    @_named("copying")
     def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
         host = tensor.host[:persons]
         if into_gpu:
@@ -165,7 +144,6 @@ class PyCuda:
         else:
             self._driver.memcpy_dtoh_async(host, tensor.address, self._stream)
 
-    @_named("waiting for the GPU")
     def synchronise(self) -> None:
         self._stream.synchronize()
 
@@ -184,6 +162,8 @@ def open_gpu() -> Gpu:
             return kind()
         except ImportError as error:
             reasons.append(str(error))
+        except Exception as error:  # the libraries have several kinds
+            raise EngineError(f"CUDA: opening the GPU failed: {error or kind}") from error
     raise EngineError(
         f"the GPU needs the package cuda-core or pycuda ({'; '.join(reasons)}): "
         "pip install cuda-core cuda-bindings"

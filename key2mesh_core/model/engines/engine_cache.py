@@ -9,7 +9,6 @@ who owns it, who else may write it, and a sum of its content and its key.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -66,8 +65,8 @@ class EngineCache:
         self.folder = io.cache_folder() / "engines" if folder is None else folder
 
     def path(self, key: EngineKey) -> Path:
-        name = f"{Path(key.graph).stem}-{key.precision}-{key.digest[:24]}.{key.part}"
-        return self.folder / name
+        start = f"{Path(key.graph).stem}-{key.precision}"
+        return self.folder / f"{start}-{key.digest[:24]}.{key.part}"
 
     def read(self, key: EngineKey) -> bytes | None:
         """The engine of this key; None if there is none yet.
@@ -99,9 +98,7 @@ class EngineCache:
         """
         path = self.path(key)
         try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                self.folder.mkdir(mode=0o700)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_private(self.folder, os.stat(self.folder))
             with io.atomic_write(path, mode=0o600) as unfinished:
                 unfinished.write_bytes(_sum(key, content) + content)

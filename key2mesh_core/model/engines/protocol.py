@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +45,12 @@ class Signature:
     inputs: Shapes
     outputs: Shapes
 
-    def check(self, graph: str, inputs: Mapping[str, list], outputs: Mapping[str, list]) -> None:
+    def check(self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Compare with what a library says of a graph.
 
         Args:
             graph: the graph's file, for messages.
-            inputs, outputs: name -> shape with the batch axis first; a size that is not an
+            inputs, outputs: name -> shape with the batch axis first; a size that is -1 or no
                 integer is symbolic (and the batch axis must be).
 
         Raises:
@@ -66,18 +66,14 @@ class Signature:
                     "export the bundle again with this version"
                 )
             for name, shape in expected.items():
-                if not _fits(found[name], shape):
+                # A symbolic size cannot be checked before a run; exporters leave some in outputs.
+                sizes = [x if isinstance(x, int) and x >= 0 else None for x in found[name]]
+                fits = len(sizes) == len(shape) + 1 and sizes[0] is None
+                if not fits or any(
+                    x not in (None, y) for x, y in zip(sizes[1:], shape, strict=True)
+                ):
                     raise EngineError(
                         f"{graph}: {kind[:-1]} '{name}' must have shape "
                         f"{('N', *shape)} with a dynamic N, the graph has {tuple(found[name])}; "
                         "export the bundle again with this version"
                     )
-
-
-def _fits(found: list, shape: tuple[int, ...]) -> bool:
-    if len(found) != len(shape) + 1 or isinstance(found[0], int):
-        return False
-    # A symbolic size cannot be checked before a run; exporters leave some in outputs.
-    return all(
-        not isinstance(got, int) or got == size for got, size in zip(found[1:], shape, strict=True)
-    )

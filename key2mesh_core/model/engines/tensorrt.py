@@ -25,7 +25,7 @@ from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.model.engines.cuda import Gpu, open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.protocol import Signature, Tensors
-from key2mesh_core.model.engines.tensorrt_build import PRECISION, Library, build, open_shape, plans
+from key2mesh_core.model.engines.tensorrt_build import PRECISION, Library, build, plans
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -168,7 +168,7 @@ class TensorRTEngine:
                     self._gpu.synchronise()
                 except BaseException:
                     # Whatever still runs must not meet the next call's numbers.
-                    with contextlib.suppress(EngineError):
+                    with contextlib.suppress(Exception):
                         self._gpu.synchronise()
                     raise
             return {
@@ -193,11 +193,13 @@ class TensorRTEngine:
 
     @contextlib.contextmanager
     def _failing(self) -> Any:
-        """Errors that name the graph."""
+        """Turns whatever the libraries raise into an EngineError that names the graph."""
         try:
             yield
         except EngineError as error:
             raise EngineError(f"{self._name}: {error}") from error
+        except Exception as error:  # cuda-core and pycuda have several kinds
+            raise EngineError(f"{self._name}: {type(error).__name__}: {error}") from error
 
     # Making.
 
@@ -207,14 +209,14 @@ class TensorRTEngine:
         engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._refused("cannot load it")
-        inputs: dict[str, list[int | str]] = {}
-        outputs: dict[str, list[int | str]] = {}
+        inputs: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         for k in range(engine.num_io_tensors):
             name = engine.get_tensor_name(k)
             if engine.get_tensor_dtype(name) != module.float32:
                 raise EngineError(f"'{name}' must hold 32-bit floats")
             is_input = engine.get_tensor_mode(name) == module.TensorIOMode.INPUT
-            (inputs if is_input else outputs)[name] = open_shape(engine.get_tensor_shape(name))
+            (inputs if is_input else outputs)[name] = engine.get_tensor_shape(name)
         self._signature.check("the engine", inputs, outputs)
         limits = [engine.get_tensor_profile_shape(name, 0) for name in self._signature.inputs]
         self.most = min(int(next(iter(most))) for _, _, most in limits)
@@ -264,7 +266,7 @@ class TensorRTEngine:
                 way.launch = self._gpu.record(lambda: self._enqueue(way))
                 way.launch()
                 self._gpu.synchronise()
-            except EngineError as error:
+            except Exception as error:
                 way.launch = None
                 _LOG.info("%s: enqueued, not recorded as a graph: %s", self._name, error)
         return way

@@ -107,11 +107,6 @@ def _load(name: str) -> Library:
     return Library(name, version, module, Logger(), complaints)
 
 
-def open_shape(shape: Any) -> list[int | str]:
-    """A shape with its open sizes by a name, as `Signature.check` takes it."""
-    return ["N" if size == -1 else int(size) for size in tuple(shape)]
-
-
 @dataclass(frozen=True)
 class Plan:
     """One graph of a bundle, what it must look like, and the key of its engine, which says all
@@ -209,8 +204,7 @@ def define(
     for tensor in (*inputs, *outputs):
         if tensor.dtype != module.float32:
             raise EngineError(f"{name}: '{tensor.name}' must hold 32-bit floats, is {tensor.dtype}")
-    shapes = [{each.name: open_shape(each.shape) for each in x} for x in (inputs, outputs)]
-    signature.check(name, *shapes)
+    signature.check(name, *({each.name: each.shape for each in x} for x in (inputs, outputs)))
     return builder, network
 
 
