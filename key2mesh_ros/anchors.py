@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node knows besides the picture about how large and how far people are."""
+"""Sets the scale of bodies by what the node knows besides keypoints: depth, floor, height."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from key2mesh_core.model.scale import (
     rescale,
 )
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame
 
-from .depth import DepthRefused, DepthSource
+from .depth import DepthSource
 from .parameters import Parameters
 
 
 class Anchors:
-    """The anchors of one configuration: measured depth goes before the floor, and the floor
-    before the height that everybody is said to have.
+    """The anchors of one configuration. Measured depth comes before the floor, the floor before the
+    stated height of everybody.
 
     Args:
-        node: who subscribes depth.
-        resources: undoes it.
+        node: subscribes to depth.
+        resources: destroys the subscription.
         settings: of the configuration.
     """
 
     def __init__(self, node: Any, resources: ExitStack, settings: Parameters) -> None:
-        self._depth = (
-            DepthSource(node, resources, settings.depth) if settings.depth != "none" else None
-        )
+        self._depth: DepthSource | None = None
+        if settings.depth != "none":
+            self._depth = DepthSource(node, resources, settings.depth)
         self._shapes: tuple[Estimator, ShapeSpace] | None = None
 
     def wanted(self, settings: Parameters) -> bool:
@@ -48,7 +49,7 @@ class Anchors:
         return self._depth is not None or settings.body_height > 0 or settings.camera_height > 0
 
     def description(self, settings: Parameters) -> str:
-        """What sets the scale, best first, in words."""
+        """Say in words what sets the scale, best first."""
         known = [
             (self._depth is not None, f"depth {settings.depth}"),
             (settings.camera_height > 0, f"camera {settings.camera_height:g} m above the floor"),
@@ -57,7 +58,7 @@ class Anchors:
         return ", else ".join(text for so, text in known if so) or "the network's guess"
 
     def warm_up(self, estimator: Estimator) -> ShapeSpace:
-        """What betas do to the estimator's body; found out once, in some 20 ms.
+        """The shape space of the estimator's body, computed once, in some 20 ms.
 
         Raises:
             EngineError: the engine failed.
@@ -75,8 +76,8 @@ class Anchors:
         estimator: Estimator,
         count: Callable[[str, int], None],
     ) -> Bodies:
-        """Bodies without vertices at their places; persons of whom nothing says how large they
-        are stay as they are, and are counted.
+        """Scale bodies, which have no vertices yet. Persons whose size no anchor tells stay as they
+        are, and are counted as `unanchored`.
 
         Raises:
             EngineError: the engine failed.
@@ -89,7 +90,7 @@ class Anchors:
             try:
                 lookup = self._depth.lookup(frame, camera, settings.depth_max_age)
                 scale = depth_scale(bodies, camera.intrinsics, lookup)
-            except DepthRefused as error:
+            except MessageRefused as error:
                 count(error.cause, 1)
         if settings.camera_height > 0 and np.isnan(scale).any():
             down = down_in_camera(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images and point clouds: the last few are kept, and the one of a frame's stamp is read."""
+"""Depth images and point clouds: keeps the last few and reads the one of a frame."""
 
 from __future__ import annotations
 
@@ -14,36 +14,27 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.depth import Lookup, cloud_lookup, image_lookup
 from key2mesh_core.camera.lens import distort_pixels
-from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 KEPT = 8
-"""Depth messages to choose from: a detector that takes a quarter of a second finds its own."""
+"""Depth messages to choose from: enough for a detector that takes a quarter of a second."""
 
 CLOUD_RADIUS_PX = 6.0
-"""Points this near to a pixel, in an image 640 px wide, are of what is seen there."""
+"""Points count for a pixel within this distance, in an image 640 px wide."""
 
 CLOUD_POINTS = 30_000
-"""Of a denser cloud every n-th point is taken: more would cost time and say no more."""
+"""Of a denser cloud every n-th point is taken."""
 
 _QUALITY = QoSProfile(depth=KEPT, reliability=ReliabilityPolicy.BEST_EFFORT)
 _METRES = {"16UC1": (np.uint16, 1e-3), "mono16": (np.uint16, 1e-3), "32FC1": (np.float32, 1.0)}
 
 
-class DepthRefused(Key2MeshError):
-    """There is no depth to a frame. `cause` is its name in the diagnostics."""
-
-    def __init__(self, cause: str, text: str) -> None:
-        super().__init__(text)
-        self.cause = cause
-
-
 class DepthSource:
-    """The subscription to `~/depth` or `~/points`, of the configured node.
+    """The configured node's subscription to `~/depth` or `~/points`.
 
     Args:
-        node: whose subscription it is.
-        resources: undoes it.
+        resources: destroys the subscription.
         kind: "image" or "cloud".
     """
 
@@ -62,8 +53,8 @@ class DepthSource:
         """Measured depths at the pixels of a frame.
 
         Raises:
-            DepthRefused: nothing has come within `most_age` s of the frame's stamp; the depth is
-                of another frame, or of an encoding that is not known.
+            MessageRefused: `no_depth`, no message within `most_age` s of the frame's stamp;
+                `depth_frame`, a message of another frame; `depth_encoding`.
         """
         stamp = frame.stamp_ns
 
@@ -72,9 +63,9 @@ class DepthSource:
 
         message = min(self._kept, key=age, default=None)
         if message is None or age(message) > most_age * 1e9:
-            raise DepthRefused("no_depth", f"no message on {self.topic} within {most_age} s")
+            raise MessageRefused("no_depth", f"no message on {self.topic} within {most_age} s")
         if message.header.frame_id != frame.frame_id:
-            raise DepthRefused(
+            raise MessageRefused(
                 "depth_frame",
                 f"{self.topic} is of frame '{message.header.frame_id}', keypoints are of "
                 f"'{frame.frame_id}'",
@@ -105,10 +96,10 @@ def image_metres(message: Image) -> NDArray[np.floating]:
     """(H, W) float32 [m] of a sensor_msgs/Image of depth.
 
     Raises:
-        DepthRefused: another encoding; fewer bytes than the size asks for.
+        MessageRefused: `depth_encoding`, or fewer bytes than the size needs.
     """
     if message.encoding not in _METRES:
-        raise DepthRefused(
+        raise MessageRefused(
             "depth_encoding",
             f"depth image of encoding '{message.encoding}'; known: {', '.join(_METRES)}",
         )
@@ -116,7 +107,7 @@ def image_metres(message: Image) -> NDArray[np.floating]:
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     rows, step = message.height, message.step
     if step < message.width * dtype.itemsize or len(message.data) < rows * step:
-        raise DepthRefused(
+        raise MessageRefused(
             "depth_encoding",
             f"depth image of {message.width} x {message.height} px has {len(message.data)} bytes, "
             f"{step} a row",
@@ -131,27 +122,25 @@ def cloud_points(message: PointCloud2) -> NDArray[np.float32]:
     """(P, 3) [m] of a sensor_msgs/PointCloud2.
 
     Raises:
-        DepthRefused: no fields x, y, z of 32-bit floats; fewer bytes than points.
+        MessageRefused: `depth_encoding`, no x, y, z of 32-bit floats, or fewer bytes than points.
     """
-    offsets = {each.name: each.offset for each in message.fields}
-    kinds = {each.name: each.datatype for each in message.fields}
-    if any(kinds.get(name) != PointField.FLOAT32 for name in "xyz"):
-        raise DepthRefused(
-            "depth_encoding",
-            f"point cloud of fields {sorted(kinds)}; x, y, z must be 32-bit floats",
+    known = {each.name: each for each in message.fields if each.datatype == PointField.FLOAT32}
+    if not set("xyz") <= set(known):
+        names = sorted(each.name for each in message.fields)
+        raise MessageRefused(
+            "depth_encoding", f"point cloud of fields {names}; x, y, z must be 32-bit floats"
         )
-    count = message.width * message.height
     order = ">" if message.is_bigendian else "<"
     try:
         dtype = np.dtype(
             {
                 "names": ["x", "y", "z"],
                 "formats": [f"{order}f4"] * 3,
-                "offsets": [offsets[name] for name in "xyz"],
+                "offsets": [known[name].offset for name in "xyz"],
                 "itemsize": message.point_step,
             }
         )
-        points = np.frombuffer(message.data, dtype, count)
+        points = np.frombuffer(message.data, dtype, message.width * message.height)
     except ValueError as error:
-        raise DepthRefused("depth_encoding", f"point cloud that does not fit: {error}") from error
+        raise MessageRefused("depth_encoding", f"point cloud that does not fit: {error}") from error
     return np.stack([points[name] for name in "xyz"], axis=-1).astype(np.float32)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subscription to the detector's messages, whichever detector there is.
+"""The subscription to the detector's messages, of any known detector.
 
-A detector's package of messages is imported when it is needed: none has to be installed.
+A detector's message package is imported when it is needed: none has to be installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from key2mesh_core.people.messages import Detector as DetectorKind
 from key2mesh_core.people.person_frame import PersonFrame
 
 from .hri import Gatherer, skeletons_reader
-from .inputs import read_frame
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
 from .throttled_logger import ThrottledLogger
@@ -30,9 +29,9 @@ from .throttled_logger import ThrottledLogger
 LOOKING_PERIOD_S = 0.3
 """How often `auto` looks for a publisher while there is none [s]."""
 
-
 ReceivedReader = Callable[[Any, Any | None, CameraOptions], PersonFrame]
-"""Reads what the subscription's callback got, given CameraInfo or None and what the user states."""
+"""Makes the frame, in the network's order and sanitised, of what the subscription's callback got,
+given CameraInfo or None and what the user states; raises MessageRefused."""
 
 
 class DetectorError(Key2MeshError):
@@ -45,27 +44,25 @@ _BY_TOPIC_TYPE = {name: each for each in DETECTORS.values() for name in each.top
 
 
 class Detector:
-    """The subscription of the configured node to the detector's messages.
+    """The configured node's subscription to the detector's messages.
 
     With `auto` it subscribes to our own message at first, and to another known type when only that
     is published.
 
     Args:
-        node: that subscribes.
         resources: destroys what is created.
         input_type: a key of DETECTORS, or "auto".
         callback: gets what is received, for `read`, and the middleware's facts about it.
-        log: where a type that cannot be read is logged.
+        log: gets types that cannot be read.
         refuse: called with the cause and a sentence for messages that are not handed over.
 
     Attributes:
         kind: the present detector.
-        read: makes the frame of what the callback got, given CameraInfo or None and what the user
-            states about the camera; raises MessageRefused.
+        read: reads what the callback got.
         trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
 
     Raises:
-        DetectorError: the messages' package is not installed.
+        DetectorError: the message package is not installed.
     """
 
     def __init__(
@@ -121,7 +118,7 @@ class Detector:
             )
             self._subscription = self._gatherer.tracked
         else:
-            # Bytes, as rclpy lets what it cannot decode out of the executor's `spin`.
+            # Bytes: what rclpy itself cannot decode raises out of the executor's `spin`.
             self._subscription = self._node.create_subscription(
                 message_type, self._topic, self._callback, NEWEST, raw=True
             )
@@ -136,15 +133,15 @@ class Detector:
         self._gatherer = self._subscription = None
 
     def _look(self) -> None:
-        """Find the publisher's type while nobody publishes what is subscribed."""
+        """Find the publisher's type while the subscription has no publisher."""
         if self.publishers():
             self.trouble = ""
             return
         published = self._types_on(self._topic)
         known = [each for each in published if each in _BY_TOPIC_TYPE]
-        if not published:  # detectors that list bodies do so on a topic of a name of its own
-            listed = [each for each in DETECTORS.values() if each.list_type]
-            known = [d.list_type for d in listed if d.list_type in self._types_on(d.list_topic)]
+        if not published:  # detectors that list bodies have a topic of their own for that
+            listed = [(each.list_type, each.list_topic) for each in DETECTORS.values()]
+            known = [kind for kind, topic in listed if kind and kind in self._types_on(topic)]
         if not known:
             self.trouble = ""
             if published:
@@ -173,14 +170,14 @@ class Detector:
 
 
 def _stream_reader(detector: DetectorKind, message_type: Any) -> ReceivedReader:
-    """Reads what the subscription hands over, frame after frame of one stream."""
+    """A reader of one stream of received messages, as they are or as bytes."""
     read = skeletons_reader(detector.read) if detector.list_type else detector.read
     resolution = StreamResolution()
 
     def read_received(received: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
         if isinstance(received, bytes):
             received = _decoded(received, message_type)
-        return resolution.settle(read_frame(received, read, info, options))
+        return resolution.settle(read(received, info, options).in_network_order())
 
     return read_received
 

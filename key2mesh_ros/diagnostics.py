@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the node is doing: counts and times of its frames, judged in a sentence."""
+"""The node's diagnostics: counts and times of its frames, and a sentence that judges them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,26 @@ from .causes import CAUSES, LEFT_OUT, REFUSED, WARNING
 from .stages import MESH, POSE, STAGES
 
 WINDOW = 300
-"""Frames that percentiles are taken of: 10 s at 30 Hz."""
-
-ENGINE = "engine"
-"""Both graphs together, beside the stages."""
+"""Percentiles are of the newest frames, 10 s of them at 30 Hz."""
 
 SILENCE_S = 3.0
-"""An active node that hears nothing for so long [s] says so."""
+"""An active node that receives nothing for longer [s] warns."""
 
 DROPPED_SHARE = 0.1
-"""An active node that drops more than this share of the frames says so."""
+"""An active node that drops more than this share of the frames warns."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What diagnostics tell of a node besides its frames.
+    """What diagnostics say about a node besides its frames.
 
     Attributes:
         active: whether frames are processed.
         failure: why the last transition failed; empty if it did not.
-        topic: where keypoints are expected.
-        publishers: who publishes there.
+        topic: of the keypoints.
+        publishers: how many there are on that topic.
         trouble: why what is published there cannot be read; empty if it can.
-        facts: model, engine, camera...: in words, by key.
+        facts: model, engine, camera... in words, by key.
     """
 
     active: bool = False
@@ -53,60 +50,58 @@ class FrameStatistics:
 
     def __init__(self, now: float) -> None:
         self.totals: Counter[str] = Counter()
-        self._lock = threading.Lock()  # frames are counted where they come and where they go
+        self._lock = threading.Lock()  # of the counts: several threads add to them
         self._period: Counter[str] = Counter()
         self._period_start = now
         self._last_arrival = now
-        self._latencies: deque[float] = deque(maxlen=WINDOW)
-        self._stages: dict[str, deque[float]] = {
-            name: deque(maxlen=WINDOW) for name in (*STAGES, ENGINE)
-        }
+        names = ("latency", *STAGES, "engine")  # the engine runs both graphs
+        self._times: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in names}
         self._sequence: int | None = None
         self._last_person: float | None = None
 
     def restart(self, now: float) -> None:
-        """Forget the stream (the clock jumped, another one begins); totals stay."""
+        """Forget all but the totals: the clock jumped, or another stream begins."""
         with self._lock:
             self._period.clear()
         self._period_start = self._last_arrival = now
-        self._latencies.clear()
-        for each in self._stages.values():
+        for each in self._times.values():
             each.clear()
         self._sequence = None
 
     def arrived(self, now: float, sequence: int | None) -> None:
-        """A message came. `sequence` is its publisher's number for it, None where unknown.
-
-        A gap in the publisher's numbers is what was dropped on the way, or in the subscription,
-        which holds one message.
-        """
+        """Note a message, and count those that were dropped before it, on the way or in the
+        subscription, which holds one: the gap in `sequence`, its publisher's number (or None)."""
         self._last_arrival = now
         if sequence is None:
             return
-        # A lower number is another publisher's, or one that began anew.
+        # A lower number is that of another publisher, or of one that restarted.
         if self._sequence is not None and sequence > self._sequence + 1:
             self.count("dropped", sequence - self._sequence - 1)
         self._sequence = sequence
 
     def published(self, latency: float, stages: Mapping[str, float], people: int) -> None:
-        """A message's meshes are out, `latency` s after it came, of which each stage took some."""
+        """Count a message whose meshes were published `latency` [s] after it came.
+
+        Args:
+            stages: how much of that each stage took [s].
+            people: how many bodies there were.
+        """
         self.count("meshes")
         self.count("people", people)
         if people:
             self._last_person = self._last_arrival
-        self._latencies.append(latency)
-        for name, seconds in stages.items():
-            self._stages[name].append(seconds)
-        self._stages[ENGINE].append(stages[POSE] + stages[MESH])
+        engine = stages[POSE] + stages[MESH]
+        for name, seconds in {"latency": latency, **stages, "engine": engine}.items():
+            self._times[name].append(seconds)
 
     def count(self, name: str, number: int = 1) -> None:
-        """Something happened: a name in CAUSES, or a number of frames or people."""
+        """Count a cause by its name in CAUSES, or frames, or people."""
         with self._lock:
             self.totals[name] += number
             self._period[name] += number
 
     def status(self, name: str, hardware: str, about: About, now: float) -> DiagnosticStatus:
-        """The state of things; begins a new period."""
+        """The status since the last call."""
         with self._lock:
             period, elapsed = self._period, max(now - self._period_start, 1e-9)
             self._period, self._period_start = Counter(), now
@@ -116,16 +111,12 @@ class FrameStatistics:
             "state": "active" if about.active else "not active",
             **about.facts,
             "rate_hz": f"{period['meshes'] / elapsed:.1f}",
-            "latency_ms_p50": _percentile_ms(self._latencies, 50),
-            "latency_ms_p99": _percentile_ms(self._latencies, 99),
             **{
                 f"{name}_ms_p{percent}": _percentile_ms(times, percent)
-                for name, times in self._stages.items()
+                for name, times in self._times.items()
                 for percent in (50, 99)
             },
-            "frames": str(totals["frames"]),
-            "meshes": str(totals["meshes"]),
-            "people": str(totals["people"]),
+            **{name: str(totals[name]) for name in ("frames", "meshes", "people")},
             "last_person_s": (
                 "never" if self._last_person is None else f"{now - self._last_person:.1f}"
             ),
@@ -146,7 +137,7 @@ class FrameStatistics:
     def _judge(
         self, period: Counter[str], elapsed: float, about: About, now: float
     ) -> tuple[bytes, str]:
-        """Level, and what to do about it, worst first."""
+        """The level, and what is wrong and what to do, worst first."""
         if about.failure:
             return DiagnosticStatus.ERROR, about.failure
         if not about.active:
@@ -155,21 +146,20 @@ class FrameStatistics:
             return DiagnosticStatus.ERROR, about.trouble
         silent = now - self._last_arrival
         if silent > SILENCE_S:
-            text = f"no keypoints on {about.topic} for {silent:.0f} s: "
-            if about.publishers == 0:
-                text += "nobody publishes there; start the detector or remap ~/keypoints"
-            else:
-                text += "the detector is there but sends nothing that arrives"
-            return DiagnosticStatus.WARN, text
-        happened = [each for each in CAUSES if period[each]]
-        sentences = []
-        for kind in (REFUSED, WARNING, LEFT_OUT):
-            for each in happened:
-                if CAUSES[each].kind == kind:
-                    sentences.append(f"{period[each]} x {CAUSES[each].advice}")
+            text = "nobody publishes there; start the detector or remap ~/keypoints"
+            if about.publishers:
+                text = "the detector is there but sends nothing that arrives"
+            topic = f"no keypoints on {about.topic} for {silent:.0f} s"
+            return DiagnosticStatus.WARN, f"{topic}: {text}"
+        sentences = [
+            f"{period[name]} x {cause.advice}"
+            for kind in (REFUSED, WARNING, LEFT_OUT)
+            for name, cause in CAUSES.items()
+            if cause.kind == kind and period[name]
+        ]
         dropped = period["dropped"]
         if about.publishers > 1:
-            # Each counts for itself, so gaps say nothing; and frames of two detectors mix.
+            # Each numbers its own messages, so gaps say nothing; and frames of two detectors mix.
             sentences.append(
                 f"{about.publishers} publishers on {about.topic}: only one detector should be "
                 "there, and what is dropped cannot be told"
@@ -182,7 +172,7 @@ class FrameStatistics:
         rate = f"{period['meshes'] / elapsed:.1f} frames per second"
         if not sentences:
             return DiagnosticStatus.OK, rate
-        refused = any(CAUSES[each].kind == REFUSED for each in happened)
+        refused = any(CAUSES[name].kind == REFUSED for name in period if name in CAUSES)
         nothing_works = refused and period["meshes"] == 0
         level = DiagnosticStatus.ERROR if nothing_works else DiagnosticStatus.WARN
         return level, "; ".join([*sentences, rate])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ROS domain of one's own, so that demos, tests and benchmarks on one machine stay apart."""
+"""Claims a ROS domain, so that demos, tests and benchmarks on one machine stay apart."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ _claims: list[int] = []  # open descriptors: a claim lasts as long as the proces
 def claim_domain(environment: MutableMapping[str, str] = os.environ) -> int:
     """Set ROS_DOMAIN_ID to a domain that no other process has claimed, and stay on this machine.
 
-    A file is locked until this process ends, however it ends. A ROS_DOMAIN_ID that is set already
-    is kept; so is ROS_AUTOMATIC_DISCOVERY_RANGE.
-
-    Returns:
-        The domain.
+    A lock on a file holds the claim until this process ends. ROS_DOMAIN_ID and
+    ROS_AUTOMATIC_DISCOVERY_RANGE are kept if they are set. Returns the domain.
 
     Raises:
         RuntimeError: every domain is claimed.

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers frames in a thread of its own, always the newest one.
+"""Processes frames in a thread of its own, always the newest one.
 
-An executor's threads never wait for a frame then. That matters: rclpy's MultiThreadedExecutor tries
-a callback that all of its threads are too busy for again and again, without a pause, and slows down
-the very frames that it waits for.
+So no thread of an executor waits for a frame. rclpy's MultiThreadedExecutor retries a callback for
+which it has no free thread without a pause, and slows down the very frames that it waits for.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 YIELD_S = 1e-4
-"""Long enough [s] for the worker to take over Python's lock from who hands over a frame."""
+"""Long enough [s] for the worker to take Python's lock from the thread that hands over a frame."""
 
 
 class FrameWorker:
@@ -22,16 +21,13 @@ class FrameWorker:
 
     Args:
         work: called with the arguments of `put`; must not raise.
-        dropped: called for each frame that a newer one has replaced.
-        patience: asked at the first frame how long [s] that may wait for `release`; the newest
-            frame is answered then.
+        dropped: called for each frame that a newer one replaces.
+        patience: returns how long [s] the first frame may wait for `release`; by then the newest
+            frame has taken its place.
     """
 
     def __init__(
-        self,
-        work: Callable[..., None],
-        dropped: Callable[[], None],
-        patience: Callable[[], float],
+        self, work: Callable[..., None], dropped: Callable[[], None], patience: Callable[[], float]
     ) -> None:
         self._work, self._dropped, self._patience = work, dropped, patience
         self._frame: tuple[Any, ...] | None = None
@@ -50,19 +46,19 @@ class FrameWorker:
         time.sleep(YIELD_S)
 
     def release(self) -> None:
-        """The first frame has nothing to wait for any more."""
+        """Let the first frame wait no longer."""
         with self._changed:
             self._released = True
             self._changed.notify()
 
     def close(self) -> None:
-        """Answer no more frames; the one in work is finished, and not waited for."""
+        """Process no more frames; does not wait for the current one."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def join(self) -> None:
-        """Wait for the frame in work, after `close`."""
+        """Wait for the current frame, after `close`."""
         if threading.current_thread() is not self._thread:
             self._thread.join(10.0)
 

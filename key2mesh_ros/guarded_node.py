@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lifecycle node whose callbacks never end the process, in any executor.
 
-rclpy lets an exception of a callback out of the executor's `spin`, which ends the process. That
-holds for the callbacks that rclpy itself makes, too: a request for a transition that the node's
-state does not have raises.
+An exception in a callback leaves the executor's `spin`, which ends the process. rclpy's own
+callbacks raise, too: on a request for a transition that the node's state does not have.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 class GuardedNode(LifecycleNode):
     """Guards every callback that is made with its `create_...` methods, and rclpy's own services.
 
-    An exception in a callback is logged, once in a while, and handed to `on_callback_error`. A
-    service then answers with what its response held. Services, timers and parameter callbacks hold
-    `lock` while they run; subscriptions, which must not wait, do not.
+    An exception in a callback is logged (throttled) and handed to `on_callback_error`; a service
+    then sends its response as it is. Services, timers and parameter callbacks hold `lock` while
+    they run; subscriptions, which must not wait, do not.
 
     Attributes:
-        lock: reentrant. Other threads that touch what transitions and parameters touch hold it,
-            too.
+        lock: reentrant; guards what transitions and parameters change.
         throttled_log: for errors that may come with every frame.
         failure: why the last transition failed; empty if it did not.
     """
@@ -55,9 +53,8 @@ class GuardedNode(LifecycleNode):
     def create_subscription(
         self, msg_type: Any, topic: str, callback: Callable[..., None], *args: Any, **options: Any
     ) -> Any:
-        # The warnings of incompatible qualities of service are left to the publishers: best-effort
-        # subscriptions fit all, and entities that are destroyed with an event pending can make
-        # rclpy's MultiThreadedExecutor raise InvalidHandle.
+        # Publishers warn of incompatible qualities of service, too; and a subscription destroyed
+        # with an event pending can make rclpy's MultiThreadedExecutor raise InvalidHandle.
         options.setdefault("event_callbacks", NO_EVENTS)
         guarded = self.guarded(callback, locked=False)
         return super().create_subscription(msg_type, topic, guarded, *args, **options)
@@ -80,11 +77,11 @@ class GuardedNode(LifecycleNode):
         *,
         locked: bool = True,
     ) -> Callable[..., Any]:
-        """`callback`, whose exceptions go to `on_callback_error`.
+        """`callback`, with its exceptions handed to `on_callback_error`.
 
         Args:
-            otherwise: what to return after an exception: gets that and the callback's arguments.
-            locked: whether it holds the lock while it runs.
+            otherwise: called with the exception and the callback's arguments for what to return.
+            locked: whether the callback holds the lock while it runs.
         """
 
         @wraps(callback)
@@ -94,7 +91,8 @@ class GuardedNode(LifecycleNode):
                     return callback(*arguments)
                 except Exception as error:
                     if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
-                        name = getattr(callback, "__name__", repr(callback))
+                        function = getattr(callback, "func", callback)  # of a partial
+                        name = getattr(function, "__name__", repr(function))
                         self.throttled_log.error(
                             f"{name} {type(error).__name__}",
                             f"{name.strip('_')} failed: {error}\n{traceback.format_exc()}",
@@ -105,8 +103,8 @@ class GuardedNode(LifecycleNode):
         return call
 
     def transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
-        """Do the work of a transition under the lock. rclpy swallows what it raises, so a failure
-        is logged, and kept in `failure`."""
+        """Do a transition's work under the lock. rclpy swallows what it raises: a failure is logged
+        and kept in `failure`."""
         with self.lock:
             try:
                 work()
@@ -142,7 +140,7 @@ class GuardedNode(LifecycleNode):
         return callback
 
     def on_callback_error(self, error: Exception) -> None:
-        """Called after a callback has raised `error`, which is logged already."""
+        """Called after a callback has raised `error`, which is already logged."""
 
 
 def _response(error: Exception, request: Any, response: Any) -> Any:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies that each have a topic of their own (ROS4HRI, REP-155), put together into frames.
+"""Assembles frames of bodies that each have a topic of their own (ROS4HRI, REP-155).
 
 `.../bodies/tracked` lists the ids; `.../bodies/<id>/skeleton2d` carries one body. The bodies of one
-image have one stamp.
+image have the same stamp.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,8 +24,8 @@ from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 from .qos import LATEST_IDS, NEWEST
 
 MOST_OPEN = 2
-"""Images that wait for bodies at the same time: a detector with several threads may send a body of
-one image after the first body of the next."""
+"""How many images may wait for bodies at the same time: a detector with several threads may send a
+body of one image after the first body of the next."""
 
 CLOCK_JUMP_NS = 1_000_000_000
 """A stamp older than the newest frame's by less [ns] is late; by more, the clock was reset."""
@@ -55,12 +56,12 @@ def skeletons_reader(read: Reader) -> Reader:
 
 
 class FrameAssembler:
-    """Collects bodies by their stamps, and says which frames are complete, in the order of time.
+    """Collects bodies by their stamps, and returns complete frames in the order of time.
 
-    A frame is complete when every tracked body has come. A body that is tracked but not seen is
-    waited for until the image after the next begins, and not again until it is seen. A body that
-    comes after its frame, or after a newer one, is late and is dropped. Bodies without stamps make
-    a frame each time that one of them comes again.
+    A frame is complete when all tracked bodies have come. A tracked body that does not come is
+    waited for until the image after the next begins, and then no more until it is seen again. A
+    body that comes after its frame, or after a newer one, is dropped as late. Bodies without stamps
+    are a frame each time that one of them comes again.
 
     Args:
         late: called with a sentence for every body that is late.
@@ -74,7 +75,7 @@ class FrameAssembler:
         self._newest = 0  # stamp of the newest frame that was complete [ns]
 
     def track(self, ids: list[str], header: Any) -> list[Skeletons]:
-        """The frames that are complete because other bodies are tracked now; nobody is one."""
+        """The frames that a new list of tracked ids completes; an empty list is a frame itself."""
         self._tracked = frozenset(ids)
         self._unseen &= self._tracked
         stamp = stamp_ns_of(header)
@@ -83,7 +84,7 @@ class FrameAssembler:
         return self._complete()
 
     def add(self, name: str, message: Any) -> list[Skeletons]:
-        """The frames that a body completes."""
+        """The frames that a new body completes."""
         stamp = stamp_ns_of(message.header)
         self._unseen.discard(name)
         if self._is_late(stamp, name):
@@ -113,7 +114,7 @@ class FrameAssembler:
         return complete + (self._up_to(max(whole)) if whole else [])
 
     def _up_to(self, stamp: int) -> list[Skeletons]:
-        """The open frames up to a stamp, taken out."""
+        """Remove and return the open frames up to a stamp."""
         frames = [self._open.pop(each) for each in sorted(self._open) if each <= stamp]
         self._unseen |= self._tracked - set(frames[-1].bodies)
         self._newest = max(self._newest, stamp)
@@ -121,14 +122,13 @@ class FrameAssembler:
 
 
 class Gatherer:
-    """Subscribes to the tracked ids and to each body, and hands over whole frames.
+    """Subscribes to the tracked ids and to each body, and hands over complete frames.
 
     Args:
-        node: that subscribes.
         topic: of the tracked ids; the bodies' topics lie beside it.
         ids_type, skeleton_type: hri_msgs/IdsList and hri_msgs/Skeleton2D.
         callback: gets `Skeletons`, and what the middleware tells about the message that completed
-            the frame, without its number: several publishers number their messages separately.
+            the frame, without its number: each publisher numbers its own messages.
         late: see `FrameAssembler`.
     """
 
@@ -155,7 +155,7 @@ class Gatherer:
         self._subscriptions = {}
 
     def _on_ids(self, message: Any, info: dict[str, Any]) -> None:
-        # An id becomes part of a topic's name: an id that cannot is ignored.
+        # An id becomes part of a topic's name; ids that cannot are ignored.
         ids = [each for each in message.ids if _NAME.fullmatch(each)]
         for gone in set(self._subscriptions) - set(ids):
             self._node.destroy_subscription(self._subscriptions.pop(gone))
@@ -163,15 +163,12 @@ class Gatherer:
             if name not in self._subscriptions:
                 topic = f"{self._base}/{name}/skeleton2d"
                 self._subscriptions[name] = self._node.create_subscription(
-                    self._skeleton_type, topic, self._of(name), NEWEST
+                    self._skeleton_type, topic, partial(self._on_body, name), NEWEST
                 )
         self._hand_over(self._frames.track(ids, message.header), info)
 
-    def _of(self, name: str) -> Callable[[Any, dict[str, Any]], None]:
-        def callback(message: Any, info: dict[str, Any]) -> None:
-            self._hand_over(self._frames.add(name, message), info)
-
-        return callback
+    def _on_body(self, name: str, message: Any, info: dict[str, Any]) -> None:
+        self._hand_over(self._frames.add(name, message), info)
 
     def _hand_over(self, frames: list[Skeletons], info: dict[str, Any]) -> None:
         for frame in frames:

@@ -1,34 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a detector's message to a `PersonFrame`, the only form that the node knows behind here, and
-the persons in it who can be estimated."""
+"""The header of a frame, reasons to doubt it, and the persons in it who can be estimated."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
 from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes
-from key2mesh_core.people.messages import Reader
 from key2mesh_core.people.person_frame import PersonFrame
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Synchronised clocks of two machines differ by less than this [ns]."""
-
-
-def read_frame(
-    message: Any, reader: Reader, info: Any | None = None, options: CameraOptions = NOTHING_STATED
-) -> PersonFrame:
-    """The persons of a detector's message in the network's order, sanitised; see
-    `messages.Reader`.
-
-    Raises:
-        MessageRefused: see the reader.
-    """
-    return reader(message, info, options).in_network_order()
 
 
 def header_of(frame: PersonFrame) -> Header:
@@ -40,10 +23,9 @@ def header_of(frame: PersonFrame) -> Header:
 def select_people(
     frame: PersonFrame, min_keypoints: int, max_people: int
 ) -> tuple[PersonFrame, dict[str, int]]:
-    """The persons to estimate, in the message's order, and how many were left out by cause.
-
-    Left out are persons with fewer than `min_keypoints` usable keypoints (or all of them on one
-    spot) and, beyond `max_people`, those of the smallest boxes.
+    """The persons to estimate, in the message's order, and how many were left out by cause: those
+    with fewer than `min_keypoints` usable keypoints or all of them on one spot, and beyond
+    `max_people` those with the smallest boxes.
     """
     keypoints = frame.keypoints
     # The same rule as `usable`, without sanitising again.

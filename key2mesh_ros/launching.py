@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files share: arguments by name, checked. Imports nothing but ROS's launch."""
+"""Checks the launch files' arguments. Imports nothing but ROS's launch."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def value_of(context: LaunchContext, name: str, kind: Callable[[str], Any] = str
 def refuse_unknown(context: LaunchContext, file: str, known: Iterable[str]) -> None:
     """Refuse arguments on the command line that a launch file does not declare.
 
-    Launch accepts any name without a word. Only the file that was itself started is checked: one
-    that includes it has arguments of its own.
+    Launch itself accepts any name. Only the file that was started is checked: a file that includes
+    it has arguments of its own.
 
     Args:
         file: `__file__` of the launch file.

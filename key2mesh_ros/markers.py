@@ -2,8 +2,8 @@
 """Meshes as visualization_msgs/MarkerArray, for RViz.
 
 A marker's triangles are a list of Points, three for each: 41,328 Python objects per body, which
-cost tens of ms per frame. So the message is serialised with two placeholder points per marker,
-and the real ones are put into the bytes in their place.
+cost tens of ms per frame. So the message is serialised with two placeholder points per marker, and
+the points replace them in the bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMESPACE = "bodies"
 UNCERTAINTY = "position_uncertainty"
 
 LIFETIME = Duration(sec=1)
-"""Markers of a node that died or was cut off vanish by themselves."""
+"""Markers of a node that died or was disconnected disappear by themselves."""
 
 _PLACEHOLDER = Point(x=-7.1e-201, y=3.3e-187, z=-1.9e-211)  # no coordinate of anything
 _PLACEHOLDERS = 2
@@ -39,7 +39,7 @@ def mesh_markers(
     color: Sequence[float],
     previous: int = 0,
 ) -> bytes:
-    """A serialised MarkerArray; `Publisher.publish` takes it as is.
+    """A serialised MarkerArray, for `Publisher.publish`.
 
     A body is a TRIANGLE_LIST and, where its position's covariance is known, a line through the
     pelvis as long as one standard deviation to either side of it in the least certain direction.
@@ -48,7 +48,7 @@ def mesh_markers(
         bodies: N of them with vertices, in the header's frame.
         triangles: (F, 3).
         color: red, green, blue, opacity, each within 0..1.
-        previous: how many bodies the message before had; those too many now are deleted.
+        previous: how many bodies the last message had; markers of more than N are deleted.
     """
     vertices = bodies.vertices
     if len(vertices) == 0:
@@ -95,8 +95,8 @@ def no_markers(header: Header) -> bytes:
 def _with_points(message: bytes, points: Sequence[NDArray[np.float32]]) -> bytes:
     """`message` (CDR, little endian) with each run of placeholders replaced by (P, 3) points.
 
-    A sequence in CDR is its length as uint32, then, at the next multiple of 8 for doubles, the
-    numbers. A point has 24 bytes, so everything behind keeps its alignment.
+    In CDR a sequence of doubles is its length as uint32, padding to a multiple of 8, the numbers.
+    A point has 24 bytes, so that what follows keeps its alignment.
     """
     run = _PLACEHOLDER_BYTES * _PLACEHOLDERS
     length = struct.pack("<I", _PLACEHOLDERS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lifecycle node: keypoints of a detector in, body meshes in metres out.
 
-Frames are answered in a thread of their own (`frame_worker.py`), under the lock that transitions
-and model swaps take (`guarded_node.py`): they never meet a frame half-way, in any executor.
+A thread of its own processes frames (`frame_worker.py`), under the lock that transitions and model
+swaps take (`guarded_node.py`), so that these happen between two frames in any executor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -53,18 +53,17 @@ class MeshNode(GuardedNode):
     Works in any executor.
 
     Raises:
-        ParameterError, rclpy.exceptions.ParameterException: a parameter set from outside that
-            the node cannot work with.
+        ParameterError, rclpy.exceptions.ParameterException: a parameter's wrong value.
     """
 
     def __init__(self, **options: Any) -> None:
         self._statistics = FrameStatistics(time.monotonic())
         options = {"automatically_declare_parameters_from_overrides": True, **options}
         super().__init__("mesh_node", **options)
-        self._resources: ExitStack | None = None  # of the configured node
-        self._outputs: Publishers | None = None  # likewise
-        self._stream: Stream | None = None  # of the active node
-        self._worker: FrameWorker | None = None  # likewise
+        self._resources: ExitStack | None = None  # of the configured node, like the next
+        self._outputs: Publishers | None = None
+        self._stream: Stream | None = None  # of the active node, like the next
+        self._worker: FrameWorker | None = None
         self._camera_info: CameraInfo | None = None
         self._facts: dict[str, str] = {}
         self._settings: Parameters = node_parameters.declare(self)
@@ -82,15 +81,13 @@ class MeshNode(GuardedNode):
 
     def start(self) -> None:
         """Configure and activate, if the parameter `autostart` says so."""
-        if (
-            self._settings.autostart
-            and self.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        ):
+        wanted, success = self._settings.autostart, TransitionCallbackReturn.SUCCESS
+        if wanted and self.trigger_configure() == success:
             self.trigger_activate()
 
     def destroy_node(self) -> None:
         worker = self._worker
-        with self.lock:  # a frame is finished before its topics go
+        with self.lock:  # the current frame is finished first
             self._release()
         if worker is not None:
             worker.join()
@@ -122,17 +119,13 @@ class MeshNode(GuardedNode):
 
     def _configure(self) -> None:
         settings = self._settings
-        with ExitStack() as resources:  # undone in reverse, also when this fails half-way
+        with ExitStack() as resources:  # undone in reverse, also when a step fails
             self._estimator = self._open(settings.model)
-            resources.callback(lambda: self._estimator.close())  # it may be another by then
-
-            def subscription(kind: Any, topic: str, callback: Callable[..., None]) -> Any:
-                result = self.create_subscription(kind, topic, callback, NEWEST)
-                resources.callback(self.destroy_subscription, result)
-                return result
-
+            resources.callback(lambda: self._estimator.close())  # of the model at that time
             self._outputs = Publishers(self, resources, self._estimator.bundle)
-            cameras = subscription(CameraInfo, "~/camera_info", self._on_camera_info)
+            topic, callback = "~/camera_info", self._on_camera_info
+            cameras = self.create_subscription(CameraInfo, topic, callback, NEWEST)
+            resources.callback(self.destroy_subscription, cameras)
             self._camera_topic = cameras.topic_name
             self._body_frames = None
             if settings.tf_prefix and TFMessage is not None:
@@ -153,7 +146,7 @@ class MeshNode(GuardedNode):
         self.get_logger().info(f"configured: {facts}, from {self._detector.topic}")
 
     def _open(self, model: str) -> Estimator:
-        """A warm estimator; `load_model` calls this in a thread of its own."""
+        """A warmed-up estimator; `load_model` calls this in a thread of its own."""
         estimator = Estimator(load_bundle(model), self._settings.backend, self._settings.threads)
         try:
             estimator.warm_up()
@@ -180,7 +173,7 @@ class MeshNode(GuardedNode):
             self._stream.change_estimator(estimator)
         self._estimator = estimator
         self._facts |= self._facts_of_model()
-        # The parameter says what runs, and configuring again loads it again.
+        # The parameter names the current model, which configuring again loads again.
         self._settings = replace(self._settings, model=model)
         self.set_parameters([Parameter("model", value=model)])
         threading.Thread(target=before.close, daemon=True).start()  # which may take a while
@@ -197,7 +190,7 @@ class MeshNode(GuardedNode):
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._end_stream()
-        if self._outputs is not None:  # else a shutdown of what is not configured
+        if self._outputs is not None:  # else this is a shutdown before a configuration
             self._outputs.delete_markers()
         super().on_deactivate(state)
 
@@ -263,11 +256,11 @@ class MeshNode(GuardedNode):
 
     @staticmethod
     def _since(info: dict[str, Any]) -> float:
-        """Seconds since the middleware received a message: waiting for the executor counts."""
+        """Seconds since the middleware received a message, waiting for the executor included."""
         return 1e-9 * (time.time_ns() - info["received_timestamp"])
 
     def _publish_more(self, result: Result) -> None:
-        """What may come after the meshes."""
+        """Publish what may come after the meshes."""
         frames = self._body_frames
         if frames is not None and frames.prefix != self._detector.kind.tf_prefix:
             frames.publish(result.header, result.frame.ids, result.bodies)
@@ -275,7 +268,7 @@ class MeshNode(GuardedNode):
         self._outputs.publish_markers(result, self._settings)
 
     def _tell_camera(self, camera: Camera) -> None:
-        """Say which camera is used, and the reasons to doubt it, when something changes."""
+        """Log which camera is used, and the reasons to doubt it, when something changes."""
         told = camera.description, "; ".join(camera.reasons) or "none"
         if told != (self._facts.get("camera"), self._facts.get("camera_doubts")):
             if self._facts.get("camera") != camera.description:
@@ -298,28 +291,26 @@ class MeshNode(GuardedNode):
         return SetParametersResult(successful=True)
 
     def _take_parameters(self, changes: Sequence[Parameter]) -> None:
-        # They were checked, and what may change only while unconfigured counts from then on.
+        # They were checked; those that may change only while unconfigured count from then on.
         self._settings = node_parameters.change(self._settings, changes, True)
 
-    def _all_facts(self) -> dict[str, str]:
-        detector, settings = self._detector, self._settings
-        return {
-            **self._facts,
-            "input": f"{detector.kind.name} on {detector.topic}",
-            "scale": self._anchors.description(settings),
-            "tf": f"{self._body_frames.prefix}<id>" if self._body_frames else "none",
-        }
-
     def _publish_diagnostics(self) -> None:
-        configured = self._resources is not None
-        about = About(
-            active=self._stream is not None,
-            failure=self.failure,
-            topic=self._detector.topic if configured else "",
-            publishers=self._detector.publishers() if configured else 0,
-            trouble=self._detector.trouble if configured else "",
-            facts=self._all_facts() if configured else {},
-        )
+        about = About(active=self._stream is not None, failure=self.failure)
+        if self._resources is not None:
+            detector, frames = self._detector, self._body_frames
+            facts = {
+                **self._facts,
+                "input": f"{detector.kind.name} on {detector.topic}",
+                "scale": self._anchors.description(self._settings),
+                "tf": f"{frames.prefix}<id>" if frames else "none",
+            }
+            about = replace(
+                about,
+                topic=detector.topic,
+                publishers=detector.publishers(),
+                trouble=detector.trouble,
+                facts=facts,
+            )
         name, now = self.get_fully_qualified_name(), time.monotonic()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()

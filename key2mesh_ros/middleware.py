@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the middleware for large messages, unless users have settings of their own."""
+"""Sets up the middleware for large messages, unless the user has settings."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ OLD_NAME, NAME = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FIL
 
 _OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 
-# A user who sets one of these has decided, or who keeps a file of Fast DDS in the folder.
+# The user's own settings: one of these variables, or a file of Fast DDS in the current folder.
 _DECISIONS = (OLD_NAME, NAME, "FASTDDS_BUILTIN_TRANSPORTS")
 _FILES_IN_FOLDER = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
 
 
 def make_room_for_meshes(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Have Fast DDS, if it is the middleware, send messages of ten people through shared memory.
+    """Make Fast DDS, if it is the middleware, send messages of ten people through shared memory.
 
-    Call it before rclpy.init(), only in the process that publishes meshes. Other middlewares do
-    not read the variables.
-
-    Returns:
-        Whether the setting was made.
+    To be called before rclpy.init(), only in the process that publishes meshes. Returns whether
+    the variables were set; other middlewares do not read them.
     """
     decided = any(name in environment for name in _DECISIONS)
     if decided or any(Path(name).exists() for name in _FILES_IN_FOLDER):

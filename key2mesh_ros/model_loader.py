@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`~/load_model`: another model while frames are processed.
+"""`~/load_model`: changes the model while frames are processed.
 
-The bundle is read, checked and run once in a thread of its own, which then exchanges the models
-under the node's lock, so between two frames, and sends the answer. An `async` callback would not
-do for that: rclpy's executor polls a waiting one without a pause.
+A thread of its own reads, checks and warms up the bundle, exchanges the models under the node's
+lock, between two frames, and sends the response. Not an `async` callback: rclpy's executor polls a
+waiting one without a pause.
 """
 
 from __future__ import annotations
@@ -24,16 +24,8 @@ from .srv import LoadModel
 
 @dataclass
 class _Job:
-    """A bundle that is being loaded.
-
-    Attributes:
-        path: as it was asked for.
-        owner: the configuration that it is for.
-        response: to be filled in.
-    """
-
-    path: str
-    owner: Any
+    path: str  # of the requested bundle
+    owner: Any  # the configuration that it is loaded for
     response: LoadModel.Response
 
 
@@ -41,8 +33,7 @@ class ModelLoader:
     """The service, for the node's whole life.
 
     Args:
-        node: whose service it is.
-        owner: the node's configuration; None while it has none.
+        owner: returns the node's configuration, or None while it has none.
         load: makes a warm estimator of a bundle's path; called in another thread.
         swap: takes the estimator and its path; called in that thread under the node's lock.
     """
@@ -57,7 +48,7 @@ class ModelLoader:
         self._node, self._owner, self._load, self._swap = node, owner, load, swap
         self._job: _Job | None = None
         service = node.create_service(LoadModel, "~/load_model", self._load_model)
-        # The executor sends what the callback returns at once; the answer to a job comes later.
+        # The executor sends at once what the callback returns; a job's response comes later.
         self._send, service.send_response = service.send_response, self._respond
 
     def _load_model(
@@ -96,7 +87,7 @@ class ModelLoader:
                 log.error(traceback.format_exc())
             log.error(f"load_model {job.path}: {response.message}")
         self._job = None
-        with suppress(Exception):  # the node is gone: nobody waits for the answer
+        with suppress(Exception):  # the node is gone, and with it the response
             self._send(response, header)
 
     def _exchange(self, job: _Job) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies to messages. Numbers go over as whole arrays, which are copied at memcpy speed."""
+"""Makes messages of bodies. Arrays are passed as a whole, which rclpy copies at memcpy speed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def body_mesh_array(
 
 
 def body_topology(bundle: Bundle) -> BodyTopology:
-    """What never changes about the bundle's body."""
+    """The triangles and joints of the bundle's body."""
     return BodyTopology(
         body_model=bundle.body_model,
         triangles=_packed("I", bundle.triangles.astype(np.uint32)),
@@ -72,7 +72,7 @@ def body_topology(bundle: Bundle) -> BodyTopology:
 
 
 def _packed(typecode: str, values: NDArray[np.generic]) -> array:
-    """A flat array of the module `array`, which rclpy takes without looking at each number."""
+    """A flat `array.array`, which rclpy takes without a look at each number."""
     result = array(typecode)
     result.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
     return result

@@ -155,9 +155,7 @@ class Parameters:
         constraints=f"One of {', '.join(DEPTHS)}.",
     )
     depth_max_age: float = _parameter(
-        0.1,
-        "Depth whose stamp differs from the keypoints' by more [s] is not used.",
-        (0.001, 10.0),
+        0.1, "Depth whose stamp differs from the keypoints' by more [s] is not used.", (0.001, 10.0)
     )
     smoothing: bool = _parameter(
         True, "Smooth each person's pose, position and shape over time; adds no delay."

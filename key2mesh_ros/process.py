@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes as a process: how it starts, and how it ends."""
+"""Runs nodes as a process, from rclpy's start to a clean end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from .middleware import make_room_for_meshes
 from .parameters import ParameterError
 
 PATIENCE_S = 10.0
-"""A callback that takes longer [s], building an engine for instance, is not waited for at the
-end."""
+"""At the end, a callback that takes longer [s], say to build an engine, is not waited for."""
 
 
 def run(
@@ -36,7 +35,7 @@ def run(
     Args:
         make_nodes: called with rclpy initialised; a node that has a method `start` is started.
         arguments: of the command line; None for the process's own.
-        executor: makes it.
+        executor: makes the executor.
 
     Returns:
         The exit code: 0, or 1 if a parameter is wrong.
@@ -46,8 +45,8 @@ def run(
         signals = _StopSignals()
         ended.callback(signals.ignore)
         try:
-            # rclpy's own signal handling shuts ROS down from another thread in the midst of
-            # callbacks, which crashes now and then.
+            # rclpy's own signal handling shuts ROS down from another thread amid callbacks, which
+            # crashes now and then.
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
             ended.callback(rclpy.try_shutdown)
             running = executor()
@@ -57,22 +56,19 @@ def run(
                 running.add_node(node)
                 getattr(node, "start", bool)()
             ended.callback(running.shutdown)
-            gc.freeze()  # the garbage collector would hold up frames by searching all of this
+            gc.freeze()  # garbage collection of all this would delay frames
             _spin(running, signals)
-        except ParameterError as error:
-            rclpy.logging.get_logger("key2mesh_ros").fatal(f"wrong parameter: {error}")
-            return 1
-        except ParameterException as error:  # of rclpy: type or range
+        except (ParameterError, ParameterException) as error:  # of the node; of rclpy
             rclpy.logging.get_logger("key2mesh_ros").fatal(f"wrong parameter: {error}")
             return 1
     return 0
 
 
 class _StopSignals:
-    """SIGINT and SIGTERM as something to wait for. To be made in the main thread.
+    """Waits for SIGINT and SIGTERM, in the main thread.
 
     Python runs signal handlers in the main thread only, between two bytecodes. So that thread
-    waits for the byte that Python's C handler writes to a pipe, whichever thread the signal hits.
+    waits for the byte that Python's C handler writes to a pipe, whichever thread gets the signal.
     """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -85,7 +81,7 @@ class _StopSignals:
             signal.signal(number, lambda *_: None)
 
     def wait(self) -> None:
-        """Until a signal comes, or came since the start, or `wake` is called."""
+        """Wait until a signal comes, or came since the start, or `wake` is called."""
         os.read(self._read, 1)
 
     def wake(self) -> None:
@@ -93,7 +89,7 @@ class _StopSignals:
         os.write(self._write, b"\0")
 
     def ignore(self) -> None:
-        """From now on, to the process's end: a second Ctrl-C changes nothing."""
+        """Ignore signals until the process ends: a second Ctrl-C changes nothing."""
         for number in self._NUMBERS:
             signal.signal(number, signal.SIG_IGN)
 

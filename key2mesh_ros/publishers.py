@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configured node publishes: meshes, the topology once, markers for who subscribes them."""
+"""The publishers of a configured node: meshes, topology, and markers if somebody subscribes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from .stream import Result
 
 
 class Publishers:
-    """The publishers of one configuration; `resources` destroys them.
+    """The publishers of one configuration.
 
     Args:
-        node: owner of the topics.
-        resources: undoes what is made, one by one, also when the constructor fails half-way.
-        bundle: its body is published.
+        resources: destroys them, also when the constructor fails half-way.
+        bundle: the model whose body is published.
     """
 
     def __init__(self, node: LifecycleNode, resources: ExitStack, bundle: Bundle) -> None:
@@ -38,15 +37,14 @@ class Publishers:
         self._bundle = bundle
         self._meshes = lifecycle_publisher(BodyMeshArray, "~/meshes")
         self._markers = lifecycle_publisher(MarkerArray, "~/markers")
-        # Not a lifecycle publisher: that would lose what is sent before it is activated.
+        # Not a lifecycle publisher, which drops what is sent before it is activated.
         self._topology = node.create_publisher(BodyTopology, "~/topology", LATCHED)
         resources.callback(node.destroy_publisher, self._topology)
         self._topology.publish(body_topology(bundle))
-        self._marked: Header | None = None  # of the markers that are shown, if any
-        self._marker_count = 0
+        self._shown: tuple[Header, int] | None = None  # of the markers: header, bodies
 
     def change_bundle(self, bundle: Bundle) -> None:
-        """Publish another bundle's bodies from now on; its topology, if that differs."""
+        """Publish another bundle's bodies from now on, and its topology if that differs."""
         if bundle.body_model != self._bundle.body_model:
             self._topology.publish(body_topology(bundle))
         self._bundle = bundle
@@ -57,7 +55,7 @@ class Publishers:
         return self._markers.get_subscription_count() > 0
 
     def publish_meshes(self, result: Result, settings: Parameters) -> None:
-        """Publish a frame's bodies, without vertices if the settings say so."""
+        """Publish a frame's bodies, with vertices if `publish_vertices` says so."""
         self._meshes.publish(
             body_mesh_array(
                 result.header,
@@ -71,19 +69,19 @@ class Publishers:
         )
 
     def publish_markers(self, result: Result, settings: Parameters) -> None:
-        """Publish markers in place of those shown before, if somebody subscribes them."""
-        bodies, triangles = result.bodies, self._bundle.triangles
+        """Replace the markers shown before, if somebody subscribes to them."""
+        bodies, triangles, header = result.bodies, self._bundle.triangles, result.header
         if bodies.vertices is None or not self.marking:
-            self._marked, self._marker_count = None, 0  # what was shown expires by itself
+            self._shown = None  # what was shown expires by itself
             return
-        header = result.header
+        before = self._shown[1] if self._shown else 0
         self._markers.publish(
-            mesh_markers(header, bodies, triangles, settings.marker_color, self._marker_count)
+            mesh_markers(header, bodies, triangles, settings.marker_color, before)
         )
-        self._marked, self._marker_count = header, len(bodies)
+        self._shown = header, len(bodies)
 
     def delete_markers(self) -> None:
         """Delete the markers that are shown, if any."""
-        if self._marked is not None:
-            self._markers.publish(no_markers(self._marked))
-        self._marked, self._marker_count = None, 0
+        if self._shown:
+            self._markers.publish(no_markers(self._shown[0]))
+        self._shown = None

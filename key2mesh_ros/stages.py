@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a frame's time goes, from the middleware's receipt of the keypoints to the meshes out."""
+"""The stages of a frame, from the receipt of keypoints to published meshes, and their times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES: dict[str, str] = {
 
 
 class Stages:
-    """The seconds that each stage of one frame takes, as they end.
+    """The seconds that each stage of one frame takes.
 
     Args:
         waited: what `WAIT` took [s].
@@ -32,7 +32,7 @@ class Stages:
         self._last = time.perf_counter()
 
     def end(self, stage: str) -> None:
-        """A stage ends now; what happened since the one before is its own."""
+        """End a stage, which began when the last one ended."""
         now = time.perf_counter()
         self.seconds[stage] = now - self._last
         self._last = now

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a frame to its bodies, and what is remembered from one frame to the next."""
+"""Makes bodies of frames, and remembers what one frame leaves to the next."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from .parameters import Parameters
 from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 LATE_S = 1.0
-"""A frame whose stamp is older than the newest one's by less [s] is late; by more, the clock jumped
-or the bag began again."""
+"""A frame older than the newest one by less [s] is late; by more, the clock jumped or a bag began
+again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Result:
     """The bodies of a frame.
 
     Attributes:
-        frame: with the persons who were estimated, all of them with names.
+        frame: with the persons who were estimated, all of them named.
         bodies: one per person.
         camera: the camera that saw them.
         warnings: causes to doubt the result, by their names in the diagnostics.
@@ -52,22 +52,18 @@ class Result:
 
     @property
     def header(self) -> Header:
-        """Of what is published for the frame: the stamp as it came, and the optical frame."""
+        """The header of what is published for the frame."""
         return header_of(self.frame)
 
 
 class Stream:
     """The frames of one detector, from the node's activation on. Not thread-safe.
 
-    It remembers the newest stamp, the persons' tracks and their motion, and forgets all of it when
-    the clock jumps back.
+    Remembers the newest stamp, the persons' tracks and their motion until the clock jumps back.
     """
 
     def __init__(
-        self,
-        estimator: Estimator,
-        statistics: FrameStatistics,
-        anchors: Anchors | None = None,
+        self, estimator: Estimator, statistics: FrameStatistics, anchors: Anchors | None = None
     ) -> None:
         self._estimator = estimator
         self._anchors = anchors
@@ -86,7 +82,7 @@ class Stream:
         vertices: bool,
         stages: Stages,
     ) -> Result:
-        """The bodies of a frame's persons; persons who are left out are counted.
+        """Estimate the bodies of a frame's persons; counts persons who are left out.
 
         Args:
             camera_info: the newest sensor_msgs/CameraInfo, or None.
@@ -110,7 +106,7 @@ class Stream:
         if tracking.unshared(frame.ids) != frame.ids:
             warnings += ("repeated_id",)
         stages.end(SELECT)
-        # Selected persons are usable; and clean, unless a lens has been undone since.
+        # Selected persons are usable, and sanitised unless a lens was undone since.
         clean = camera.lens is None
         bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, checked=clean)
         stages.end(POSE)
@@ -130,7 +126,7 @@ class Stream:
         return Result(frame, bodies, camera, warnings)
 
     def note(self, result: Result, now_ns: int) -> None:
-        """Count the reasons to doubt a frame, once its bodies are published.
+        """Count the reasons to doubt a frame whose bodies are published.
 
         Args:
             now_ns: the node's time [ns].
@@ -139,8 +135,7 @@ class Stream:
             self._statistics.count(cause)
 
     def change_estimator(self, estimator: Estimator) -> None:
-        """Continue with another model. Persons keep their names; what was smoothed belongs to
-        the body of the model before."""
+        """Continue with another model. Persons keep their names; smoothing starts anew."""
         self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
         self._estimator = estimator
 
@@ -174,7 +169,7 @@ class Stream:
         now = time.monotonic()
         if self._late_since is None:
             self._late_since = now
-        # A bag of less than a second that loops is late for ever: then it is a jump, too.
+        # The frames of a looping bag of less than a second are always late: that is a jump, too.
         if behind_s < LATE_S and now - self._late_since < LATE_S:
             raise MessageRefused(
                 "late",
@@ -193,7 +188,7 @@ class Stream:
     def _steady(
         self, frame: PersonFrame, bodies: Bodies, settings: Parameters
     ) -> tuple[PersonFrame, Bodies]:
-        """Name everybody, leave out bodies of too low a quality, smooth the others."""
+        """Name all persons, leave out bodies of too low quality, smooth the others."""
         stamp = frame.stamp_ns
         for each in (self._tracker, self._smoother):
             if each.settings.timeout_s != settings.track_timeout:
@@ -212,8 +207,8 @@ class Stream:
 
 
 def warm_up(estimator: Estimator, anchors: Anchors, settings: Parameters) -> None:
-    """Import and run now all that a frame with two unnamed persons needs, so that the first people
-    do not wait.
+    """Import and run now what a frame with two unnamed persons needs, so that the first frame does
+    not take longer.
 
     Raises:
         ImportError: a package is missing.

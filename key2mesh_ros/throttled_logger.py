@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors and warnings that would be logged with every frame, logged once in a while."""
+"""Logs at intervals what would otherwise be logged with every frame."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ PERIOD_S = 5.0
 
 
 class ThrottledLogger:
-    """A logger that is silent about a cause it has just named.
-
-    rclpy's own throttle goes by the line of code, which would hide one cause behind another.
-    """
+    """Logs each cause at most every 5 s. (rclpy throttles by line of code, so that one cause would
+    hide another.)"""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._last: dict[str, float] = {}
 
     def error(self, cause: str, text: str) -> None:
-        """Log `text`, unless the same cause was logged within the last 5 s."""
+        """Log `text` as an error, unless the same cause was just logged."""
         if self._is_due(cause):
             self._logger.error(text)
 
     def warning(self, cause: str, text: str) -> None:
-        """The same as `error`, of less weight."""
+        """Log `text` as a warning, unless the same cause was just logged."""
         if self._is_due(cause):
             self._logger.warning(text)
 

@@ -2,7 +2,7 @@
 """Each body's frame in TF, as ROS4HRI has it (REP-155): origin between the hips, x forward, y to
 the person's left, z up along the body.
 
-tf2_msgs is not among this package's needs: where it is not installed, there is no TF.
+There is no TF where tf2_msgs, which this package does not depend on, is not installed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _LEFT_HIP, _RIGHT_HIP = 1, 2
 def body_transforms(
     header: Header, ids: Sequence[str], bodies: Bodies, prefix: str
 ) -> list[TransformStamped]:
-    """From the header's frame to each body's.
+    """The transforms from the header's frame to each body's.
 
     Args:
-        ids: N names; a body without one takes its number. What may not stand in a frame's name
-            becomes an underscore.
+        ids: N names; an empty one is replaced by the body's number, and characters that a frame's
+            name may not have by underscores.
     """
     hips = bodies.joints[:, (_LEFT_HIP, _RIGHT_HIP)].mean(axis=1).astype(np.float64)
     # SMPL's pelvis has x to the left, y up and z forward.
@@ -55,27 +55,19 @@ def body_transforms(
 
 
 def frame_prefix(namespace: str, prefix: str) -> str:
-    """What the frames' names begin with: nodes in two namespaces publish frames of two names.
-
-    Args:
-        namespace: of the node.
-        prefix: relative to the namespace, or absolute with a leading "/", as names are in ROS.
-    """
+    """The prefix of the frames' names, like a topic's name relative to the node's namespace or,
+    with a leading "/", absolute."""
     if prefix.startswith("/"):
         return prefix.lstrip("/")
     return f"{namespace}/{prefix}".lstrip("/")
 
 
 class BodyFrames:
-    """The publisher on /tf, of the configured node.
+    """The configured node's publisher on /tf, with `prefix` for the frames' names.
 
     Args:
-        node: that publishes.
         resources: destroys the publisher.
-        prefix: the parameter `tf_prefix`.
-
-    Attributes:
-        prefix: of the frames' names; see `frame_prefix`.
+        prefix: the parameter `tf_prefix`; see `frame_prefix`.
     """
 
     def __init__(self, node: Any, resources: Any, prefix: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def topology_topic(meshes: str) -> str:
-    """The topic of the topology, which is beside that of the meshes."""
+    """The topic of the topology, beside that of the meshes."""
     return f"{meshes.rpartition('/')[0]}/topology"
 
 
@@ -31,7 +31,6 @@ def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
     """Show the meshes of a topic until SIGINT or SIGTERM.
 
     Args:
-        viewer: shows them.
         topic: of BodyMeshArray messages.
         camera_topic: of CameraInfo messages; only the first calibrated one is used.
     """
@@ -53,11 +52,10 @@ def _subscriber(viewer: Viewer, topic: str, camera_topic: str) -> Node:
         try:
             camera = choose_camera(message, NOTHING_STATED, width=0, height=0)
         except Key2MeshError:
-            return  # it does not even say the image's size
-        if not camera.metric:
-            return  # not calibrated: there is nothing to draw
-        viewer.set_camera(camera)
-        camera_shown = True
+            return  # it lacks even the image's size
+        if camera.metric:  # else it is not calibrated
+            viewer.set_camera(camera)
+            camera_shown = True
 
     def on_meshes(message: BodyMeshArray) -> None:
         try:

@@ -24,9 +24,9 @@ class Bodies:
         joints: (N, 24, 3) joints [m].
         reprojection_error: (N,) RMS distance of the body's keypoints from the seen ones [px].
         quality: (N,) within 0..1; see `key2mesh_core.people.quality`.
-        vertices: (N, V, 3) [m], or None where they were not asked for.
-        position_covariance: (N, 3, 3) of the pelvis's position [m^2], or None where nobody asked;
-            see `key2mesh_core.people.position_uncertainty`.
+        vertices: (N, V, 3) [m], or None.
+        position_covariance: (N, 3, 3) of the pelvis's position [m^2], or None; see
+            `key2mesh_core.people.position_uncertainty`.
     """
 
     betas: NDArray[np.float32]
@@ -44,11 +44,9 @@ class Bodies:
 
     def select(self, persons: ArrayLike) -> Bodies:
         """Some of the bodies, by numbers or by a mask of N truth values."""
-        chosen = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            chosen[field.name] = None if value is None else value[np.asarray(persons)]
-        return Bodies(**chosen)
+        arrays = {each.name: getattr(self, each.name) for each in fields(self)}
+        persons = np.asarray(persons)
+        return Bodies(**{n: None if a is None else a[persons] for n, a in arrays.items()})
 
 
 def joined(parts: Sequence[Bodies]) -> Bodies:

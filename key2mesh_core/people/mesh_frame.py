@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bodies of one image as they are sent and recorded: what views and receivers get."""
+"""The bodies of one image as they are published, recorded and shown."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class MeshFrame:
         quality: (N,) 0 to 1.
         reprojection_error: (N,) px.
         joints: (N, 24, 3).
-        vertices: (N, V, 3); V = 0 if the meshes were not asked for.
-        people_without_body: how many people the detector saw besides.
+        vertices: (N, V, 3); V = 0 without meshes.
+        people_without_body: how many more people the detector saw.
         metric: False while the field of view is a guess: distances are then to scale only.
         position_deviation: (N,) standard deviation of the pelvis's position along its least
             certain direction, the viewing ray [m]; NaN where it is not known.
@@ -49,7 +49,7 @@ class MeshFrame:
 
 @dataclass(frozen=True)
 class Topology:
-    """Of the body called `body_model`: triangles (F, 3) and each joint's parent (24,)."""
+    """Triangles (F, 3) and each joint's parent (24,) of the body called `body_model`."""
 
     body_model: str
     triangles: NDArray[np.int32]

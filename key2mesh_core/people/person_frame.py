@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The persons that a detector found in one image: the one form of node, bags and files alike."""
+"""The persons that a detector found in one image, for the node, bags and files alike."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ class PersonFrame:
     """The persons of one image.
 
     Attributes:
-        ids: the detector's name of each of N persons; empty strings where it gives none.
+        ids: the detector's names of N persons; an empty string for none.
         keypoints: (N, K, 3) float32 x px, y px, confidence; K keypoints in the layout's order.
         layout: name of the layout, a key of `keypoints.layouts.LAYOUTS`.
-        stamp_ns: when the image was taken [ns]; 0 where nobody set it.
+        stamp_ns: when the image was taken [ns]; 0 if not set.
         frame_id: the optical frame that the keypoints were seen in.
-        width, height: of the image that the keypoints lie in [px]; 0 where unknown.
+        width, height: of the image that the keypoints lie in [px]; 0 if unknown.
         camera: the camera that saw the image, once it was chosen.
-        stream: what the image belongs to (a topic, a folder, a camera): the images of one stream
-            follow one another in time.
+        stream: the sequence of images in time that the image belongs to (a topic, a folder, a
+            camera).
         number: the image's place in its stream, from 0.
-        take: the recording by several cameras at once that the stream is one camera's view of;
-            images of one take with equal stamps were taken at the same moment. Empty where
-            nobody says so.
-        left_out: persons whom the detector saw in the image and who are not in the frame any more.
+        take: the recording by several cameras whose images with equal stamps were taken at the
+            same moment; empty if not known.
+        left_out: how many persons the detector saw in the image who are no longer in the frame.
         warnings: causes to doubt the frame, by their names in the diagnostics.
         reasons: a sentence for each of the warnings, which names the way out.
     """
@@ -90,14 +89,8 @@ class PersonFrame:
         if camera.lens is not None:
             keypoints = undistort(keypoints, camera.intrinsics, camera.lens)
         width, height = camera.width or self.width, camera.height or self.height
-        return replace(
-            self,
-            keypoints=keypoints,
-            layout=NETWORK_LAYOUT,
-            camera=camera,
-            width=width,
-            height=height,
-        )
+        frame = replace(self, keypoints=keypoints, layout=NETWORK_LAYOUT)
+        return replace(frame, camera=camera, width=width, height=height)
 
     def _network_keypoints(self) -> NDArray[np.float32]:
         """(N, K, 3) in the network's order, sanitised."""
@@ -107,5 +100,5 @@ class PersonFrame:
 
 
 def stamp_ns_of(header: Any) -> int:
-    """A message header's stamp [ns]; 0 is what nobody set."""
+    """A message header's stamp [ns]; 0 if not set."""
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

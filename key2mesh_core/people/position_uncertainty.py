@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a body may stand from where it was put: the covariance of the pelvis's position.
+"""The covariance of a body's position.
 
-Pixels do not tell how large a person is: who is a tenth taller stands a tenth farther away. So the
-error lies along the viewing ray above all, and grows with the distance. Its standard deviation
+Pixels do not tell a person's size: a person a tenth taller and a tenth farther away looks the same.
+So the error lies mostly along the viewing ray and grows with the distance. Its standard deviation
 there is a share of the distance,
 
     sqrt(size^2 + focal^2 + (0.88 e)^2 + (0.107 u)^2)
 
-with e the reprojection error as a share of the person's box, u the share of the keypoints that
-were not seen, `size` what is not known of the body's size (adults' heights spread by 6.5 %), and
-`focal` what is not known of the focal length. Across the ray it is 4 mm and 0.76 of what the
-keypoints are missed by. The constants were fitted by maximum likelihood on held-out motion capture
-seen by a poor detector; docs/measurements/accuracy.md has the check on other data.
+with e the reprojection error as a share of the person's box, u the share of unseen keypoints, and
+`size` and `focal` the relative deviations of the body's size (6.5 % among adults) and of the focal
+length. Across the ray it is 4 mm plus 0.76 of the reprojection error. The constants were fitted by
+maximum likelihood on held-out motion capture seen by a poor detector; docs/measurements/accuracy.md
+has the check on other data.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ADULT_SIZE_SHARE = 0.065
 """Standard deviation of adults' heights, as a share of their mean."""
 
 KNOWN_SIZE_SHARE = 0.03
-"""What remains where a height, the floor or a depth image set the scale."""
+"""The same where a known height, the floor or a depth image sets the scale."""
 
 GUESSED_FOCAL_SHARE = 0.3
-"""What an assumed field of view of 60 degrees may be off by: cameras have 40 to 90."""
+"""Standard deviation of an assumed field of view of 60 degrees: cameras have 40 to 90."""
 
 
 def with_position_covariance(
@@ -45,8 +45,8 @@ def with_position_covariance(
 
     Args:
         keypoints: (N, K, 3) x px, y px, confidence in the network's order, sanitised.
-        camera: that saw them; without metres (`metric` False) its focal length is a guess.
-        size_known: (N,) whether something else than the pixels set each body's scale.
+        camera: that saw them; with `metric` False its focal length is a guess.
+        size_known: (N,) whether an anchor set each body's scale.
     """
     position = bodies.translation.astype(np.float64)
     distance = np.linalg.norm(position, axis=1)

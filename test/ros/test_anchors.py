@@ -11,7 +11,8 @@ from helpers_scenes import cloud, depth_image, keypoints_of, standing
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from key2mesh_ros.depth import DepthRefused, cloud_points, image_metres
+from key2mesh_core.people.messages import MessageRefused
+from key2mesh_ros.depth import cloud_points, image_metres
 
 SHIPPED = {**QUICK, "model": "default"}
 TRUTH = standing(2.0, (0.4, 0.1, 3.4), yaw=0.4)  # a tall person
@@ -73,18 +74,18 @@ def test_clouds_are_read_as_they_are_meant(big_endian):
 def test_other_encodings_and_short_messages_are_refused_by_name():
     good = image(np.ones((3, 4)))
     good.encoding = "bgr8"
-    with pytest.raises(DepthRefused, match=r"bgr8.*16UC1"):
+    with pytest.raises(MessageRefused, match=r"bgr8.*16UC1"):
         image_metres(good)
     short = image(np.ones((3, 4)))
     short.data = short.data[:-1]
-    with pytest.raises(DepthRefused, match="23 bytes"):
+    with pytest.raises(MessageRefused, match="23 bytes"):
         image_metres(short)
     points = points_message(np.ones((5, 3)))
     points.width = 6
-    with pytest.raises(DepthRefused, match="does not fit"):
+    with pytest.raises(MessageRefused, match="does not fit"):
         cloud_points(points)
     points.fields = points.fields[:2]
-    with pytest.raises(DepthRefused, match="x, y, z"):
+    with pytest.raises(MessageRefused, match="x, y, z"):
         cloud_points(points)
 
 

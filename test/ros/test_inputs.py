@@ -21,7 +21,6 @@ from key2mesh_ros.inputs import (
     FUTURE_TOLERANCE_NS,
     header_of,
     header_warnings,
-    read_frame,
     select_people,
 )
 
@@ -32,7 +31,7 @@ def header(stamp=1_000_000_000, frame_id="camera"):
 
 
 def read_person_keypoints(given):
-    return read_frame(given, DETECTORS["key2mesh"].read)
+    return DETECTORS["key2mesh"].read(given).in_network_order()
 
 
 def person(x, y, confidence, name="a"):

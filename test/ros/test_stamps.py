@@ -12,7 +12,6 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.messages import DETECTORS, MessageRefused
 from key2mesh_ros import stream as streams
 from key2mesh_ros.diagnostics import FrameStatistics
-from key2mesh_ros.inputs import read_frame
 from key2mesh_ros.parameters import Parameters
 from key2mesh_ros.stages import Stages
 
@@ -37,7 +36,7 @@ def stream(bundle, monkeypatch):
     def answer(stamp):
         clock.now += 1 / 30
         message = unnamed(standing(), standing(100.0), stamp=stamp)
-        frame = read_frame(message, DETECTORS["key2mesh"].read)
+        frame = DETECTORS["key2mesh"].read(message).in_network_order()
         result = made.estimate(frame, None, Parameters(), False, Stages())
         made.note(result, 0)
         return result.frame.ids

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detectors whose messages are understood: one row each, in one table.
+"""The table of detectors whose messages can be read.
 
-The node's subscription and `input_type`, the launch file's choices, the reader of recordings and
-the check of the documentation follow from `DETECTORS`. A further detector is a file with its reader
-beside this one and a row here. Readers look at attributes alone, so rclpy's messages and those
-decoded from a recording are read by the same lines.
+The node's subscription and `input_type`, the reader of recordings and the check of the pages
+follow from `DETECTORS`. A new detector is a file with its reader beside this one and a row here.
+Readers look at attributes alone, so they read rclpy's messages and those of a recording alike.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ Reader = Callable[[Any, Any, CameraOptions], PersonFrame]
 """`read(message, info=None, options=NOTHING_STATED)`: the persons of one message.
 
 `info` is the newest sensor_msgs/CameraInfo of the camera, or None; `options` what the user states
-about it. Keypoints are in the detector's layout, as it gave them: not sanitised,
-zeros for those that it left out; confidence 0 is unseen. Raises `MessageRefused`.
+about it. Keypoints are in the detector's layout, not sanitised; those that it left out are zeros.
+Raises `MessageRefused`.
 """
 
 

@@ -15,11 +15,7 @@ import numpy as np
 from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.layouts import get_layout
-from key2mesh_core.people.messages.reading import (
-    LARGEST_NORMALISED,
-    MessageRefused,
-    person_frame,
-)
+from key2mesh_core.people.messages.reading import LARGEST_NORMALISED, MessageRefused, person_frame
 from key2mesh_core.people.person_frame import PersonFrame
 
 

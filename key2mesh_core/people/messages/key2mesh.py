@@ -15,11 +15,7 @@ import numpy as np
 from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
 from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints.layouts import get_layout
-from key2mesh_core.people.messages.reading import (
-    MessageRefused,
-    person_frame,
-    refuse_normalised,
-)
+from key2mesh_core.people.messages.reading import MessageRefused, person_frame, refuse_normalised
 from key2mesh_core.people.person_frame import PersonFrame
 
 
@@ -57,11 +53,5 @@ def read_person_keypoints(
         keypoints[index, :, 1] = person.y
         keypoints[index, :, 2] = person.confidence
     size = known_size(info, options, message.image_width, message.image_height)
-    frame = person_frame(
-        message.header,
-        [person.id for person in people],
-        keypoints,
-        layout,
-        size,
-    )
+    frame = person_frame(message.header, [person.id for person in people], keypoints, layout, size)
     return refuse_normalised(frame)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of all detectors share: the refusal, the image's size, the frame made of it."""
+"""What the readers of all detectors share: refusals, the frame, the size of a stream's images."""
 
 from __future__ import annotations
 
@@ -18,17 +18,12 @@ from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 LARGEST_NORMALISED = 3.0
 """A larger coordinate is in pixels: detectors do not see people three images away."""
 
-
 UNKNOWN_RESOLUTION = "unknown_resolution"
-"""The warning of a frame whose image may be of another size than the frame says."""
+"""The warning of a frame whose image may have another size than the frame says."""
 
 
 class MessageRefused(KeypointError):
-    """A message that cannot be understood.
-
-    Attributes:
-        cause: its short name, by which it is counted and its advice is looked up.
-    """
+    """A message that cannot be used; `cause` is its name in the diagnostics."""
 
     def __init__(self, cause: str, text: str) -> None:
         super().__init__(text)
@@ -60,43 +55,32 @@ def person_frame(
 
 
 class StreamResolution:
-    """Remembers how large the images of a stream are: a frame that does not know takes the size of
-    the last one that did, so that people do not jump when a message tells less than others."""
+    """Remembers the size of a stream's images: a frame of unknown size gets that of the last frame
+    of known size, so that people do not jump when a message tells less than others."""
 
     def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
 
     def settle(self, frame: PersonFrame) -> PersonFrame:
-        """The next frame of the stream, with the size that is known."""
-        doubted = UNKNOWN_RESOLUTION in frame.warnings
-        if len(frame) and not doubted:
+        """The next frame of the stream, with the known size."""
+        if len(frame) and UNKNOWN_RESOLUTION not in frame.warnings:
             self._size = frame.width, frame.height
         elif self._size is not None:
-            doubts = [
-                each
-                for each in zip(frame.warnings, frame.reasons, strict=True)
-                if each[0] != UNKNOWN_RESOLUTION
-            ]
-            return replace(
-                frame,
-                width=self._size[0],
-                height=self._size[1],
-                warnings=tuple(name for name, _ in doubts),
-                reasons=tuple(reason for _, reason in doubts),
-            )
+            doubts = dict(zip(frame.warnings, frame.reasons, strict=True))
+            doubts.pop(UNKNOWN_RESOLUTION, None)
+            frame = replace(frame, width=self._size[0], height=self._size[1])
+            return replace(frame, warnings=tuple(doubts), reasons=tuple(doubts.values()))
         return frame
 
 
 def refuse_normalised(frame: PersonFrame) -> PersonFrame:
-    """The frame, if its keypoints are pixels.
+    """The same frame.
 
     Raises:
-        MessageRefused: `normalised`, a person is seen, and no coordinate of anybody is larger than
-            those of an image whose sides are 1.
+        MessageRefused: `normalised`, a person is seen, and all coordinates are those of an image
+            whose sides are 1.
     """
-    if (
-        frame.keypoints[..., :2].max(initial=0.0) > LARGEST_NORMALISED
-    ):  # nearly always; not so for NaN
+    if frame.keypoints[..., :2].max(initial=0.0) > LARGEST_NORMALISED:  # nearly always; not for NaN
         return frame
     seen = (frame.keypoints[..., 2] >= SEEN_CONFIDENCE) & frame.keypoints[..., :2].any(axis=-1)
     if seen.sum(axis=1).max(initial=0) < MINIMUM_KEYPOINTS:

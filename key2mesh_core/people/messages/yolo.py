@@ -14,11 +14,7 @@ import numpy as np
 
 from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
 from key2mesh_core.keypoints.layouts import get_layout
-from key2mesh_core.people.messages.reading import (
-    MessageRefused,
-    person_frame,
-    refuse_normalised,
-)
+from key2mesh_core.people.messages.reading import MessageRefused, person_frame, refuse_normalised
 from key2mesh_core.people.person_frame import PersonFrame
 
 

@@ -5,16 +5,15 @@ Read from zed-ros2-wrapper 4.0.8 to 5.4.1 (`processBodies`, `fillCamInfo`, `pub_
 zed-ros2-interfaces 3.8 to 5.3.0, https://github.com/stereolabs:
 
 Frame: the header names `<camera>_left_camera_frame` (x forward, z up), the frame of `skeleton_3d`.
-The pixels of `skeleton_2d` belong to the optical frame of the left eye, which is what we say:
+The pixels of `skeleton_2d` belong to the optical frame of the left eye, which the reader returns:
 CameraInfo names it; without CameraInfo it is `<camera>_left_camera_frame_optical` as of 5.1 (until
 5.0: `<camera>_left_camera_optical_frame`).
-Resolution: pixels of the rectified left image in the resolution that the ZED grabs. The message
-does not name it, and CameraInfo describes the published images, by default of half that size
-(`pub_resolution: CUSTOM` with `pub_downscale_factor: 2.0`; `NATIVE` as of April 2026). How much
-smaller they are is found from the message: `skeleton_3d` seen by CameraInfo's camera, against
-`skeleton_2d`. Where it has no depths, the size of an earlier message is taken (`StreamResolution`),
-else CameraInfo's, with a warning. What the user
-states is the resolution that the ZED grabs, and comes before all that.
+Resolution: pixels of the rectified left image as the ZED grabs it. The message does not name that
+resolution, and CameraInfo describes the published images, by default half as large
+(`pub_resolution: CUSTOM` with `pub_downscale_factor: 2.0`; `NATIVE` as of April 2026). The size is,
+in this order: as the user states it; CameraInfo's times the scale by which `skeleton_3d`, projected
+by CameraInfo's camera, fits `skeleton_2d`; an earlier message's (`StreamResolution`); CameraInfo's,
+with a warning.
 """
 
 from __future__ import annotations
@@ -30,11 +29,7 @@ from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_siz
 from key2mesh_core.errors import CameraError
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.layouts import get_layout
-from key2mesh_core.people.messages.reading import (
-    UNKNOWN_RESOLUTION,
-    MessageRefused,
-    person_frame,
-)
+from key2mesh_core.people.messages.reading import UNKNOWN_RESOLUTION, MessageRefused, person_frame
 from key2mesh_core.people.person_frame import PersonFrame
 
 # zed_msgs/Object.body_format, in the order of the ZED SDK's BODY_FORMAT.
@@ -47,14 +42,14 @@ _GRABBED = (
 )
 
 _LEAST_POINTS = 4
-"""Fewer joints seen in space and in the image tell no resolution."""
+"""The least joints, seen in space and in the image, that tell the resolution."""
 
 _MOST_MISFIT = 0.1
-"""Joints that lie further beside their keypoints, as a share of the keypoints' distance from the
-image's corner, are of another camera."""
+"""Joints that miss their keypoints by more, as a share of the keypoints' distance from the image's
+corner, are another camera's."""
 
 _SAME = 0.08
-"""Resolutions whose sizes differ by a smaller share are one: the SDK's joints are not exact."""
+"""Sizes that differ by a smaller share are the same: the SDK's joints are not exact."""
 
 
 def read_zed(
@@ -62,9 +57,9 @@ def read_zed(
 ) -> PersonFrame:
     """The persons of a zed_msgs/ObjectsStamped of body tracking.
 
-    A keypoint counts as seen if it is finite, not negative (the SDK's way to say unseen) and not
-    (0, 0), what the wrapper leaves empty. The message has no confidence per keypoint: the body's
-    stands for all. Arguments are those of `messages.Reader`.
+    A keypoint counts as seen if it is finite, not negative (the SDK's value for unseen) and not
+    (0, 0) (the wrapper's). All keypoints get the body's confidence: they have none of their own.
+    Arguments are those of `messages.Reader`.
 
     Raises:
         MessageRefused: `unknown_layout`, a skeleton of 70 keypoints or of two kinds at once;
@@ -86,9 +81,8 @@ def read_zed(
         )
     layout = get_layout(_LAYOUTS[formats.pop() if formats else 0])
     persons = [_person(body, len(layout)) for body in bodies]
-    stated = options.image_size
-    size = stated if all(stated) else _grabbed(bodies, persons, info)
-    # Without tracking every body is -1, or has another number in every image.
+    size = options.image_size if all(options.image_size) else _grabbed(bodies, persons, info)
+    # Without tracking each body has id -1, or another number in every image.
     ids = [
         str(body.label_id) if body.tracking_available and body.label_id >= 0 else ""
         for body in bodies
@@ -97,23 +91,20 @@ def read_zed(
     frame = person_frame(message.header, ids, persons, layout, size_or_guess)
     frame = replace(frame, frame_id=_optical(frame.frame_id, info))
     if size is None and bodies and info is not None:
-        frame = replace(frame, warnings=(UNKNOWN_RESOLUTION,), reasons=(_reason(frame),))
+        reason = (
+            "the ZED's keypoints are in the resolution that it grabs, which its skeleton_3d does "
+            f"not tell here, and CameraInfo's {frame.width} x {frame.height} px may be smaller: "
+            "state the width and height that it grabs as the image's size, or publish with "
+            "general.pub_resolution: NATIVE"
+        )
+        frame = replace(frame, warnings=(UNKNOWN_RESOLUTION,), reasons=(reason,))
     return frame
-
-
-def _reason(frame: PersonFrame) -> str:
-    return (
-        "the ZED's keypoints are in the resolution that it grabs, which its skeleton_3d does not "
-        f"give away here, and CameraInfo's {frame.width} x {frame.height} px may be smaller: state "
-        "the width and height that it grabs as the image's size, or publish with "
-        "general.pub_resolution: NATIVE"
-    )
 
 
 def _optical(frame_id: str, info: Any | None) -> str:
     """The optical frame of the left eye."""
     camera = frame_id.removesuffix("_left_camera_frame")
-    if camera == frame_id:  # not the wrapper's: somebody has mended it
+    if camera == frame_id:  # not the wrapper's: somebody has corrected it
         return frame_id
     names = f"{frame_id}_optical", f"{camera}_left_camera_optical_frame"
     named = "" if info is None else info.header.frame_id
@@ -134,10 +125,8 @@ def _person(body: Any, count: int) -> NDArray[np.float32]:
 def _grabbed(
     bodies: list, persons: list[NDArray[np.float32]], info: Any | None
 ) -> tuple[int, int] | None:
-    """Width and height [px] of what the ZED grabs, from joints in space and in the image.
-
-    None where CameraInfo is missing or uncalibrated, or joints and keypoints do not go together.
-    """
+    """Width and height [px] that the ZED grabs, from joints in space and in the image; None if
+    CameraInfo is missing or uncalibrated, or joints do not fit their keypoints."""
     if info is None or not bodies:
         return None
     try:
@@ -150,7 +139,7 @@ def _grabbed(
         [[joint.kp for joint in body.skeleton_3d.keypoints[:count]] for body in bodies], float
     ).reshape(-1, 3)
     known = (pixels[:, 2] > 0) & np.isfinite(points).all(axis=1) & points.any(axis=1)
-    # As the wrapper has them, x forward and z up; and in the optical frame.
+    # The wrapper's axes, x forward and z up; or those of the optical frame.
     for optical in (points @ np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]]), points):
         used = known & (optical[:, 2] > 0)
         if used.sum() < _LEAST_POINTS:
@@ -166,8 +155,8 @@ def _grabbed(
 
 
 def _nearest(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """The resolution nearest to some size times a scale: this size, one that ZEDs grab, or none of
-    them."""
+    """A size times a scale, replaced by the size itself or a ZED's resolution if these are as good
+    as the same."""
     found = np.array(size) * scale
     for known in (size, *sorted(_GRABBED, key=lambda each: abs(each[0] - found[0]))):
         if np.abs(np.array(known) / found - 1).max() <= _SAME:
