@@ -5,18 +5,18 @@
     ros2 run key2mesh_ros safety_stop --ros-args -p stop_distance:=1.2 -p release_distance:=1.5
 
 Publishes `~/stop` (std_msgs/Bool) all the time, and a zero `cmd_vel` (geometry_msgs/Twist) while
-the robot has to stand: give that topic the highest priority in your velocity multiplexer.
+the robot must stand: give that topic the highest priority in your velocity multiplexer.
 
 It stops when in doubt: until the first meshes come; when none come for a while (detector, camera or
-node ended); when their stamps are older or newer than `timeout`; when somebody was seen who got no
+node ended); when their stamps are older or newer than `timeout`; when a person was seen who got no
 body (too near, cut off by the image's edge); and when metres are a guess (no CameraInfo). Pixels do
-not tell how tall a person is: a child of 1 m at 3 m looks like an adult at 5 m. So everybody counts
-as near as a person of `smallest_person` would be, less two standard deviations of the position. It
-lets the robot go only after the way has been clear for a moment.
+not tell how tall a person is: a child of 1 m at 3 m looks like an adult at 5 m. So every person
+counts as near as a person of `smallest_person` would be, less two standard deviations of the
+position. The robot goes on only after the way has been clear for a moment.
 
-It cannot know of people whom the detector does not see at all: behind furniture, outside the image,
-or so near that nothing of them looks like a person. An example, not a certified safety device: keep
-the robot's own.
+It cannot know of people whom the detector does not see: behind furniture, outside the image, or so
+near that nothing of them looks like a person. An example, not a certified safety device: keep the
+robot's own.
 """
 
 import sys
@@ -44,13 +44,13 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 @dataclass
 class Guard:
-    """Decides whether to stop; knows nothing of ROS.
+    """Decides whether to stop, without ROS.
 
     Attributes:
         stop_distance: nearer than this [m] is too near.
-        release_distance: the way is clear when everybody is farther than this [m].
-        release_time: and has been for so long [s].
-        timeout: no news for so long [s] is bad news.
+        release_distance: the way is clear when everybody is farther than this [m]...
+        release_time: ...for this time [s].
+        timeout: silence of this length [s] is a reason to stop.
     """
 
     stop_distance: float
@@ -63,28 +63,25 @@ class Guard:
     _clear_since: float | None = None
 
     def saw(self, distance: float, now: float) -> None:
-        """The nearest part of anybody is `distance` away [m]; infinity for nobody in view."""
+        """Note the distance [m] of the nearest part of anybody; infinity for nobody in view."""
         self._heard = now
         if not distance > self.stop_distance:  # NaN is too near
-            self._stop(f"somebody is {distance:.2f} m away")
+            self.stop(f"somebody is {distance:.2f} m away")
         elif distance <= self.release_distance:
             self._clear_since = None
         elif self._clear_since is None:
             self._clear_since = now
 
-    def doubt(self, reason: str) -> None:
-        """What came says nothing about where people are."""
-        self._stop(reason)
-
     def decide(self, now: float) -> bool:
-        """Whether the robot has to stand."""
+        """Whether the robot must stand."""
         if self._heard is None or now - self._heard > self.timeout:
-            self._stop("no meshes come")
+            self.stop("no meshes come")
         elif self._clear_since is not None and now - self._clear_since >= self.release_time:
             self.stopped, self.reason = False, "the way is clear"
         return self.stopped
 
-    def _stop(self, reason: str) -> None:
+    def stop(self, reason: str) -> None:
+        """Stop for a reason, such as a message that does not tell where people are."""
         self.stopped, self.reason, self._clear_since = True, reason, None
 
 
@@ -167,13 +164,13 @@ class SafetyStop(Node):
         age = (self.get_clock().now() - stamp).nanoseconds * 1e-9
         if abs(age) > self._guard.timeout:
             when = f"{age:.1f} s old" if age > 0 else f"{-age:.1f} s in the future"
-            self._guard.doubt(f"meshes are {when}: set use_sim_time, or synchronise the clocks")
+            self._guard.stop(f"meshes are {when}: set use_sim_time, or synchronise the clocks")
         elif message.people_without_body:
-            self._guard.doubt(f"{message.people_without_body} people were seen without a body")
+            self._guard.stop(f"{message.people_without_body} people were seen without a body")
         elif message.bodies and not message.metric:
-            self._guard.doubt("distances are a guess: the node has no CameraInfo")
+            self._guard.stop("distances are a guess: the node has no CameraInfo")
         elif any(self._parts) and self._joints is None:
-            self._guard.doubt(f"where {self._parts} are is not known: no topology came")
+            self._guard.stop(f"where {self._parts} are is not known: no topology came")
         else:
             distances = [self._distance(body) for body in message.bodies]
             self._guard.saw(min(distances, default=np.inf), time.monotonic())

@@ -7,7 +7,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
-from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, bounding_boxes
+from key2mesh_core.keypoints.arrays import bounding_boxes, usable_sanitised
 from key2mesh_core.people.person_frame import PersonFrame
 
 FUTURE_TOLERANCE_NS = 100_000_000
@@ -28,21 +28,18 @@ def select_people(
     `max_people` those with the smallest boxes.
     """
     keypoints = frame.keypoints
-    # The same rule as `usable`, without sanitising again.
-    boxes = bounding_boxes(keypoints)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    seen = np.add.reduce(keypoints[..., 2] > 0, axis=1)
-    good = (seen >= min_keypoints) & (np.maximum.reduce(sides, axis=1) >= MINIMUM_SIZE_PX)
+    good = usable_sanitised(keypoints) & ((keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints)
     left_out = {}
-    if len(good) <= max_people and np.logical_and.reduce(good):
+    if len(good) <= max_people and good.all():
         return frame, left_out
     chosen = np.flatnonzero(good)
     if len(chosen) < len(keypoints):
         left_out["too_few_keypoints"] = len(keypoints) - len(chosen)
     if len(chosen) > max_people:
         left_out["over_max_people"] = len(chosen) - max_people
-        # Stable, so that equal boxes do not change places from frame to frame.
-        largest = np.argsort(-sides[chosen].prod(axis=1), kind="stable")[:max_people]
+        boxes = bounding_boxes(keypoints[chosen])
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        largest = np.argsort(-areas, kind="stable")[:max_people]
         chosen = np.sort(chosen[largest])
     return frame.select(chosen), left_out
 

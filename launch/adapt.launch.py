@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adapts a model to recorded detections of the robot's own detector, and ends.
+"""Adapts a model to recorded detections of the robot's own detector.
 
     ros2 launch key2mesh_ros adapt.launch.py target:=bag:/data/monday \\
         topic:=/detector/keypoints output:=/data/models/monday
@@ -28,7 +28,7 @@ ARGUMENTS = {
 
 
 def start_adapting(context: LaunchContext) -> list:
-    """The program with the given arguments, which are text until now."""
+    """The program with the given arguments."""
     refuse_unknown(context, __file__, (*ARGUMENTS, "options"))
     options = []
     for name in ARGUMENTS:
@@ -40,15 +40,10 @@ def start_adapting(context: LaunchContext) -> list:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` asks for."""
+    """Called by `ros2 launch`."""
     needed = ("target", "output")
     arguments = [
-        DeclareLaunchArgument(
-            name, default_value=None if name in needed else "", description=description
-        )
-        for name, description in ARGUMENTS.items()
+        DeclareLaunchArgument(name, default_value=None if name in needed else "", description=text)
+        for name, text in {**ARGUMENTS, "options": "More options, as on a command line."}.items()
     ]
-    more = DeclareLaunchArgument(
-        "options", default_value="", description="More options, as on a command line."
-    )
-    return LaunchDescription([*arguments, more, OpaqueFunction(function=start_adapting)])
+    return LaunchDescription([*arguments, OpaqueFunction(function=start_adapting)])

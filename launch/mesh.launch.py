@@ -43,13 +43,10 @@ PARAMETERS = {
 
 
 def start_nodes(context: LaunchContext) -> list:
-    """The node with the given arguments, which are text until now, the viewer and RViz."""
+    """The node with the given arguments, the viewer and RViz."""
     refuse_unknown(context, __file__, (*TOPICS, *PARAMETERS, *OTHERS))
-    overrides = {
-        name: value_of(context, name, kind)
-        for name, (_, kind) in PARAMETERS.items()
-        if value_of(context, name)
-    }
+    given = {name: kind for name, (_, kind) in PARAMETERS.items() if value_of(context, name)}
+    overrides = {name: value_of(context, name, kind) for name, kind in given.items()}
     node = Node(
         package="key2mesh_ros",
         executable="mesh_node",
@@ -63,16 +60,10 @@ def start_nodes(context: LaunchContext) -> list:
     base = f"/{namespace}/mesh_node" if namespace else "/mesh_node"
     actions = [node]
     if value_of(context, "viewer", truth):
+        program = ExecutableInPackage("key2mesh", "key2mesh_ros")
         camera = value_of(context, "camera_info").replace("~", base, 1)
-        actions.append(
-            ExecuteProcess(
-                cmd=[
-                    ExecutableInPackage("key2mesh", "key2mesh_ros"),
-                    *("view", "--topic", f"{base}/meshes", "--camera-topic", camera),
-                ],
-                output="screen",
-            )
-        )
+        options = ["--topic", f"{base}/meshes", "--camera-topic", camera]
+        actions.append(ExecuteProcess(cmd=[program, "view", *options], output="screen"))
     if value_of(context, "rviz", truth):
         frame, simulated = value_of(context, "frame"), overrides.get("use_sim_time", False)
         actions.append(
@@ -103,21 +94,14 @@ OTHERS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` asks for."""
+    """Called by `ros2 launch`."""
+    known = {
+        **{name: (f"~/{NAMES.get(name, name)}", text) for name, text in TOPICS.items()},
+        **OTHERS,
+        **{name: ("", text) for name, (text, _) in PARAMETERS.items()},
+    }
     arguments = [
-        *(
-            DeclareLaunchArgument(
-                name, default_value=f"~/{NAMES.get(name, name)}", description=text
-            )
-            for name, text in TOPICS.items()
-        ),
-        *(
-            DeclareLaunchArgument(name, default_value=default, description=text)
-            for name, (default, text) in OTHERS.items()
-        ),
-        *(
-            DeclareLaunchArgument(name, default_value="", description=text)
-            for name, (text, _) in PARAMETERS.items()
-        ),
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in known.items()
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=start_nodes)])

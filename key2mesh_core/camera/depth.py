@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a depth camera or a lidar measured at the pixels of another image."""
+"""Reads measured depths, of a depth image or a point cloud, at pixels of another image."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from numpy.typing import NDArray
 from key2mesh_core.camera.pinhole import Intrinsics, project
 
 Lookup = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Measured depths (M,) along the optical axis [m] at pixels (M, 2) of the pinhole camera; NaN
-where nothing was measured."""
+"""From pixels (M, 2) of the pinhole camera to measured depths (M,) along the optical axis [m], NaN
+without a measurement."""
 
 
 def image_lookup(
     depth: NDArray[np.floating], to_pixels: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> Lookup:
-    """Reads a depth image.
+    """The lookup in a depth image.
 
     Args:
-        depth: (H, W) [m]; zero, negative and NaN are no measurement.
-        to_pixels: from pixels of the pinhole camera to the depth image's (M, 2): size, distortion.
+        depth: (H, W) [m]; zero, negative values and NaN are no measurement.
+        to_pixels: converts pixels (M, 2) of the pinhole camera to those of the depth image, which
+            may have another size and a lens.
     """
 
     def lookup(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         places = to_pixels(pixels)
-        # Pixel 0 reaches from -0.5 to 0.5, as camera calibration has it.
+        # Pixel 0 reaches from -0.5 to 0.5, as in camera calibration.
         column, row = np.floor(np.nan_to_num(places, nan=-9.0).T + 0.5).clip(-9, 1e6).astype(int)
         inside = (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0])
         result = np.full(len(pixels), np.nan)
@@ -39,10 +40,10 @@ def image_lookup(
 
 
 def cloud_lookup(points: NDArray[np.floating], intrinsics: Intrinsics, radius: float) -> Lookup:
-    """Reads a point cloud: the median depth of the points seen within `radius` px of a pixel.
+    """The lookup in a point cloud: the median depth of the points within `radius` px of a pixel.
 
     Args:
-        points: (P, 3) in the camera's optical frame [m]; those not finite are passed over.
+        points: (P, 3) in the camera's optical frame [m]; those that are not finite are ignored.
     """
     ahead = points[np.isfinite(points).all(axis=1) & (points[:, 2] > 0.05)]
     places = project(ahead, intrinsics)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joints of posed bodies from their bones, and bones from joints: numpy, for every frame.
+"""Computes joints of posed bodies from bones, and bones from joints, fast enough for every frame.
 
-A bone is a joint's place in its parent's frame [m]; it depends on the shape alone. The pose graph
-gives joints and rotations, which tell the bones; so nothing need be known of the body model.
-Chains are multiplied by doubling: three products instead of one a level of the tree.
+A bone is a joint's position in its parent's frame [m]; it depends on the shape alone. Bones follow
+from the pose graph's joints and rotations, so that the body model is not needed. Rotations along
+the tree are multiplied by doubling: three products instead of one per level.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STILL = np.eye(3, dtype=np.float32)
 
 
 class Kinematics:
-    """One tree of J joints.
+    """A tree of J joints.
 
     Args:
         parents: (J,) each joint's parent, -1 for the root, parents before their children.
@@ -27,7 +27,7 @@ class Kinematics:
         parents = np.asarray(parents, dtype=np.intp)
         count = len(parents)
         self._own = np.maximum(parents, 0)
-        # The root's parent is one more joint, which never turns.
+        # The root's parent is one more joint, which never rotates.
         above = np.append(np.where(parents < 0, count, parents), count)
         self._parents = above[:count]
         self._strides = []
@@ -39,12 +39,12 @@ class Kinematics:
             self._sum[joint] += self._sum[parents[joint]]
 
     def steps(self, joints: FloatArray) -> FloatArray:
-        """(N, J, 3) from each parent to its joint, in the joints' own frame; 0 for the root."""
+        """(N, J, 3) vectors from parent to joint, in the frame of `joints`; 0 for the root."""
         return joints - joints.take(self._own, axis=1)
 
     def parents_rotations(self, rotations: FloatArray) -> FloatArray:
-        """(N, J, 3, 3) of each joint's parent in the root's outer frame, of rotations
-        (N, J, 3, 3) relative to the parent."""
+        """(N, J, 3, 3) rotation of each joint's parent relative to the root's parent frame, from
+        rotations (N, J, 3, 3) relative to the parent."""
         number, count = rotations.shape[:2]
         chain = np.empty((number, count + 1, 3, 3), np.float32)
         chain[:, :count] = rotations
@@ -54,10 +54,10 @@ class Kinematics:
         return chain.take(self._parents, axis=1)
 
     def bones(self, steps: FloatArray, rotations: FloatArray) -> FloatArray:
-        """(N, J, 3) each joint in its parent's frame, of `steps` and rotations (N, J, 3, 3)."""
-        # A row vector times a rotation is turned back by it.
+        """(N, J, 3) each joint in its parent's frame, from `steps` and rotations (N, J, 3, 3)."""
+        # A row vector times a rotation is rotated by its inverse.
         return (steps[..., None, :] @ self.parents_rotations(rotations))[..., 0, :]
 
     def joints(self, bones: FloatArray, rotations: FloatArray) -> FloatArray:
-        """(N, J, 3) joints, the root at the origin, of bones posed by rotations (N, J, 3, 3)."""
+        """(N, J, 3) joints, root at the origin, from bones and rotations (N, J, 3, 3)."""
         return self._sum @ (self.parents_rotations(rotations) @ bones[..., None])[..., 0]

@@ -48,7 +48,7 @@ def axis_angle_to_matrix(axis_angle: Array) -> Array:
     xp = array_namespace(axis_angle)
     squared = xp.sum(axis_angle * axis_angle, axis=-1)
     small = squared < 1e-8
-    # The double where keeps gradients finite: the branch not taken must not divide by zero.
+    # The second `where` keeps gradients finite: the unused branch must not divide by zero either.
     safe = xp.where(small, xp.ones_like(squared), squared)
     angle = xp.sqrt(safe)
     sine = xp.where(small, 1 - squared / 6, xp.sin(angle) / angle)
@@ -139,7 +139,7 @@ def matrix_to_rotation_6d(matrix: Array) -> Array:
 
 
 def _turned(vector: Array, places: int) -> Array:
-    """(x, y, z) turned round: (y, z, x) for 1, (z, x, y) for 2. For cross products."""
+    """(x, y, z) cyclically permuted, for cross products: (y, z, x) for 1, (z, x, y) for 2."""
     return vector[..., [places % 3, (places + 1) % 3, (places + 2) % 3]]
 
 

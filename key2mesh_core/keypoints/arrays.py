@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of keypoints: which are seen, which persons can be estimated, their boxes.
+"""Arrays of keypoints: which keypoints are seen, which persons can be estimated, their boxes.
 
-The last axis is (x px, y px, confidence); a confidence below `SEEN_CONFIDENCE` means *not seen*.
+The last axis is (x px, y px, confidence); a confidence below `SEEN_CONFIDENCE` means *unseen*.
 K is the number of the network's keypoints (`table.NETWORK_KEYPOINTS`).
 """
 
@@ -20,7 +20,7 @@ MINIMUM_KEYPOINTS = 6
 """A person needs at least this many seen keypoints (the paper's evaluation protocol)."""
 
 MINIMUM_SIZE_PX = 2.0
-"""A person's box needs a side of at least this length: a smaller one says nothing of the pose."""
+"""A person's box needs a side of at least this length: a smaller one does not tell the pose."""
 
 COORDINATE_LIMIT_PX = 1e5
 """No image is this large: a coordinate beyond it is a detector's mistake."""
@@ -65,10 +65,9 @@ def as_keypoints(keypoints: ArrayLike, count: int, what: str) -> NDArray[np.floa
 def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
     """Replace every unusable keypoint of (N, K, 3) by (0, 0, 0), *unseen*.
 
-    Unusable: NaN, infinite, |coordinate| > 1e5 px, confidence < 0.1, and (0, 0) exactly, by which
-    detectors mean unseen whatever its confidence. Confidences above 1 become 1. Returns a new
-    float32 array; sanitising twice changes nothing. Sanitise before a lens is undone or an image
-    cropped: both move (0, 0).
+    Unusable: NaN, infinite, |coordinate| > 1e5 px, confidence < 0.1, and exactly (0, 0), which
+    means unseen whatever the confidence. Confidences above 1 become 1. Returns a new float32 array.
+    To be called before a lens is undone or an image cropped, because both move (0, 0).
 
     Raises:
         KeypointError: another shape.
@@ -80,7 +79,7 @@ def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
 
 def is_seen(keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(N, K) which of (N, K, 3) keypoints `sanitise` keeps."""
-    # What is not a number lies within no limits.
+    # NaN is within no limits.
     within = (keypoints >= _LEAST) & (keypoints <= _MOST)
     placed = keypoints != 0
     return within[..., 0] & within[..., 1] & within[..., 2] & (placed[..., 0] | placed[..., 1])
@@ -115,7 +114,7 @@ def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:
 
 
 def usable_sanitised(clean: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """`usable` of keypoints that `sanitise` returned: spares streams the second cleaning."""
+    """`usable` of keypoints that are already sanitised."""
     clean = clean[:, :REQUIRED]
     enough = (clean[..., 2] >= SEEN_CONFIDENCE).sum(axis=1) >= MINIMUM_KEYPOINTS
     return enough & (person_sizes(clean) >= MINIMUM_SIZE_PX)

@@ -26,12 +26,10 @@ class Layout:
 
     Attributes:
         name: how messages and files call the layout.
-        keypoint_names: one name per keypoint. Those of `NETWORK_KEYPOINTS` are used, the others
-            dropped.
+        keypoint_names: one name per keypoint; those not in `NETWORK_KEYPOINTS` are dropped.
 
     Raises:
-        KeypointError: names repeat, or a required keypoint is missing (the neck may be: it is
-            then the middle of the shoulders).
+        KeypointError: a name repeats, or a required keypoint other than the neck is missing.
     """
 
     name: str
@@ -49,19 +47,15 @@ class Layout:
     def __len__(self) -> int:
         return len(self.keypoint_names)
 
-    @property
-    def has_neck(self) -> bool:
-        return "neck" in self.keypoint_names
-
     @cached_property
     def network_indices(self) -> NDArray[np.intp]:
-        """(K,) where each network keypoint lies in this layout; any place for one it lacks."""
+        """(K,) the place of each network keypoint in this layout; 0 for one that it lacks."""
         names = self.keypoint_names
         return np.array([names.index(n) if n in names else 0 for n in NETWORK_KEYPOINTS], np.intp)
 
     @cached_property
     def lacking(self) -> list[int]:
-        """Numbers of the network's keypoints that this layout lacks, the neck aside."""
+        """Numbers of the network's keypoints that this layout lacks, except the neck."""
         known = (*self.keypoint_names, "neck")
         return [number for number, name in enumerate(NETWORK_KEYPOINTS) if name not in known]
 
@@ -88,15 +82,15 @@ _MEDIAPIPE_33 = (
     "right_heel", "left_foot_index", "right_foot_index",
 )  # fmt: skip
 
-# MPII's upper neck (BODY_25B, and Halpe 26 as RTMPose is trained) lies at the chin's height, not
-# between the shoulders where OpenPose's COCO layout has its neck: another name keeps it out.
+# MPII's upper neck (BODY_25B, and Halpe 26 as RTMPose is trained) is as high as the chin, not
+# between the shoulders like the neck of OpenPose's COCO layout: another name keeps it out.
 _HALPE_26 = (
     *_COCO_17, "head_top", "upper_neck", "mid_hip", "left_big_toe", "right_big_toe",
     "left_small_toe", "right_small_toe", "left_heel", "right_heel",
 )  # fmt: skip
 
-# The ZED SDK's necks of these two are joints inside the body, so that the middle of the shoulders
-# is nearer to what OpenPose calls the neck; its 18 keypoints are OpenPose's.
+# In these two the ZED SDK's neck is a joint inside the body: the middle of the shoulders is nearer
+# to OpenPose's neck. The SDK's 18 keypoints are OpenPose's.
 _ZED_34 = (
     "pelvis", "naval_spine", "chest_spine", "neck_joint",
     *(f"left_{n}" for n in ("clavicle", "shoulder", "elbow", "wrist", "hand", "handtip", "thumb")),
@@ -119,8 +113,8 @@ _ZED_38 = (
     ),
 )  # fmt: skip
 
-# InstaVariety as its users store it (the key `joints2D`): LSP's order, face and feet after it. Its
-# "ankles" 0 and 5 are heels, the ankles stand at the end.
+# InstaVariety as its users store it (the key `joints2D`): LSP's order, then face and feet. Its
+# "ankles" 0 and 5 are heels; the ankles come last.
 _INSTAVARIETY_25 = (
     "right_heel", "right_knee", "right_hip", "left_hip", "left_knee", "left_heel", "right_wrist",
     "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck",
@@ -133,7 +127,7 @@ _LAYOUTS = (
     Layout("openpose_body_25", (*_OPENPOSE_COCO[:8], "mid_hip", *_OPENPOSE_COCO[8:], *_FEET)),
     Layout("openpose_body_25b", (*_COCO_17, "upper_neck", "head_top", *_FEET)),
     Layout("coco_17", _COCO_17),
-    # ROS4HRI (REP-155, hri_msgs/Skeleton2D): OpenPose's order but for the eyes and the ears.
+    # ROS4HRI (REP-155, hri_msgs/Skeleton2D): OpenPose's order except for eyes and ears.
     Layout("hri_18", (*_OPENPOSE_COCO[:14], "left_eye", "right_eye", "left_ear", "right_ear")),
     Layout("mediapipe_33", _MEDIAPIPE_33),
     Layout("halpe_26", _HALPE_26),
@@ -176,10 +170,10 @@ def to_network(layout: Layout | str, keypoints: ArrayLike) -> NDArray[np.float32
         layout = get_layout(layout)
     source = as_keypoints(keypoints, len(layout), f"layout '{layout.name}'")
     result = source.take(layout.network_indices, axis=1)
-    if not layout.has_neck:
+    if "neck" not in layout.keypoint_names:
         shoulders = result[:, _SHOULDERS]
         seen = is_seen(shoulders).all(axis=1)
-        shoulders[~seen] = 0.0  # the middle of a point and nothing is nowhere
+        shoulders[~seen] = 0.0
         result[:, _NECK, :2] = shoulders[..., :2].mean(axis=1)
         result[:, _NECK, 2] = shoulders[..., 2].min(axis=1)
     if layout.lacking:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large and how far: the one number that a picture leaves open, measured by something else.
+"""The scale of bodies: the one number that an image does not tell, from another measurement.
 
-A picture stays the same when everything in it is scaled about the camera's centre. So a body
-found in it is right up to one factor, which the network fills in with the size of an average
-person. Each function here finds that factor, `scale`, for N persons from one source:
+An image stays the same when everything in it is scaled about the camera's centre. So a body found
+in it is right up to one factor, for which the network assumes the size of an average person. Each
+function here returns that factor, `scale`, for N persons from one source:
 
-    height_scale    how tall the person is
-    depth_scale     how far away the hips are, by a depth camera or a lidar
-    ground_scale    how high the camera stands above the floor
+    height_scale    the person's height
+    depth_scale     the distance of the hips, measured by a depth camera or a lidar
+    ground_scale    the camera's height above the floor
 
-NaN stands for a person of whom the source says nothing. `rescale` applies the factor.
+NaN stands for a person whose scale the source does not tell. `rescale` applies the factor.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 
 SCALE_LIMITS = (0.5, 2.0)
-"""A factor outside these is a mistake (somebody else's depth, feet in the air) and is not used."""
+"""A factor outside these is a mistake (another person's depth, feet in the air) and is not used."""
 
 SHAPE_SPREAD_M = 0.003
-"""How far [m] a vertex may miss its scaled place before a larger beta is worth it: without such a
-limit the least important betas grow to many standard deviations for tenths of a millimetre."""
+"""Error [m] per vertex that costs as much as a beta of 1 in the fit of scaled bodies: without that
+cost the least important betas grow to many standard deviations for tenths of a millimetre."""
 
-# The default body's; a person's differ by centimetres, which is what these anchors can do.
+# Of the default body; a person's differ by centimetres, which is the accuracy of these anchors.
 ANKLE_ABOVE_SOLE_M, BALL_ABOVE_SOLE_M = 0.077, 0.009
 FRONT_M, BACK_M, SIDE_M = 0.135, 0.095, 0.158
 """From the spine's lowest joints to the body's surface, seen from the front, back and side."""
@@ -49,11 +49,11 @@ _FEWEST_SAMPLES = 5
 
 @dataclass(frozen=True, eq=False)
 class ShapeSpace:
-    """What betas do to a bundle's body in its rest pose.
+    """How betas change a bundle's body in its rest pose.
 
     Attributes:
-        top, bottom: the y [m] of vertices that may be the highest and the lowest one:
-            constants (K,) and rates per beta (K, 10).
+        top, bottom: y [m] of the vertices that may be the highest and the lowest one: constants
+            (K,) and rates per beta (K, 10).
         growth: constants (10,) and rates (10, 10) of the change of betas that scales a body by
             1 more about its pelvis: growth[0] + growth[1] @ betas.
     """
@@ -64,7 +64,7 @@ class ShapeSpace:
 
     @classmethod
     def of(cls, estimator: Estimator) -> ShapeSpace:
-        """Found by posing 11 bodies: the mean one, and one for each beta.
+        """Computed from 11 bodies: the mean one, and one for each beta.
 
         Raises:
             EngineError: the engine failed.
@@ -87,7 +87,7 @@ class ShapeSpace:
         )
 
     def heights(self, betas: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N,) [m] from sole to crown of bodies that stand upright, of betas (N, 10)."""
+        """(N,) heights [m] of upright bodies with betas (N, 10)."""
         betas = np.asarray(betas, dtype=np.float64)
         top = self.top[0] + betas @ self.top[1].T
         bottom = self.bottom[0] + betas @ self.bottom[1].T
@@ -157,11 +157,11 @@ def height_scale(bodies: Bodies, height: float, shapes: ShapeSpace) -> NDArray[n
 
 
 def down_in_camera(pitch: float, roll: float) -> NDArray[np.float64]:
-    """(3,) the unit vector towards the floor in the camera's optical frame.
+    """(3,) unit vector towards the floor in the camera's optical frame.
 
     Args:
         pitch: how far the camera looks down [rad].
-        roll: how far it is turned clockwise about its view, seen from behind it [rad].
+        roll: how far it is rotated clockwise about its view, seen from behind it [rad].
     """
     level = math.cos(pitch)
     return np.array([math.sin(roll) * level, math.cos(roll) * level, math.sin(pitch)])
@@ -195,10 +195,9 @@ def ground_scale(
 def depth_scale(bodies: Bodies, intrinsics: Intrinsics, lookup: Lookup) -> NDArray[np.float64]:
     """(N,) from the measured distance of the lower trunk.
 
-    What is measured is cloth and skin, at 25 places between the hips and the middle of the spine.
-    Each says how far away the body is, by where its surface should be there: that of an ellipse
-    about the trunk or, nearer, of an arm. The median bears with up to half of them on something
-    else.
+    Depth is read at 25 points between the hips and the middle of the spine, and compared with the
+    depth of the body's surface there: an ellipse about the trunk or, if nearer, an arm. The median
+    tolerates up to half of the points on something else.
     """
     count = len(bodies)
     if count == 0:
@@ -220,20 +219,20 @@ def depth_scale(bodies: Bodies, intrinsics: Intrinsics, lookup: Lookup) -> NDArr
 
 
 def _trunk_depth(points: NDArray[np.float64], pelvis: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, K) depth of the trunk's surface before points (N, K, 3) inside it [m]."""
+    """(N, K) depth [m] of the trunk's surface in front of points (N, K, 3) inside it."""
     rays = points.mean(axis=1)
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     # Towards the camera, in the pelvis' axes: x to the left, z to the front.
     towards = np.einsum("nji,nj->ni", pelvis.astype(np.float64), -rays)
     reach = np.where(towards[:, 2] > 0, FRONT_M, BACK_M)
     flat = np.hypot(towards[:, 0] / SIDE_M, towards[:, 2] / reach)
-    # Seen from straight above or below there is no side: the trunk is as deep as it is wide.
+    # Seen from above or below the trunk is taken as deep as it is wide.
     thickness = 1.0 / np.maximum(flat, 1.0 / SIDE_M)
     return points[..., 2] - (thickness * rays[:, 2])[:, None]
 
 
 def _arm_depth(points: NDArray[np.float64], joints: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, K) depth of the nearest arm on the rays through points [m]; infinite without one."""
+    """(N, K) depth [m] of the nearest arm on the rays through points; infinite without one."""
     rays = (points / np.linalg.norm(points, axis=-1, keepdims=True))[:, :, None]  # (N, K, 1, 3)
     start, end = (joints[:, [arm[k] for arm in _ARMS]][:, None] for k in (0, 1))
     along = end - start  # (N, 1, 6, 3)

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far to trust a body: the error to be expected of it, as a number within 0..1.
+"""The quality of a body: its expected error, as a number within 0..1.
 
-The expected error E [mm] of a body's joints follows from three things that are known at run time:
-how far the body's keypoints miss the detected ones, how sure the detector was, and what it did
-not see. Its logarithm is a sum of them (`expected_error_mm`), whose few constants were fitted on
-synthetic and real detections, and quality is 1 / (1 + (E / 100 mm)^2): 0.5 where 100 mm are to be
-expected, 0.8 for 50 mm, 0.2 for 200 mm. docs/measurements/steadiness.md has the errors measured for
-each range of quality.
+The expected error E [mm] of a body's joints is estimated from how far the body's keypoints miss
+the detected ones, how sure the detector was, and what it did not see. The logarithm of E is a sum
+of these (`expected_error_mm`), with constants fitted on synthetic and real detections. Quality is
+1 / (1 + (E / 100 mm)^2): 0.5 for 100 mm, 0.8 for 50 mm, 0.2 for 200 mm. The errors measured for
+each range of quality are in docs/measurements/steadiness.md.
 
-A body that misses its keypoints by a large share of the person's size is not a poor estimate of
-that person but a *misfit*: keypoints in another order or layout than declared, or another camera.
+A body that misses its keypoints by a large share of the person's size is not a poor estimate but a
+*misfit*: the keypoints' order or layout is not the declared one, or the camera is another.
 Measured on 4,000 people each, as a share of the person's size (1st, 50th and 99th percentile):
 
     seen well                                   0.005  0.011  0.040
@@ -37,7 +36,7 @@ GUESSED_CAMERA_QUALITY = 0.5
 """Most that `quality` may say while the camera is a guess."""
 
 LEAST_MISS = 0.003
-"""A smaller re-projection error, as a share of the person's size, says nothing more."""
+"""Smaller re-projection errors, as a share of the person's size, do not matter."""
 
 MISFIT = 0.2
 """A larger re-projection error, as a share of the person's size, is a misfit: 99 % of people in a
@@ -71,12 +70,8 @@ _UNSEEN = np.array([UNSEEN[keypoint.kind] for keypoint in KEYPOINTS[:REQUIRED]],
 
 
 def relative_error(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
-    """(N,) re-projection errors as shares of the person's size, the longer side of its box.
-
-    Args:
-        keypoints: (N, K, 3), sanitised.
-        reprojection_error: (N,) px.
-    """
+    """(N,) re-projection errors as shares of the longer side of the person's box. Arguments as of
+    `quality_of`."""
     size = np.maximum(person_sizes(keypoints[:, :REQUIRED]), MINIMUM_SIZE_PX)
     return reprojection_error / size
 
@@ -84,49 +79,29 @@ def relative_error(keypoints: FloatArray, reprojection_error: FloatArray) -> Flo
 def is_misfit(keypoints: FloatArray, reprojection_error: FloatArray) -> NDArray[np.bool_]:
     """(N,) which bodies miss their keypoints by more than `MISFIT` of the person's size.
 
-    For the node's `misfit` warning and for `key2mesh targets`: suspect the layout, the camera or
-    the detector. A single misfit can be a person whom the detector saw badly; where more than one
-    in ten is one, something is wrong for everybody. What the model can pose, it does not flag:
-    x and y exchanged, left and right exchanged, four-legged animals (0.01 to 0.12).
-
-    Args:
-        keypoints: (N, K, 3), sanitised.
-        reprojection_error: (N,) px.
+    A single misfit may be a person whom the detector saw badly; if more than one in ten is a
+    misfit, the layout, the camera or the detector is wrong. What the model can pose is not
+    recognised: x and y exchanged, left and right exchanged, animals (0.01 to 0.12). Arguments as of
+    `quality_of`.
     """
     return relative_error(keypoints, reprojection_error) > MISFIT
 
 
-def evidence(
-    keypoints: FloatArray, reprojection_error: FloatArray
-) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    """What quality is judged by; optional keypoints do not count.
-
-    Args:
-        keypoints: (N, K, 3), sanitised.
-        reprojection_error: (N,) px.
-
-    Returns:
-        (N,) logarithm of `relative_error`, (N,) mean doubt, 1 - confidence, of the seen keypoints,
-        and (N, R) which of the required keypoints are unseen.
-    """
+def expected_error_mm(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
+    """(N,) expected error of each body's joints [mm], pelvis-centred; optional keypoints do not
+    count. Arguments as of `quality_of`."""
     keypoints = keypoints[:, :REQUIRED]
+    share = relative_error(keypoints, reprojection_error)
     unseen = keypoints[..., 2] < SEEN_CONFIDENCE
-    miss = np.log(relative_error(keypoints, reprojection_error) + np.float32(LEAST_MISS))
     seen = keypoints.shape[1] - unseen.sum(axis=1, dtype=np.float32)
     doubt = 1 - keypoints[..., 2].sum(axis=1) / np.maximum(seen, 1)
-    return miss, doubt, unseen
-
-
-def expected_error_mm(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
-    """(N,) the mean error of joints [mm], pelvis-centred, to be expected of each body."""
-    miss, doubt, unseen = evidence(keypoints, reprojection_error)
-    share = (np.exp(miss) - LEAST_MISS - GROSS_FROM) / (GROSS_TO - GROSS_FROM)
-    gross = GROSS * np.clip(share, 0, 1)
+    gross = GROSS * np.clip((share - GROSS_FROM) / (GROSS_TO - GROSS_FROM), 0, 1)
+    miss = np.log(share + np.float32(LEAST_MISS))
     return np.exp(OFFSET + MISS * miss + DOUBT * doubt + unseen @ _UNSEEN + gross)
 
 
 def quality_of(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
-    """(N,) how far to trust each body, within 0..1: 1 / (1 + (expected error / 100 mm)^2).
+    """(N,) quality of each body, within 0..1.
 
     Args:
         keypoints: (N, K, 3), sanitised.

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,7 +127,7 @@ class Smoother:
         numbers = [(f.min_cutoff, f.speed_factor, f.speed_cutoff) for f in filters]
         self._filters = np.array(numbers, np.float32).T[..., None]
         self._filters[1, :_JOINTS] *= 2  # an angle is twice the quaternions' chord
-        self._gains: dict[float, _Gains] = {}
+        self._gains = lru_cache(64)(self._gains_of)
         self.reset()
 
     def reset(self) -> None:
@@ -246,16 +247,12 @@ class Smoother:
         return rows
 
     def _gains_for(self, gap_ns: int) -> _Gains:
-        period = round(gap_ns / 1e9, 4) if gap_ns > _SAME_NS else NOMINAL_PERIOD_S
-        gains = self._gains.get(period)
-        if gains is None:
-            if len(self._gains) > 64:  # irregular stamps must not fill the memory
-                self._gains.clear()
-            at_rest, with_speed, speed = self._filters * np.float32(2 * math.pi * period)
-            to_speed = speed / (1 + speed) / np.float32(period)
-            gains = _Gains(np.float32(period), at_rest, with_speed, to_speed)
-            self._gains[period] = gains
-        return gains
+        return self._gains(round(gap_ns / 1e9, 4) if gap_ns > _SAME_NS else NOMINAL_PERIOD_S)
+
+    def _gains_of(self, period: float) -> _Gains:
+        at_rest, with_speed, speed = self._filters * np.float32(2 * math.pi * period)
+        to_speed = speed / (1 + speed) / np.float32(period)
+        return _Gains(np.float32(period), at_rest, with_speed, to_speed)
 
 
 def _quaternions_near(near: FloatArray, rotations: FloatArray) -> FloatArray:

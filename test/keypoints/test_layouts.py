@@ -80,7 +80,7 @@ def test_every_named_keypoint_lands_in_its_named_place(layout):
 
 
 def test_only_openpose_style_layouts_bring_a_neck_between_the_shoulders():
-    with_neck = {name for name, layout in LAYOUTS.items() if layout.has_neck}
+    with_neck = {name for name, layout in LAYOUTS.items() if "neck" in layout.keypoint_names}
     openpose = {"openpose_coco_18", "openpose_body_25", "hri_18"}
     assert with_neck == openpose | {"instavariety_25"}  # made with OpenPose too
 

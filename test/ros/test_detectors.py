@@ -61,7 +61,7 @@ def in_layout(name, keypoints):
     layout = get_layout(name)
     result = np.zeros((len(layout), 3), np.float32)
     result[layout.network_indices] = keypoints
-    if not layout.has_neck:  # whose place a shoulder took
+    if "neck" not in layout.keypoint_names:  # whose place a shoulder took
         result[layout.keypoint_names.index("right_shoulder")] = keypoints[2]
     return result
 
