@@ -82,23 +82,16 @@ class SmoothingSettings:
     timeout_s: float = 1.0
 
 
-# A person's state is a row of numbers: 26 filtered quadruples (24 quaternions; x/z, y/z; log z),
-# their speeds, the means over the track (bones, betas, the bones' length) and the means' weight.
 _JOINTS, _PARTS = 24, 26
 _IMAGE, _DISTANCE = 24, 25
-_VALUES, _SPEEDS = slice(0, 4 * _PARTS), slice(4 * _PARTS, 8 * _PARTS)
-_IMAGE_XY, _LOG_Z = slice(4 * _IMAGE, 4 * _IMAGE + 2), 4 * _DISTANCE
-_BONES = slice(8 * _PARTS, 8 * _PARTS + 3 * _JOINTS)
-_BETAS = slice(_BONES.stop, _BONES.stop + 10)
-_LENGTH, _WEIGHT = _BETAS.stop, _BETAS.stop + 1
-_SHAPE = slice(_BONES.start, _WEIGHT)
-_ROW = _WEIGHT + 1
+# A person's state: 26 filtered quadruples (24 quaternions; x/z, y/z; log z), their speeds, means
+# over the track (`length` is that of all bones together) and the means' weight.
+_STATE = np.dtype("(26,4)f4, (26,4)f4, (24,3)f4, 10f4, f4, f4")
+_STATE.names = ("values", "speeds", "bones", "betas", "length", "weight")
 _SAME_NS = 1_000_000
 _TINY = np.float32(1e-20)
 #: The weight of a body of quality 0: a track's first body must count.
 _LEAST_WEIGHT = np.float32(1e-3)
-
-
 _PRODUCTS = QUATERNION_PRODUCTS[:9]
 
 
@@ -133,9 +126,9 @@ class Smoother:
     def reset(self) -> None:
         """Forget all persons, because the clock jumped back or another stream begins."""
         self._ids: tuple[str, ...] = ()
-        self._rows = np.zeros((0, _ROW), np.float32)
+        self._rows = np.zeros(0, _STATE)
         self._last_ns = 0  # when those in the rows were seen
-        self._absent: dict[str, tuple[FloatArray, int]] = {}
+        self._absent: dict[str, tuple[np.void, int]] = {}
         self._until_shape = 0
 
     def smooth(self, ids: Sequence[str], bodies: Bodies, stamp_ns: int) -> Bodies:
@@ -164,15 +157,14 @@ class Smoother:
         quaternions = self._filter(bodies, length, gains)
         rotations = quaternion_to_matrix(quaternions)
         place = np.empty((len(rows), 3), np.float32)
-        place[:, 2] = np.exp(rows[:, _LOG_Z])
-        place[:, :2] = rows[:, _IMAGE_XY] * place[:, 2:]
-        bones = rows[:, _BONES].reshape(-1, _JOINTS, 3)
+        place[:, 2] = np.exp(rows["values"][:, _DISTANCE, 0])
+        place[:, :2] = rows["values"][:, _IMAGE, :2] * place[:, 2:]
         return Bodies(
-            betas=rows[:, _BETAS].copy(),
+            betas=rows["betas"].copy(),
             rotations=rotations,
             translation=place,
             poses=quaternion_to_axis_angle(quaternions).reshape(-1, 3 * _JOINTS),
-            joints=self._kinematics.joints(bones, rotations) + place[:, None],
+            joints=self._kinematics.joints(rows["bones"], rotations) + place[:, None],
             reprojection_error=bodies.reprojection_error,
             quality=bodies.quality,
             position_covariance=bodies.position_covariance,
@@ -180,21 +172,17 @@ class Smoother:
 
     def _average(self, bodies: Bodies, steps: FloatArray, length: FloatArray) -> None:
         """Update the means over the tracks."""
-        rows, count = self._rows, len(self._rows)
+        rows, sure = self._rows, bodies.quality + _LEAST_WEIGHT
+        rows["weight"] = weight = np.minimum(rows["weight"] + sure, SETTLED_WEIGHT)
+        share = sure / weight
         bones = self._kinematics.bones(steps, bodies.rotations)
-        sure = bodies.quality + _LEAST_WEIGHT
-        rows[:, _WEIGHT] = weight = np.minimum(rows[:, _WEIGHT] + sure, SETTLED_WEIGHT)
-        measured = np.empty((count, _SHAPE.stop - _SHAPE.start), np.float32)
-        measured[:, :72] = bones.reshape(count, 72)
-        measured[:, 72:82] = bodies.betas
-        measured[:, 82] = length
-        means = rows[:, _SHAPE]
-        means += (sure / weight)[:, None] * (measured - means)
+        rows["bones"] += share[:, None, None] * (bones - rows["bones"])
+        rows["betas"] += share[:, None] * (bodies.betas - rows["betas"])
+        rows["length"] += share * (length - rows["length"])
 
     def _filter(self, bodies: Bodies, length: FloatArray, gains: _Gains) -> FloatArray:
         """Update all filters in `_rows`; returns a view of their quaternions (N, 24, 4)."""
-        values = self._rows[:, _VALUES].reshape(-1, _PARTS, 4)
-        speeds = self._rows[:, _SPEEDS].reshape(-1, _PARTS, 4)
+        values, speeds = self._rows["values"], self._rows["speeds"]
         values += speeds * gains.period
         quaternions = values[:, :_JOINTS]
         error = np.zeros(values.shape, np.float32)
@@ -202,7 +190,7 @@ class Smoother:
         depth = bodies.translation[:, 2]
         error[:, _IMAGE, :2] = bodies.translation[:, :2] / depth[:, None]
         # The distance at which the track's mean body has the measured body's size in the image.
-        error[:, _DISTANCE, 0] = np.log(depth * (self._rows[:, _LENGTH] / length))
+        error[:, _DISTANCE, 0] = np.log(depth * (self._rows["length"] / length))
         error -= values
         speeds += gains.to_speed * error
         # 2 pi * cutoff * period, from which the share of the error that is taken over follows.
@@ -226,7 +214,7 @@ class Smoother:
         begun = self._begin(bodies, length)
         found = [known.pop(each, (row, stamp_ns)) for each, row in zip(ids, begun, strict=True)]
         self._absent = {name: (row.copy(), last) for name, (row, last) in known.items()}
-        self._rows = np.array([row for row, _ in found], np.float32).reshape(-1, _ROW)
+        self._rows = np.array([row for row, _ in found], _STATE)
         self._ids = ids
         self._until_shape = 0  # new persons have no shape yet
         gains = [self._gains_for(stamp_ns - last) for _, last in found]
@@ -235,15 +223,15 @@ class Smoother:
         period, *others = (np.stack(part) for part in zip(*gains, strict=True))
         return _Gains(period[:, None, None], *others)
 
-    def _begin(self, bodies: Bodies, length: FloatArray) -> FloatArray:
-        """(N, row) states of new persons: the filters start at the measurement, bones and betas at
+    def _begin(self, bodies: Bodies, length: FloatArray) -> NDArray[np.void]:
+        """(N,) states of new persons: the filters start at the measurement, bones and betas at
         0 with weight 0, so that their first mean is the first measurement."""
-        rows = np.zeros((len(bodies), _ROW), np.float32)
-        values = rows[:, _VALUES].reshape(-1, _PARTS, 4)
+        rows = np.zeros(len(bodies), _STATE)
+        values = rows["values"]
         values[:, :_JOINTS] = matrix_to_quaternion(bodies.rotations)
         values[:, _IMAGE, :2] = bodies.translation[:, :2] / bodies.translation[:, 2:]
         values[:, _DISTANCE, 0] = np.log(bodies.translation[:, 2])
-        rows[:, _LENGTH] = length
+        rows["length"] = length
         return rows
 
     def _gains_for(self, gap_ns: int) -> _Gains:
