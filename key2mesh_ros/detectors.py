@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -77,10 +78,8 @@ class Detector:
         self._node, self._callback, self._log = node, callback, log
         self._refuse = refuse
         self._topic = node.resolve_topic_name("~/keypoints")
-        self._subscription: Any = None
-        self._gatherer: Gatherer | None = None
+        self._received = resources.enter_context(ExitStack())  # of the present subscription
         self.trouble = ""
-        resources.callback(self._unsubscribe)
         if input_type == "auto":
             self._subscribe(OWN.types[0])
             self._look()
@@ -104,33 +103,21 @@ class Detector:
         """Replace the subscription."""
         detector = _BY_TOPIC_TYPE[type_name]
         message_type = message_class(type_name)
-        self._unsubscribe()
+        self._received.close()
         if detector.list_type:
             topic = self._topic if self._topic.endswith("/tracked") else detector.list_topic
-            skeleton = message_class(detector.types[0])
-            self._gatherer = Gatherer(
-                self._node,
-                topic,
-                message_type,
-                skeleton,
-                self._callback,
-                late=lambda text: self._refuse("late", text),
-            )
-            self._subscription = self._gatherer.tracked
+            skeleton, late = message_class(detector.types[0]), partial(self._refuse, "late")
+            gatherer = Gatherer(self._node, topic, message_type, skeleton, self._callback, late)
+            self._received.callback(gatherer.close)
+            self._subscription = gatherer.tracked
         else:
             # Bytes: what rclpy itself cannot decode raises out of the executor's `spin`.
             self._subscription = self._node.create_subscription(
                 message_type, self._topic, self._callback, NEWEST, raw=True
             )
+            self._received.callback(self._node.destroy_subscription, self._subscription)
         self._type, self.kind = type_name, detector
         self.read = _stream_reader(detector, message_type)
-
-    def _unsubscribe(self) -> None:
-        if self._gatherer is not None:
-            self._gatherer.close()
-        elif self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._gatherer = self._subscription = None
 
     def _look(self) -> None:
         """Find the publisher's type while the subscription has no publisher."""

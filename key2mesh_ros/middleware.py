@@ -13,8 +13,6 @@ OLD_NAME, NAME = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FIL
 """The variable that names the profile: Jazzy's Fast DDS 2.14 knows only the first; as of Fast DDS 3
 (Kilted, Lyrical) it is the second, and Kilted warns of the first."""
 
-_OLD_DISTRIBUTIONS = ("humble", "iron", "jazzy")
-
 # The user's own settings: one of these variables, or a file of Fast DDS in the current folder.
 _DECISIONS = (OLD_NAME, NAME, "FASTDDS_BUILTIN_TRANSPORTS")
 _FILES_IN_FOLDER = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
@@ -29,9 +27,7 @@ def make_room_for_meshes(environment: MutableMapping[str, str] = os.environ) -> 
     decided = any(name in environment for name in _DECISIONS)
     if decided or any(Path(name).exists() for name in _FILES_IN_FOLDER):
         return False
-    distribution = environment.get("ROS_DISTRO", "")
-    if distribution in _OLD_DISTRIBUTIONS or not distribution:
-        environment[OLD_NAME] = str(PROFILE)
-    if distribution not in _OLD_DISTRIBUTIONS:
-        environment[NAME] = str(PROFILE)
+    names = {"jazzy": [OLD_NAME], "": [OLD_NAME, NAME]}  # by the distribution, if known
+    for name in names.get(environment.get("ROS_DISTRO", ""), [NAME]):
+        environment[name] = str(PROFILE)
     return True
