@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from key2mesh_core.errors import EngineError
@@ -67,17 +66,14 @@ def _asked(bundle: Bundle, backend: str, threads: int) -> Choice:
 
 
 def _auto(bundle: Bundle, threads: int) -> Choice:
-    reasons = []
-    ways: tuple[Callable[[], Choice], ...] = (
-        lambda: _tensorrt(bundle, False, "its engines are built for this GPU"),
-        lambda: _onnx_gpu(bundle, GpuOptions(compile=False), f"no TensorRT ({reasons[0]})"),
-    )
-    for way in ways:
-        try:
-            return way()
-        except EngineError as error:
-            reasons.append(str(error))
-    return _onnx(bundle, threads, f"no GPU is used: {'; '.join(reasons)}")
+    try:
+        return _tensorrt(bundle, False, "its engines are built for this GPU")
+    except EngineError as error:
+        no_tensorrt = str(error)
+    try:
+        return _onnx_gpu(bundle, GpuOptions(compile=False), f"no TensorRT ({no_tensorrt})")
+    except EngineError as error:
+        return _onnx(bundle, threads, f"no GPU is used: {no_tensorrt}; {error}")
 
 
 def _onnx(bundle: Bundle, threads: int, reason: str) -> Choice:
