@@ -96,7 +96,7 @@ class Run:
         torch.manual_seed(config.seed)
         self.network = Key2Mesh(config.dropout).to(self.device)
         if config.init is not None:
-            self._start_from(load_checkpoint(config.init, "body", "architecture", "network"))
+            self._start_from(load_checkpoint(config.init, "body", "network"))
         self.average = None
         if config.average:
             self.average = AveragedModel(
@@ -195,7 +195,7 @@ class Run:
     def _refuse_another_kind(self, path: Path | None, state: dict[str, Any]) -> None:
         mine = {"body": self.body.identifier, "architecture": self.network.architecture()}
         for what, wanted in mine.items():
-            if state[what] != wanted:
+            if state.get(what, wanted) != wanted:
                 raise TrainingError(
                     f"{path} was trained on the {what} {state[what]}, not {wanted}; give the body "
                     "(--body) and the version of key2mesh that it was trained with, or another path"
