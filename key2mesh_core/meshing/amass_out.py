@@ -53,13 +53,8 @@ def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fp
     for track in np.unique(tracks):
         person = {name: values[tracks == track] for name, values in rows.items()}
         betas = person["betas"].mean(axis=0)
-        # One frame alone is no motion.
-        clips = [
-            clip
-            for clip in clips_of(person["frame"], person["stamp_ns"])
-            if clip.stop - clip.start > 1
-        ]
-        for number, clip in enumerate(clips):
+        clips = clips_of(person["frame"], person["stamp_ns"])
+        for number, clip in enumerate(c for c in clips if c.stop > c.start + 1):
             root = axis_angle_to_matrix(person["poses"][clip, :3])
             upright = WORLD_TO_UPRIGHT.T  # from the camera's y-down to z-up
             poses = np.zeros((len(root), 156), np.float32)

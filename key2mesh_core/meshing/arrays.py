@@ -47,6 +47,8 @@ def write_part(folder: Path, frames: Sequence[PersonFrame], bodies: Bodies) -> N
 def write_npz(parts: Sequence[Path], target: Path, bundle: Bundle) -> None:
     """All parts as one .npz; the vertices, which may not fit into memory, part by part."""
     rows = read_rows(parts)
+    with np.load(parts[0] / PART) as first:
+        has_vertices = "vertices" in first
     rows["track"] = tracks_of(rows)
     rows["triangles"] = bundle.triangles
     rows["body_model"] = np.array(bundle.body_model)
@@ -54,7 +56,7 @@ def write_npz(parts: Sequence[Path], target: Path, bundle: Bundle) -> None:
         for name, values in rows.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, values, allow_pickle=False)
-        if any("vertices" in _names(part) for part in parts):
+        if has_vertices:
             shape = (len(rows["frame"]), bundle.vertex_count, 3)
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             with archive.open("vertices.npy", "w", force_zip64=True) as stream:
@@ -128,11 +130,6 @@ def tracks_of(rows: Arrays) -> NDArray[np.int32]:
 def _intrinsics(frame: PersonFrame) -> NDArray[np.float32]:
     """(4,) zeros of an image without anybody whose camera nobody knows."""
     return np.zeros(4, np.float32) if frame.camera is None else frame.camera.intrinsics.as_array()
-
-
-def _names(part: Path) -> list[str]:
-    with np.load(part / PART) as file:
-        return file.files
 
 
 def _safe(name: str) -> str:

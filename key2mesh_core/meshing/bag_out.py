@@ -70,8 +70,12 @@ def add_meshes(
         if taken:
             raise BagError(f"{path} has {sorted(taken)} already: choose another --meshes-topic")
         groups = _groups(recording.bag, every_message(path, reader))
-        at = _skip(groups, partial.state().get("messages", 0), maker)
+        at, done = 0, partial.state().get("messages", 0)
         group = next(groups, None)
+        while at < done and group is not None:  # segments end where groups end
+            at += len(group)
+            maker.recall([frame for item in group for frame in item.frames])
+            group = next(groups, None)
         while group is not None:
             with partial.segment() as (folder, state):
                 with writer(folder / "bag", config, path, reader) as (out, connections):
@@ -87,8 +91,7 @@ def add_meshes(
                         at += len(group)
                         progress.add(len(frames), len(bodies), [f.stamp_ns for f in frames])
                         group = next(groups, None)
-                state["messages"] = at
-                state["images"] = progress.frames
+                state |= {"messages": at, "images": progress.frames}
     preparation.end(recording.source.text)
     partial.finish(lambda segments, made: assemble(segments, made, config.target.name))
 
@@ -118,18 +121,6 @@ def _items(bag: BagKeypoints, messages: Iterator[RawMessage]) -> Iterator[Item]:
         yield Item(None, recorded_ns, rest)
 
 
-def _skip(groups: Iterator[list[Item]], messages: int, maker: MeshMaker) -> int:
-    """Passes over what is complete; segments end where groups end, whichever process made them."""
-    at = 0
-    while at < messages:
-        group = next(groups, [])
-        if not group:
-            break
-        at += len(group)
-        maker.recall([frame for item in group for frame in item.frames])
-    return at
-
-
 def _merged(
     group: list[Item], frames: Sequence[PersonFrame], bodies: Bodies, ours: _Messages
 ) -> Iterator[tuple[Any, int, bytes]]:
@@ -152,14 +143,11 @@ class _Messages:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._store = message_store()
-        types = self._store.types
-        self._array, self._body = types[MESHES_TYPE], types["key2mesh_ros/msg/BodyMesh"]
-        self._point = types["geometry_msgs/msg/Point"]
-        self._header = types["std_msgs/msg/Header"]
+        self._types = self._store.types
 
     def topology(self) -> bytes:
         bundle = self._bundle
-        value = self._store.types[TOPOLOGY_TYPE](
+        value = self._types[TOPOLOGY_TYPE](
             body_model=bundle.body_model,
             triangles=bundle.triangles.astype(np.uint32).ravel(),
             joint_names=list(bundle.joint_names),
@@ -170,11 +158,11 @@ class _Messages:
     def meshes(self, header: Any, frame: PersonFrame, bodies: Bodies) -> bytes:
         none = np.zeros(0, np.float32)
         values = [
-            self._body(
+            self._types["key2mesh_ros/msg/BodyMesh"](
                 id=name,
                 quality=float(bodies.quality[i]),
                 reprojection_error=float(bodies.reprojection_error[i]),
-                position=self._point(*bodies.translation[i].tolist()),
+                position=self._types["geometry_msgs/msg/Point"](*bodies.translation[i].tolist()),
                 position_covariance=bodies.position_covariance[i].ravel(),
                 betas=bodies.betas[i],
                 pose=bodies.poses[i],
@@ -184,8 +172,9 @@ class _Messages:
             for i, name in enumerate(frame.ids)
         ]
         # The detector's policy says in which frame its numbers are; its header may name another.
-        header = self._header(header.stamp, frame.frame_id or header.frame_id)
-        value = self._array(
+        frame_id = frame.frame_id or header.frame_id
+        header = self._types["std_msgs/msg/Header"](header.stamp, frame_id)
+        value = self._types[MESHES_TYPE](
             header=header,
             body_model=self._bundle.body_model,
             people_seen=len(frame) + frame.left_out,

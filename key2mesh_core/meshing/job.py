@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.interrupts import deferred_interrupts
 from key2mesh_core.meshing import arrays
+from key2mesh_core.meshing.amass_out import write_amass
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.maker import MeshMaker, batches
 from key2mesh_core.meshing.partial import Partial, writing
@@ -45,7 +44,6 @@ def mesh(config: MeshConfig) -> int:
         resources.callback(estimator.close)
         check_interrupt()
         maker = MeshMaker(estimator, config.vertices, config.smooth)
-        work = _work(config, form, recording, bundle, maker)
         resources.enter_context(writing(config.target))
         settings = settings_of(config, form, source, bundle)
         partial = Partial(config.target, settings, config.restart, durable=form != "obj")
@@ -55,22 +53,28 @@ def mesh(config: MeshConfig) -> int:
             print(f"resuming after {done} of {len(recording)} frames", file=sys.stderr)
         progress = Progress(len(recording), done)
         try:
-            work(partial, progress)
+            if form == "bag":
+                from key2mesh_core.meshing.bag_out import add_meshes  # only bags need rosbags
+
+                add_meshes(config, recording, bundle, maker, partial, progress)
+            else:
+                _make_arrays(config, form, recording, bundle, maker, partial, progress)
         except KeyboardInterrupt:
+            kept = f"{partial.state().get('images', 0)} of {len(recording)} frames are kept"
             progress.end()
-            kept = partial.state().get("images", 0)
-            print(
-                f"{kept} of {len(recording)} frames are kept; the same command resumes",
-                file=sys.stderr,
-            )
+            print(f"{kept}; the same command resumes", file=sys.stderr)
             raise
         except TargetError:  # nobody is in the recording: there is nothing to resume
-            progress.end()
-            partial.discard()
+            partial.clear()
             raise
-        progress.end()
-        _report(recording, maker)
-        print(_summary(config, progress))
+        finally:
+            progress.end()
+        if recording.dropped.counts:
+            print(f"left out: {recording.dropped}", file=sys.stderr)
+        doubts = [str(maker.doubts)] if maker.doubts.counts else []
+        for reason in (*doubts, *recording.warnings.values()):
+            print(f"warning: {reason}", file=sys.stderr)
+        print(f"{config.target}: {progress}")
     return 0
 
 
@@ -119,68 +123,36 @@ def settings_of(config: MeshConfig, form: str, source: Source, bundle: Bundle) -
     return values
 
 
-Work = Callable[[Partial, Progress], None]
-
-
-def _work(
-    config: MeshConfig, form: str, recording: Recording, bundle: Bundle, maker: MeshMaker
-) -> Work:
-    if form != "bag":
-        return _arrays(config, form, recording, bundle, maker)
-    # Bags need the package rosbags, which nothing else here does.
-    from key2mesh_core.meshing.bag_out import add_meshes
-
-    return lambda partial, progress: add_meshes(config, recording, bundle, maker, partial, progress)
-
-
-def _arrays(
-    config: MeshConfig, form: str, recording: Recording, bundle: Bundle, maker: MeshMaker
-) -> Work:
-    """The work on everything but bags: a segment is what the engine gets at once."""
-
-    def work(partial: Partial, progress: Progress) -> None:
-        done, seen = partial.state().get("images", 0), 0
-        for batch in batches(recording):
-            seen += len(batch)
-            if seen <= done:
-                maker.recall(batch)
-                continue
-            named, bodies = maker.make(batch)
-            with partial.segment() as (folder, state):
-                if form == "obj":
-                    arrays.write_obj(folder, named, bodies, bundle, recording.streams > 1)
-                else:
-                    arrays.write_part(folder, named, bodies)
-                state["images"] = seen
-            progress.add(len(batch), len(bodies), [frame.stamp_ns for frame in batch])
-        partial.finish(finish)
-
-    def finish(segments: list[Path], made: Path) -> None:
-        match form:
-            case "npz":
-                arrays.write_npz(segments, made, bundle)
-            case "obj":
-                arrays.collect_obj(segments, made)
-            case _:
-                from key2mesh_core.meshing.amass_out import write_amass
-
-                write_amass(segments, made, config.body, bundle, config.fps)
-
-    return work
-
-
-def _report(recording: Recording, maker: MeshMaker) -> None:
-    """Says what was left out and what there is to doubt."""
-    if recording.dropped.counts:
-        print(f"left out: {recording.dropped}", file=sys.stderr)
-    if maker.doubts.counts:
-        print(f"warning: {maker.doubts}", file=sys.stderr)
-    for reason in recording.warnings.values():
-        print(f"warning: {reason}", file=sys.stderr)
-
-
-def _summary(config: MeshConfig, progress: Progress) -> str:
-    return (
-        f"{config.target}: {progress.frames} frames; {progress.bodies} bodies in "
-        f"{progress.seconds:.1f} s, {progress.times_real_time:.1f} times as fast as recorded"
-    )
+def _make_arrays(
+    config: MeshConfig,
+    form: str,
+    recording: Recording,
+    bundle: Bundle,
+    maker: MeshMaker,
+    partial: Partial,
+    progress: Progress,
+) -> None:
+    """Makes everything but bags: a segment is what the engine gets at once."""
+    done, seen = partial.state().get("images", 0), 0
+    for batch in batches(recording):
+        seen += len(batch)
+        if seen <= done:
+            maker.recall(batch)
+            continue
+        named, bodies = maker.make(batch)
+        with partial.segment() as (folder, state):
+            if form == "obj":
+                arrays.write_obj(folder, named, bodies, bundle, recording.streams > 1)
+            else:
+                arrays.write_part(folder, named, bodies)
+            state["images"] = seen
+        progress.add(len(batch), len(bodies), [frame.stamp_ns for frame in batch])
+    match form:
+        case "npz":
+            partial.finish(lambda parts, made: arrays.write_npz(parts, made, bundle))
+        case "obj":
+            partial.finish(arrays.collect_obj)
+        case _:
+            partial.finish(
+                lambda parts, made: write_amass(parts, made, config.body, bundle, config.fps)
+            )

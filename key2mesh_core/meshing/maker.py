@@ -80,12 +80,11 @@ class MeshMaker:
 
     def _without_shared_ids(self, frame: PersonFrame) -> PersonFrame:
         ids = unshared(frame.ids)
-        lost = sum(bool(own) and not kept for own, kept in zip(frame.ids, ids, strict=True))
-        if not lost:
+        shared = [own for own, kept in zip(frame.ids, ids, strict=True) if own != kept]
+        if not shared:
             return frame
-        twice = next(own for own, kept in zip(frame.ids, ids, strict=True) if own and not kept)
-        where = f"id {twice!r} in image {frame.number}"
-        self.doubts.add("id_shared_by_several_persons", where, lost)
+        where = f"id {shared[0]!r} in image {frame.number}"
+        self.doubts.add("id_shared_by_several_persons", where, len(shared))
         return replace(frame, ids=ids)
 
     def _smoothed(
@@ -95,11 +94,9 @@ class MeshMaker:
         for frame in frames:
             here = bodies.select(np.arange(first, first + len(frame)))
             first += len(frame)
-            stream = self._streams.get(frame.stream)
-            if stream is None:
-                stream = self._streams[frame.stream] = _Stream(
-                    Smoother(self._estimator.bundle.parents)
-                )
+            if (stream := self._streams.get(frame.stream)) is None:
+                stream = _Stream(Smoother(self._estimator.bundle.parents))
+                self._streams[frame.stream] = stream
             if frame.stamp_ns < stream.last_ns - RESTART_NS:
                 stream.tracker.reset()
                 stream.smoother.reset()

@@ -66,7 +66,7 @@ class Partial:
     def _begin(self, settings: str, restart: bool) -> None:
         file = self.folder / _SETTINGS
         if restart:
-            self._clear()
+            self.clear()
         if file.exists() and file.read_text() != settings:
             differing = _differing(json.loads(file.read_text()), json.loads(settings))
             raise Key2MeshError(
@@ -74,11 +74,12 @@ class Partial:
                 "or --restart to start from the beginning"
             )
         if not file.exists():
-            self._clear()
+            self.clear()
             io.write_text(file, settings)
         shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Deletes what is complete."""
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -123,10 +124,6 @@ class Partial:
     def _settle(self, made: Path) -> None:
         for path in (*made.rglob("*"), made) if self._durable else ():
             io.sync(path)
-
-    def discard(self) -> None:
-        """Deletes the complete segments: they led to nothing."""
-        self._clear()
 
     def close(self) -> None:
         """Lets another process resume the work; deletes a folder without a complete segment."""

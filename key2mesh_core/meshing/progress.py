@@ -35,41 +35,30 @@ class Progress:
             self._last_ns = stamps_ns[-1]
         self.frames += frames
         self.bodies += bodies
-        if self._terminal and time.monotonic() - self._said >= PERIOD_S:
-            self._say(time.monotonic())
+        now = time.monotonic()
+        if not self._terminal or now - self._said < PERIOD_S:
+            return
+        self._said = now
+        rate = (self.frames - self._earlier) / (now - self._begin)
+        minutes, rest = divmod(round((self._total - self.frames) / rate if rate > 0 else 0.0), 60)
+        bar = "#" * round(20 * (self.frames / self._total if self._total else 1.0))
+        self._stream.write(
+            f"\r\033[K[{bar:<20}] {self.frames} of {self._total} frames, {rate:.0f} a second, "
+            f"{minutes}:{rest:02d} left"
+        )
+        self._stream.flush()
 
-    @property
-    def frames_here(self) -> int:
-        """Done by this process."""
-        return self.frames - self._earlier
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._begin
-
-    @property
-    def times_real_time(self) -> float:
-        """How many times as fast as the recording was."""
-        return 1e-9 * (self._last_ns - self._first_ns) / max(self.seconds, 1e-9)
+    def __str__(self) -> str:
+        """What was done, and how fast."""
+        seconds = time.monotonic() - self._begin
+        speed = 1e-9 * (self._last_ns - self._first_ns) / max(seconds, 1e-9)
+        return (
+            f"{self.frames} frames; {self.bodies} bodies in {seconds:.1f} s, {speed:.1f} times as "
+            "fast as recorded"
+        )
 
     def end(self) -> None:
         """The line is done with."""
         if self._terminal:
             self._stream.write("\r\033[K")
             self._stream.flush()
-
-    def _say(self, now: float) -> None:
-        self._said = now
-        rate = self.frames_here / (now - self._begin)
-        left = (self._total - self.frames) / rate if rate > 0 else 0.0
-        share = self.frames / self._total if self._total else 1.0
-        text = f"{self.frames} of {self._total} frames, {rate:.0f} a second, {_time(left)} left"
-        bar = "#" * round(20 * share)
-        self._stream.write(f"\r\033[K[{bar:<20}] {text}")
-        self._stream.flush()
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

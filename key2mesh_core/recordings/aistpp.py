@@ -73,9 +73,7 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
     except BodyFileError as error:
         raise EvaluationError(f"not a keypoints2d file of AIST++: {error}") from error
     if not isinstance(keypoints, np.ndarray):
-        raise EvaluationError(
-            f"{path} has no array 'keypoints2d'; give a file of AIST++'s keypoints2d folder."
-        )
+        raise EvaluationError(f"{path} has no array 'keypoints2d', as AIST++'s keypoints2d/ have")
     if keypoints.ndim != 4 or keypoints.shape[2:] != (COCO_JOINTS, 3):
         raise EvaluationError(
             f"{path}: keypoints2d has shape {keypoints.shape}; expected (cameras, frames, 17, 3)."
@@ -103,19 +101,17 @@ def read_frames(
         files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
     if not files or not path.exists():
         raise TargetError(f"{path} is neither a pickle of AIST++ nor a folder that has some")
-    width, height = IMAGE_SIZE
     for file in files:
         for camera, frames in enumerate(read_keypoints(file)):
-            stream = f"{file.name} camera {camera + 1}"
             for number, points in enumerate(frames):
                 yield PersonFrame(
                     ids=("dancer",),
                     keypoints=points[None],
                     layout="coco_17",
                     stamp_ns=round(1e9 * number / options.fps),
-                    width=width,
-                    height=height,
-                    stream=stream,
+                    width=IMAGE_SIZE[0],
+                    height=IMAGE_SIZE[1],
+                    stream=f"{file.name} camera {camera + 1}",
                     number=number,
                     take=file.name,
                 )

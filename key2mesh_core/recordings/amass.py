@@ -79,30 +79,23 @@ def load_clips(
         TrainingError: names a file that is damaged, holds no usable frame, has other numbers
             than axis-angles, or a frame rate that is no positive number.
     """
-    read: list[tuple[Path, Clip, Clue]] = []
-    unrated: list[Path] = []
-    for path in paths:
-        found = _read(path, frame_rate)
-        if found is None:
-            continue
-        clip, clue, has_rate = found
-        read.append((path, clip, clue))
-        if not has_rate:
-            unrated.append(path)
-    if unrated:
+    read = [(path, *found) for path in paths if (found := _read(path, frame_rate)) is not None]
+    if unrated := [path for path, _, _, has_rate in read if not has_rate]:
         report(
             f"{len(unrated)} of {len(read)} clips say no frame rate ({unrated[0]}, for one): "
             f"taken as {frame_rate:g} frames a second; the key mocap_framerate tells it"
         )
-    clips = [clip for _, clip, _ in read]
+    clips = [clip for _, clip, _, _ in read]
     roots = turn_upright(
-        [path for path, _, _ in read],
+        [path for path, *_ in read],
         [clip.poses[:, 0] for clip in clips],
-        [clue for _, _, clue in read],
+        [clue for _, _, clue, _ in read],
         report,
     )
     return [
-        clip if root is None else replace(clip, poses=_with_root(clip.poses, root))
+        clip
+        if root is None
+        else replace(clip, poses=np.concatenate([root[:, None], clip.poses[:, 1:]], axis=1))
         for clip, root in zip(clips, roots, strict=True)
     ]
 
@@ -181,16 +174,15 @@ def _poses(file: np.lib.npyio.NpzFile) -> np.ndarray | None:
 
 def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
     """Frames a second; None where nothing says it."""
-    key = next((key for key in _RATE_KEYS if key in file), None)
+    key = next((key for key in (*_RATE_KEYS, "mocap_time_length") if key in file), None)
     if key is None:
-        if "mocap_time_length" not in file:
-            return None
-        key, given = "mocap_time_length", file["mocap_time_length"]
-        text = _text(given)
-        rate = frames / float(text) if _is_number(text) and float(text) else math.nan
-    else:
-        text = _text(file[key])
-        rate = float(text) if _is_number(text) else math.nan
+        return None
+    text = _text(file[key])
+    try:
+        number = float(text)
+        rate = frames / number if key == "mocap_time_length" else number
+    except (ValueError, ZeroDivisionError):
+        rate = math.nan
     if not 0 < rate <= _FASTEST_HZ:
         raise TrainingError(
             f"{path}: '{key}' is {text!r:.40}, no frame rate; correct it in the file, or leave the "
@@ -199,23 +191,11 @@ def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
     return rate
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _text(value: np.ndarray) -> str:
     """The first value of an array as text; numpy keeps texts of Python 2 as bytes."""
     first: Any = value.reshape(-1)[0] if value.size else ""
     text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
     return text.removeprefix("b'").removesuffix("'").strip()
-
-
-def _with_root(poses: np.ndarray, root: np.ndarray) -> np.ndarray:
-    return np.concatenate([root[:, None], poses[:, 1:]], axis=1)
 
 
 def _plausible(poses: np.ndarray) -> np.ndarray:

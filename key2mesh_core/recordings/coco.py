@@ -83,17 +83,14 @@ def read_frames(
             for _, points in persons:
                 flags = np.nan_to_num(points[:, 2]).astype(int)
                 points[:, 2] = np.choose(flags, [0.0, HIDDEN_CONFIDENCE, 1.0])
-    everywhere = dict.fromkeys([*described, *people])
-    names = {image: described.get(image, (str(image), 0, 0))[0] for image in everywhere}
-    numbered = number_names(names.values())
-    ordered = {name: image for image, name in names.items()}
-    if len(ordered) < len(names):
+    images = {image: (str(image), 0, 0) for image in people} | described
+    of_name = {name: image for image, (name, _, _) in images.items()}
+    if len(of_name) < len(images):
         raise TargetError(f"{path}: image ids as numbers and the same as texts; use one kind")
-    for name, (stream, number) in numbered.items():
-        image = ordered[name]
-        persons = people.get(image, [])
+    for name, (stream, number) in number_names(of_name).items():
+        _, width, height = images[of_name[name]]
+        persons = people.get(of_name[name], [])
         keypoints = np.array([points[: len(layout)] for _, points in persons], dtype=np.float32)
-        _, width, height = described.get(image, ("", 0, 0))
         yield PersonFrame(
             ids=tuple(name for name, _ in persons),
             keypoints=to_network(layout, keypoints.reshape(len(persons), len(layout), 3)),
@@ -108,18 +105,18 @@ def read_frames(
 
 def _refuse_others(path: Path, content: Any) -> None:
     """Refuses the JSON of programs that write keypoints in a form of their own, by name."""
+    whole = content if isinstance(content, dict) else {}
     first = content[0] if isinstance(content, list) and content else None
+    first = first if isinstance(first, dict) and "image_id" not in first else {}
     owner = ""
-    if isinstance(content, dict) and "instance_info" in content:
+    if "instance_info" in whole:
         owner = "MMPose's (instance_info)"
-    elif isinstance(content, dict) and "shapes" in content and "imagePath" in content:
+    elif {"shapes", "imagePath"} <= set(whole):
         owner = "LabelMe's (shapes)"
-    elif isinstance(first, dict) and "image_id" not in first:
-        keypoints = first.get("keypoints")
-        if "keypoint_scores" in first or "instances" in first:
-            owner = "MMPose's own (keypoint_scores)"
-        elif isinstance(keypoints, dict) or {"box", "class", "confidence"} <= set(first):
-            owner = "Ultralytics' own (box, class, keypoints)"
+    elif {"keypoint_scores", "instances"} & set(first):
+        owner = "MMPose's own (keypoint_scores)"
+    elif isinstance(first.get("keypoints"), dict) or {"box", "class", "confidence"} <= set(first):
+        owner = "Ultralytics' own (box, class, keypoints)"
     if owner:
         raise TargetError(
             f"{path} is {owner} JSON, which does not say of which image a person is, and not "
@@ -149,17 +146,15 @@ def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:
 def _person_categories(categories: Any) -> dict[Any, tuple[str, ...]]:
     """id -> names of the keypoints, of the categories that are persons: those of that name, else
     those with keypoints. Empty where the file does not tell."""
-    found, named = {}, {}
+    found, persons = {}, set()
     for category in categories if isinstance(categories, list) else []:
         if not isinstance(category, dict) or not isinstance(category.get("id"), int | str):
             continue
         names = category.get("keypoints")
-        names = tuple(map(str, names)) if isinstance(names, list) else ()
+        found[category["id"]] = tuple(map(str, names)) if isinstance(names, list) else ()
         if str(category.get("name", "")).lower() == "person":
-            named[category["id"]] = names
-        elif names:
-            found[category["id"]] = names
-    return named or found
+            persons.add(category["id"])
+    return {i: names for i, names in found.items() if (i in persons if persons else names)}
 
 
 def _people(
@@ -173,9 +168,7 @@ def _people(
     for index, entry in enumerate(entries):
         where = f"{what}[{index}]"
         if not isinstance(entry, dict) or "image_id" not in entry:
-            raise TargetError(
-                f'{path}: {where} has no "image_id", so this is not COCO\'s format: {_WAY_OUT}'
-            )
+            raise TargetError(f'{path}: {where} has no "image_id", as COCO has: {_WAY_OUT}')
         image = entry["image_id"]
         if not isinstance(image, int | str):
             raise TargetError(f"{path}: {where}.image_id is {image!r}, not a number or a name")

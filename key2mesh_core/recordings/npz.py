@@ -92,11 +92,8 @@ def read_frames(
     count = len(keypoints)
     camera, frame = _images(path, arrays, count)
     takes = _takes(path, arrays, count)
-    ids = _texts(path, "sequence", arrays, count) if "sequence" in arrays else [""] * count
-    width, height = (
-        _whole(path, name, arrays, count) if name in arrays else np.zeros(count, np.int64)
-        for name in ("width", "height")
-    )
+    ids = _texts(path, "sequence", arrays, count)
+    width, height = (_whole(path, name, arrays, count) for name in ("width", "height"))
     intrinsics = _intrinsics(path, arrays, count)
     streams, numbers = np.unique(np.array(camera, dtype=str), return_inverse=True)
     order = np.lexsort((frame, numbers))
@@ -105,8 +102,8 @@ def read_frames(
         first = rows[0]
         if len(found := sorted({takes[row] for row in rows})) > 1:
             raise TargetError(
-                f"{path}: image {frame[first]} of camera {camera[first]!r} is of the "
-                f"takes {found}; an image is of one take: number the images on from take to take"
+                f"{path}: image {frame[first]} of camera {camera[first]!r} is of takes {found}: "
+                "number the images on from take to take"
             )
         size = int(width[first]), int(height[first])
         told = intrinsics[first]
@@ -151,20 +148,16 @@ def _images(
         names = _texts(path, "imgname", arrays, count)
         numbered = number_names(names)
         return [numbered[n][0] for n in names], np.array([numbered[n][1] for n in names], np.int64)
-    camera = next((key for key in _CAMERAS if key in arrays), None)
+    camera = next((key for key in _CAMERAS if key in arrays), "")
     frame = next((key for key in _FRAMES if key in arrays), None)
-    return (
-        _texts(path, camera, arrays, count) if camera else [""] * count,
-        _whole(path, frame, arrays, count) if frame else np.arange(count),
-    )
+    numbers = _whole(path, frame, arrays, count) if frame else np.arange(count)
+    return _texts(path, camera, arrays, count), numbers
 
 
 def _takes(path: Path, arrays: dict[str, NDArray], count: int) -> list[str]:
     """Each row's take; empty for none."""
-    if "take" not in arrays:
-        return [""] * count
     for what, keys in (("camera", _CAMERAS), ("frame", _FRAMES)):
-        if not any(key in arrays for key in (*keys, "imgname")):
+        if "take" in arrays and not any(key in arrays for key in (*keys, "imgname")):
             raise TargetError(
                 f"{path} has takes but no {what} (N,): a take says which cameras saw the same "
                 "moment, in images of the same number"
@@ -173,8 +166,8 @@ def _takes(path: Path, arrays: dict[str, NDArray], count: int) -> list[str]:
 
 
 def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> list[str]:
-    """One name a row, from numbers, texts or bytes."""
-    array = arrays[name]
+    """One name a row, from numbers, texts or bytes; empty ones without the array."""
+    array = arrays.get(name, np.full(count, ""))
     if array.shape != (count,) or array.dtype.kind not in "iuUS":
         raise TargetError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {count} whole "
@@ -184,8 +177,8 @@ def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> lis
 
 
 def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDArray[np.int64]:
-    """One whole number a row, or one for all."""
-    array = arrays[name]
+    """One whole number a row, or one for all; zeros without the array."""
+    array = arrays.get(name, np.zeros((), np.int64))
     if array.shape not in ((), (count,)) or array.dtype.kind not in "iu":
         raise TargetError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}; expected {count} "

@@ -109,7 +109,13 @@ def parse_source(text: str | Path, options: RecordingOptions | None = None) -> S
                 "for example bag:my_bag"
             )
         kind = recognise(where)
-    return Source(kind, where, _with(name, kind, _pairs(name, query), options), name)
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    except ValueError as error:
+        raise TargetError(
+            f"{name!r}: options are written ?name=value&name=value, got '?{query}'"
+        ) from error
+    return Source(kind, where, _with(name, kind, given, options), name)
 
 
 def recognise(path: Path) -> Kind:
@@ -119,11 +125,10 @@ def recognise(path: Path) -> Kind:
         TargetError: nothing that is known.
     """
     if path.is_dir():
-        inside = sorted(path.iterdir())
-        bag = {p.suffix for p in inside} & {".mcap", ".db3", ".bag"}
-        if bag or any(p.name == "metadata.yaml" for p in inside):
+        suffixes = {p.suffix for p in path.iterdir()}
+        if suffixes & {".mcap", ".db3", ".bag"} or (path / "metadata.yaml").exists():
             return "bag"
-        if any(p.suffix == ".pkl" for p in inside):
+        if ".pkl" in suffixes:
             return "aistpp"
         if next(path.rglob("*.json"), None) is not None:
             return "openpose"
@@ -148,15 +153,6 @@ def recognise(path: Path) -> Kind:
     )
 
 
-def _pairs(name: str, query: str) -> dict[str, str]:
-    try:
-        return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-    except ValueError as error:
-        raise TargetError(
-            f"{name!r}: options are written ?name=value&name=value, got '?{query}'"
-        ) from error
-
-
 def _boolean(value: str) -> bool:
     if value not in ("true", "false"):
         raise ValueError("it is true or false")
@@ -169,16 +165,12 @@ def _pixels(value: str) -> int:
     return int(value)
 
 
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(value.split(","))
-
-
 _READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("width", "height"), _pixels),
     **dict.fromkeys(("fx", "fy", "cx", "cy", "fov", "fps"), float),
     **dict.fromkeys(("topic", "camera_info", "layout"), str),
     **dict.fromkeys(("rectified", "together"), _boolean),
-    "sequences": _names,
+    "sequences": lambda value: tuple(value.split(",")),
 }
 _STATED = ("width", "height", "fx", "fy", "cx", "cy", "fov")
 OPTIONS: dict[Kind, tuple[str, ...]] = {
@@ -194,11 +186,9 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
 def _with(
     name: str, kind: Kind, given: dict[str, str], options: RecordingOptions
 ) -> RecordingOptions:
-    unknown = sorted(set(given) - set(OPTIONS[kind]))
-    if unknown:
-        raise TargetError(
-            f"{name!r} has the option {unknown}; {kind} has: {', '.join(OPTIONS[kind])}"
-        )
+    if unknown := sorted(set(given) - set(OPTIONS[kind])):
+        known = ", ".join(OPTIONS[kind])
+        raise TargetError(f"{name!r} has the option {unknown}; {kind} has: {known}")
     values: dict[str, Any] = {}
     for option, text in given.items():
         try:

@@ -52,19 +52,16 @@ class Preparation:
         if camera is None or self.options.camera.stated:
             memory = self._cameras.setdefault(frame.stream, CameraMemory())
             try:
-                camera = memory.choose(
-                    info,
-                    self.options.camera,
-                    width=frame.width,
-                    height=frame.height,
-                    frame_id=frame.frame_id,
-                )
+                image = {"width": frame.width, "height": frame.height, "frame_id": frame.frame_id}
+                camera = memory.choose(info, self.options.camera, **image)
             except CameraError:
                 if self.options.need_camera:
                     raise
                 camera = None
         frame = frame.in_network_order() if camera is None else frame.seen_by(camera)
-        self._warn(frame)
+        for doubted in (frame, *([frame.camera] if frame.camera else ())):
+            for warning, reason in zip(doubted.warnings, doubted.reasons, strict=True):
+                self.warnings.setdefault(warning, reason)
         frame = self._usable(frame)
         self.images += 1
         self.persons += len(frame)
@@ -82,12 +79,6 @@ class Preparation:
                 f"{name}: {self.images} images were read and not one usable person was found in "
                 f"them: {causes}"
             )
-
-    def _warn(self, frame: PersonFrame) -> None:
-        for doubted in (frame, frame.camera):
-            if doubted is not None:
-                for warning, reason in zip(doubted.warnings, doubted.reasons, strict=True):
-                    self.warnings.setdefault(warning, reason)
 
     def _usable(self, frame: PersonFrame) -> PersonFrame:
         """The persons that can be estimated; the others are counted."""

@@ -8,7 +8,7 @@ lie, and crawl. So the clips of a folder decide together.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -71,20 +71,20 @@ def turn_upright(
             up; one that says nothing follows them.
         report: told what was turned, and what looks wrong and was not.
     """
-    votes: dict[Path, Counter[str]] = {}
+    votes: defaultdict[Path, Counter[str]] = defaultdict(Counter)
     for path, clue in zip(paths, clues, strict=True):
         if clue.axis:
-            votes.setdefault(path.parent, Counter())[clue.axis] += clue.frames
+            votes[path.parent][clue.axis] += clue.frames
     turned: Counter[tuple[Path, str]] = Counter()
     lying: list[Path] = []
     found: list[NDArray[np.float32] | None] = []
     for path, root, clue in zip(paths, roots, clues, strict=True):
-        folder = votes.get(path.parent)
-        most = "+z" if folder is None else max(folder, key=lambda axis: (folder[axis], axis))
+        most, _ = max(votes[path.parent].items(), key=lambda vote: vote[::-1], default=("+z", 0))
         axis = clue.axis or most
         if axis == most and axis in _TO_Z_UP:
             turned[path.parent, axis] += 1
-            found.append(_turned(root, _TO_Z_UP[axis]))
+            upright = matrix_to_axis_angle(_TO_Z_UP[axis] @ axis_angle_to_matrix(root))
+            found.append(upright.astype(np.float32))
             continue
         if axis != "+z":
             lying.append(path)
@@ -98,8 +98,3 @@ def turn_upright(
             "they are; if they stand, their world has another axis up than z: turn them"
         )
     return found
-
-
-def _turned(root: NDArray[np.float32], rotation: NDArray[np.float32]) -> NDArray[np.float32]:
-    turned: NDArray[np.float32] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(root))
-    return turned.astype(np.float32)
