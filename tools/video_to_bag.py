@@ -232,10 +232,10 @@ def convert(options: argparse.Namespace) -> str:
     capture, video = open_video(options.video)
     trackers = detectors(options.people, options.model)
     # After MediaPipe has been found: then rosbags is the only other thing that can be missing.
+    from write_bags import camera_recording, keypoint_recording, write_bag
+
     from key2mesh_core.camera.choose import Camera
     from key2mesh_core.people.person_frame import PersonFrame
-    from key2mesh_core.recordings.bags import write_bag
-    from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 
     if options.focal_length is not None:
         focal = options.focal_length

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings (rosbag2: sqlite3 and mcap, folders and single files), read and written without ROS.
+"""Recordings (rosbag2: sqlite3 and mcap, folders and single files), read without ROS.
 
 A recording that cannot be trusted is refused: one whose metadata promises another number of
 messages than its storage holds, one without the topic asked for, one that breaks off. Only the
@@ -9,14 +9,13 @@ topic asked for is decoded, so a message type nobody knows elsewhere in the bag 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from key2mesh_core.errors import BagError
@@ -49,15 +48,6 @@ class Message:
 
     recorded_ns: int
     value: Any
-
-
-@dataclass(frozen=True)
-class TopicMessages:
-    """What `write_bag` puts on one topic: messages made from `message_store().types`."""
-
-    topic: str
-    message_type: str
-    messages: Sequence[Message]
 
 
 @cache
@@ -143,42 +133,6 @@ class Decoder:
                 f"{self._path}: message {number} on {topic!r} is not a {kind} ({len(data)} bytes): "
                 f"{error}"
             ) from error
-
-
-def write_bag(bag: str | Path, topics: Iterable[TopicMessages], *, storage: str = "mcap") -> None:
-    """Writes a rosbag2 folder with its metadata.yaml, messages in the order of their time.
-
-    Args:
-        bag: the folder to make.
-        topics: what to write; topics without any message are written too.
-        storage: "mcap" (compressed inside, readable by every mcap tool) or "sqlite3".
-
-    Raises:
-        BagError: the folder exists already, or a message does not fit its type.
-    """
-    path = Path(bag)
-    if path.exists():
-        raise BagError(f"{path} exists already: remove it or choose another name")
-    plugins = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-    if storage not in plugins:
-        raise BagError(f"unknown storage {storage!r}; known: {', '.join(plugins)}")
-    store = message_store()
-    writer = Writer(path, version=9, storage_plugin=plugins[storage])
-    if storage == "mcap":
-        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    with writer:
-        queue = []
-        for each in topics:
-            connection = writer.add_connection(each.topic, each.message_type, typestore=store)
-            queue += [(m.recorded_ns, connection, m.value) for m in each.messages]
-        for recorded_ns, connection, value in sorted(queue, key=lambda item: item[0]):
-            try:
-                data = store.serialize_cdr(value, connection.msgtype)
-            except Exception as error:  # whatever a wrong field makes numpy or struct raise
-                raise BagError(
-                    f"a message for {connection.topic!r} is not a {connection.msgtype}: {error}"
-                ) from error
-            writer.write(connection, recorded_ns, data)
 
 
 def definitions(connection: Connection, path: Path) -> Typestore:

@@ -22,6 +22,7 @@ import pytest
 import tyro
 from helpers_bundle import make_bundle, standing_person
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from write_bags import camera_recording, keypoint_recording, write_bag
 
 from key2mesh_core import io as io_
 from key2mesh_core.camera.choose import Camera
@@ -42,12 +43,10 @@ from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.amass import load_clip
-from key2mesh_core.recordings.bags import message_store, read_messages, read_raw, write_bag
+from key2mesh_core.recordings.bags import message_store, read_messages, read_raw
 from key2mesh_core.recordings.own_messages import (
     CAMERA_TYPE,
     MESHES_TYPE,
-    camera_recording,
-    keypoint_recording,
     read_meshes,
     read_topologies,
 )

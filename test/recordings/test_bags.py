@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_recordings import read_keypoints
+from write_bags import TopicMessages, camera_recording, keypoint_recording, write_bag
 
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
@@ -19,19 +20,15 @@ from key2mesh_core.errors import BagError, KeypointError
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import (
     Message,
-    TopicMessages,
     list_topics,
     message_store,
     read_messages,
     read_raw,
-    write_bag,
 )
 from key2mesh_core.recordings.own_messages import (
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
     MESHES_TYPE,
-    camera_recording,
-    keypoint_recording,
     read_camera,
     read_meshes,
     the_topic,

@@ -19,6 +19,7 @@ from helpers_detectors import (
     yolo_message,
     zed_message,
 )
+from write_bags import camera_recording, keypoint_recording, write_bag
 
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.lens import distort_pixels, read_distortion
@@ -27,9 +28,7 @@ from key2mesh_core.errors import BagError, TargetError
 from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bags import write_bag
 from key2mesh_core.recordings.numbering import JUMP, frame_numbers
-from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 WIDTH, HEIGHT = 640, 480

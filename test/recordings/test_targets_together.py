@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from write_bags import camera_recording, keypoint_recording, write_bag
 
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
@@ -19,9 +20,7 @@ from key2mesh_core.cli.main import main
 from key2mesh_core.cli.targets import describe
 from key2mesh_core.errors import BagError, TargetError
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bags import write_bag
 from key2mesh_core.recordings.numbering import moment_numbers
-from key2mesh_core.recordings.own_messages import camera_recording, keypoint_recording
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 START = 1_700_000_000_000_000_000

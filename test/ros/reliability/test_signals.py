@@ -13,10 +13,9 @@ import time
 import numpy as np
 from helpers_ros import client, node_process, people, standing
 from rosbags.rosbag2 import Reader
+from write_bags import keypoint_recording, write_bag
 
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bags import write_bag
-from key2mesh_core.recordings.own_messages import keypoint_recording
 
 WITHIN_S = 2.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
