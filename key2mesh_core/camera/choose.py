@@ -92,14 +92,12 @@ class CameraOptions:
     rectified: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("fx", "fy", "cx", "cy", "fov_deg"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise CameraError(f"the camera's {name} must be 0 or more, got {value}")
-        for name in ("fov_deg", "assumed_fov_deg"):
-            value = getattr(self, name)
-            if not 0 <= value < 180:
-                raise CameraError(f"the camera's {name} must be less than 180, got {value}")
+        for name in ("fx", "fy", "cx", "cy", "fov_deg", "assumed_fov_deg"):
+            value, most = getattr(self, name), 180 if name.endswith("deg") else math.inf
+            if not 0 <= value < most:  # so for NaN
+                raise CameraError(
+                    f"the camera's {name} must be 0 or more and less than {most:g}, got {value}"
+                )
         if self.fx and self.fov_deg:
             raise CameraError(
                 "the camera's focal length and field of view are both given: give one"
@@ -195,11 +193,9 @@ def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
     """
     if not (camera.width and camera.height and len(keypoints)):
         return camera
-    right, bottom = _BEYOND * camera.width, _BEYOND * camera.height
-    x, y, _ = keypoints.max(axis=(0, 1))
-    if x <= right and y <= bottom:  # nearly always
+    far = keypoints[..., :2] > np.float32([_BEYOND * camera.width, _BEYOND * camera.height])
+    if not far.any():  # nearly always
         return camera
-    far = keypoints[..., :2] > np.array([right, bottom], np.float32)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
     if not outside.any():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def distort_pixels(
     """Pinhole pixels (..., 2) to those of the real lens [px]."""
     if distortion is None:
         return np.asarray(pixels, dtype=np.float64)
-    focal, centre = _focal_centre(intrinsics)
+    focal, centre = np.reshape(astuple(intrinsics), (2, 2))
     return distort((pixels - centre) / focal, distortion) * focal + centre
 
 
@@ -112,7 +112,7 @@ def undistort(
         (0, 0, 0), unseen; so do those seen 90 degrees or more off the axis.
     """
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
-    focal, centre = _focal_centre(intrinsics)
+    focal, centre = np.reshape(astuple(intrinsics), (2, 2))
     target = np.where(seen[..., None], (keypoints[..., :2] - centre) / focal, 0.0)
     with np.errstate(all="ignore"):  # what overflows or divides by zero is found at the end
         if distortion.form == EQUIDISTANT:
@@ -121,14 +121,8 @@ def undistort(
             rays = _fixed_point(target, distortion, _CLOSE_PX / 10 / focal.max())
         miss = np.abs((distort(rays, distortion) - target) * focal).max(axis=-1)
     good = seen & (miss <= _CLOSE_PX)  # false for NaN
-    result = np.zeros_like(keypoints)
-    result[..., :2] = np.where(good[..., None], rays * focal + centre, 0.0)
-    result[..., 2] = np.where(good, keypoints[..., 2], 0.0)
-    return result
-
-
-def _focal_centre(camera: Intrinsics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+    straight = np.concatenate([rays * focal + centre, keypoints[..., 2:]], axis=-1)
+    return np.where(good[..., None], straight, 0.0).astype(np.float32)
 
 
 def _brown(

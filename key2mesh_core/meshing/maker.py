@@ -68,7 +68,7 @@ class MeshMaker:
             EngineError: see `Estimator.estimate`.
         """
         named = [self._without_shared_ids(frame) for frame in frames]
-        bodies = _cut_quality(named, estimate(self._estimator, named))
+        bodies = estimate(self._estimator, named)
         if self._smooth:
             named, bodies = self._smoothed(named, bodies)
         return named, self._estimator.add_vertices(bodies) if self._vertices else bodies
@@ -122,7 +122,8 @@ class _Stream:
 
 
 def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
-    """The bodies of all the frames' persons without vertices, in their order.
+    """The bodies of all the frames' persons without vertices, in their order; none of a guessed
+    camera has more quality than `GUESSED_CAMERA_QUALITY`.
 
     Raises:
         EngineError: see `Estimator.estimate`.
@@ -141,14 +142,8 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
         camera = frames[members[0]].camera
         keypoints = np.concatenate([frames[i].keypoints for i in members])
         bodies = estimator.estimate_poses(keypoints, camera.intrinsics)
+        most = np.float32(1.0 if camera.metric else GUESSED_CAMERA_QUALITY)
+        bodies = replace(bodies, quality=np.minimum(bodies.quality, most))
         parts.append(with_position_covariance(bodies, keypoints, camera))
         order += [np.arange(ends[i] - len(frames[i]), ends[i]) for i in members]
     return joined(parts).select(np.argsort(np.concatenate(order)))
-
-
-def _cut_quality(frames: Sequence[PersonFrame], bodies: Bodies) -> Bodies:
-    """The bodies, none with more quality than a guessed camera allows."""
-    guessed = [frame.camera is not None and not frame.camera.metric for frame in frames]
-    most = np.where(guessed, np.float32(GUESSED_CAMERA_QUALITY), np.float32(1.0))
-    limits = np.repeat(most, [len(frame) for frame in frames])
-    return replace(bodies, quality=np.minimum(bodies.quality, limits))

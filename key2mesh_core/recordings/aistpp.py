@@ -89,7 +89,6 @@ def read_frames(
     Args:
         path: one pickle, or a folder.
         options: `sequences` of a folder, only the pickles of these channels, and `fps` count.
-        dropped: nothing is dropped here.
 
     Raises:
         TargetError: there is no such file, or no pickle in the folder.

@@ -87,11 +87,7 @@ def _check_topics(
     for topic in topics:
         promised = sum(c.msgcount for c in connections if c.topic == topic)
         if promised != found[topic]:
-            raise BagError(
-                f"{path}: its metadata promises {promised} messages on {topic!r}, its storage "
-                f"yields {found[topic]}; run `ros2 bag reindex` on it, or open the .mcap or .db3 "
-                "file inside"
-            )
+            raise _contradiction(path, f"on {topic!r}", promised, found[topic])
     if not found:
         raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
 
@@ -108,10 +104,14 @@ def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:
         found += 1
         yield item
     if found != reader.message_count:
-        raise BagError(
-            f"{path}: its metadata promises {reader.message_count} messages, its storage yields "
-            f"{found}; run `ros2 bag reindex` on it, or give the .mcap or .db3 file inside"
-        )
+        raise _contradiction(path, "in all", reader.message_count, found)
+
+
+def _contradiction(path: Path, where: str, promised: int, found: int) -> BagError:
+    return BagError(
+        f"{path}: its metadata promises {promised} messages {where}, its storage yields {found}; "
+        "run `ros2 bag reindex` on it, or give the .mcap or .db3 file inside"
+    )
 
 
 def _raw(path: Path, reader: Reader, connections: list[Connection]) -> Iterator[RawMessage]:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from rosbags.interfaces import Connection
 
+from key2mesh_core.camera.choose import newest_info
 from key2mesh_core.errors import BagError
 from key2mesh_core.people.messages import BY_TYPE, MessageRefused, StreamResolution
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
-from key2mesh_core.recordings.bags import Decoder, Topic, list_topics
-from key2mesh_core.recordings.camera_infos import BagCamera, find_camera
+from key2mesh_core.recordings.bags import Decoder, list_topics
+from key2mesh_core.recordings.camera_infos import find_camera
 from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.prepare import Preparation
@@ -37,15 +38,16 @@ class _Stream:
     """A topic of keypoints.
 
     Attributes:
-        camera: that saw them.
+        topic: its name.
+        camera: topic of the CameraInfo of the camera that saw them; empty where there is none.
         name: of the stream; the topics of the persons of one image are one stream.
         person: name of persons to whom the message gives none.
         number: of the next message.
         resolution: of its images.
     """
 
-    topic: Topic
-    camera: BagCamera
+    topic: str
+    camera: str
     name: str
     person: str
     number: int = 0
@@ -56,8 +58,7 @@ class BagKeypoints:
     """Reads the messages of one bag that hold keypoints, and the CameraInfo beside them.
 
     Attributes:
-        topics: the topics of keypoints.
-        count: messages on them.
+        count: messages on the topics of keypoints.
         preparation: the books of what was read; `rewind` opens new ones.
 
     Raises:
@@ -76,19 +77,18 @@ class BagKeypoints:
                 f"{path}: {len(infos)} topics of CameraInfo for {len(chosen.topics)} of keypoints"
             )
         self._streams: dict[str, _Stream] = {}
-        camera = BagCamera()
+        self._first_infos: dict[str, Any] = {}
+        camera = ""
         for number, topic in enumerate(chosen.topics):
             if chosen.cameras or not number:
                 wanted = infos[number % len(infos)]
                 alone = not chosen.cameras
-                camera = find_camera(path, topics, topic, options.camera, wanted, alone)
+                camera, info = find_camera(path, topics, topic, options.camera, wanted, alone)
+                self._first_infos |= {camera: info} if camera else {}
             name = chosen.pattern or topic.name
             person = wildcard(chosen.pattern, topic.name)
-            self._streams[topic.name] = _Stream(topic, camera, name, person)
-        self.topics = tuple(self._streams)
-        self.count = sum(stream.topic.message_count for stream in self._streams.values())
-        cameras = {id(s.camera): s.camera for s in self._streams.values() if s.camera.topic}
-        self._cameras = tuple(cameras.values())
+            self._streams[topic.name] = _Stream(topic.name, camera, name, person)
+        self.count = sum(topic.message_count for topic in chosen.topics)
         self._persons_apart = bool(chosen.pattern)
         self._frame_id = ""
         self.rewind(Preparation(options))
@@ -98,14 +98,14 @@ class BagKeypoints:
         self.preparation, self._decoder = preparation, Decoder(self._path)
         for stream in self._streams.values():
             stream.number, stream.resolution = 0, StreamResolution()
-        for camera in self._cameras:
-            camera.rewind()
+        # The first CameraInfo counts from the beginning, others from their places on.
+        self._infos = dict(self._first_infos)
         self._images = BodiesOfImage() if self._persons_apart else None
 
     def frames(self, preparation: Preparation) -> Iterator[PersonFrame]:
         """The frames of the whole bag, in the order of its messages."""
         self.rewind(preparation)
-        names = [*self.topics, *dict.fromkeys(camera.topic for camera in self._cameras)]
+        names = [*self._streams, *self._infos]
         for connection, recorded_ns, data in raw_topics(self._path, names):
             yield from (frame for frame, _ in self.read(connection, recorded_ns, data))
         yield from (frame for frame, _ in self.end())
@@ -120,18 +120,18 @@ class BagKeypoints:
             BagError: the message cannot be decoded.
             CameraError: the image's size is needed and not known.
         """
-        for camera in self._cameras:
-            if camera.topic == connection.topic:
-                camera.update(self._decoder.decode(connection, data))
+        if connection.topic in self._infos:
+            info = self._decoder.decode(connection, data)
+            self._infos[connection.topic] = newest_info(self._infos[connection.topic], info)
         stream = self._streams.get(connection.topic)
         if stream is None:
             return []
         number, stream.number = stream.number, stream.number + 1
         message = self._decoder.decode(connection, data)
-        where = f"message {number} on {stream.topic.name}"
+        where = f"message {number} on {stream.topic}"
         try:
             read = BY_TYPE[connection.msgtype].read
-            frame = read(message, stream.camera.info, self._options.camera)
+            frame = read(message, self._infos.get(stream.camera), self._options.camera)
             frame = stream.resolution.settle(frame)
         except MessageRefused as error:
             self.preparation.dropped.add(error.cause, f"{where}: {error}")
@@ -165,7 +165,7 @@ class BagKeypoints:
         return self._prepared(next(iter(self._streams.values())), rest)
 
     def _prepared(self, stream: _Stream, read: list[Read]) -> list[Read]:
-        info = stream.camera.info
+        info = self._infos.get(stream.camera)
         return [(self.preparation.prepare(frame, info), header) for frame, header in read]
 
 

@@ -10,30 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import Camera, CameraOptions, choose_camera, newest_info
+from key2mesh_core.camera.choose import Camera, CameraOptions, choose_camera
 from key2mesh_core.errors import BagError, CameraError
 from key2mesh_core.people.messages import BY_TYPE, MessageRefused
 from key2mesh_core.recordings.bags import Topic, read_messages
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-
-
-class BagCamera:
-    """The CameraInfo `info` of one topic of keypoints, on the topic `topic`; None and empty where
-    there is none. The first counts from the recording's beginning, others from their places on.
-    """
-
-    def __init__(self, topic: str = "", info: Any | None = None) -> None:
-        self.topic = topic
-        self.info = self._first = info
-
-    def rewind(self) -> None:
-        """The recording is read from its beginning again."""
-        self.info = self._first
-
-    def update(self, message: Any) -> None:
-        """The recording's next CameraInfo on the topic."""
-        self.info = newest_info(self.info, message)
 
 
 def find_camera(
@@ -43,8 +25,9 @@ def find_camera(
     options: CameraOptions,
     wanted: str = "",
     alone: bool = True,
-) -> BagCamera:
-    """The camera of a topic of keypoints.
+) -> tuple[str, Any | None]:
+    """The topic of the CameraInfo of a topic of keypoints, and its first message; "" and None where
+    there is none.
 
     Of several CameraInfo topics those with the keypoints' frame count, and where these say the
     same (RealSense: colour, and depth aligned to it), they are one.
@@ -65,10 +48,10 @@ def find_camera(
         if wanted not in names:
             known = ", ".join(names) or "no topic"
             raise BagError(f"{path} has no CameraInfo on {wanted!r}; it has it on: {known}")
-        return BagCamera(wanted, _first(path, wanted))
+        return wanted, _first(path, wanted)
     infos = {name: _first(path, name) for name in names}
     if not infos or (len(infos) == 1 and alone):
-        return BagCamera(*next(iter(infos.items()), ("", None)))
+        return next(iter(infos.items()), ("", None))
     message = next(read_messages(path, keypoints.name)).value
     seen = {
         name: camera
@@ -78,9 +61,9 @@ def find_camera(
     calibrated = {name: camera for name, camera in seen.items() if camera.metric} or seen
     if calibrated and _same(list(calibrated.values())):
         name = next(iter(calibrated))
-        return BagCamera(name, infos[name])
+        return name, infos[name]
     if options.stated or not (alone or seen):
-        return BagCamera()
+        return "", None
     frame = message.header.frame_id
     raise BagError(
         f"{path} has CameraInfo on {', '.join(names)}; "

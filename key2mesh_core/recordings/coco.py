@@ -52,7 +52,6 @@ def read_frames(
     """The people of every image, ordered by the numbers in the files' names (or the images' ids).
 
     Args:
-        path: the file.
         options: `layout` and `fps` count.
         dropped: gets crowds, other categories and persons without keypoints.
 

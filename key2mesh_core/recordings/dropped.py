@@ -25,10 +25,6 @@ class DroppedRecords:
             self.counts[cause] += count
             self.examples.setdefault(cause, example)
 
-    def copy(self) -> DroppedRecords:
-        """An independent copy."""
-        return DroppedRecords(Counter(self.counts), dict(self.examples))
-
     def __str__(self) -> str:
         """The causes, the most frequent first, each with its first example."""
         return "; ".join(

@@ -19,12 +19,12 @@ def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
         TargetError: no list of numbers, or not three for each keypoint.
     """
     if not isinstance(values, list):
-        raise TargetError(f"{path}: {where} is {_short(values)}, not a list of numbers")
+        raise TargetError(f"{path}: {where} is {values!r:.40}, not a list of numbers")
     if values and all(isinstance(value, list) and len(value) == 3 for value in values):
         values = [number for point in values for number in point]
     for at, value in enumerate(values):
         if type(value) not in (int, float, type(None)):
-            raise TargetError(f"{path}: {where}[{at}] is {_short(value)}, not a number")
+            raise TargetError(f"{path}: {where}[{at}] is {value!r:.40}, not a number")
     if len(values) % 3:
         raise TargetError(
             f"{path}: {where} has {len(values)} numbers, not three (x, y, confidence) a keypoint"
@@ -34,8 +34,3 @@ def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
             return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 3)
     except OverflowError as error:
         raise TargetError(f"{path}: {where} has a number beyond all floats") from error
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

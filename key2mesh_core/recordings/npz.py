@@ -62,9 +62,7 @@ def read_frames(
     """The people of every image of a file; with the camera where the file tells it.
 
     Args:
-        path: the file.
         options: `layout`, before what the file says, and `fps` count.
-        dropped: nothing is dropped here.
 
     Raises:
         TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another;
@@ -102,11 +100,10 @@ def read_frames(
         first = rows[0]
         if len(found := sorted({takes[row] for row in rows})) > 1:
             raise TargetError(
-                f"{path}: image {frame[first]} of camera {camera[first]!r} is of takes {found}: "
-                "number the images on from take to take"
+                f"{path}: image {frame[first]} of camera {camera[first]!r} is of the takes {found}"
+                ": number the images on from take to take"
             )
         size = int(width[first]), int(height[first])
-        told = intrinsics[first]
         yield PersonFrame(
             ids=tuple(ids[row] for row in rows),
             keypoints=keypoints[rows],
@@ -114,7 +111,7 @@ def read_frames(
             stamp_ns=round(1e9 * int(frame[first]) / options.fps),
             width=size[0],
             height=size[1],
-            camera=None if told is None else Camera(told, *size, "intrinsics of the file"),
+            camera=_camera(path, intrinsics[first].tolist(), size),
             stream=f"{path.name} {streams[numbers[first]]}".rstrip(),
             number=int(frame[first]),
             take=takes[first],
@@ -189,19 +186,20 @@ def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDA
     return np.broadcast_to(array.astype(np.int64), (count,))
 
 
-def _intrinsics(path: Path, arrays: dict[str, NDArray], count: int) -> list[Intrinsics | None]:
-    """Each row's camera; None where it is not known."""
+def _intrinsics(path: Path, arrays: dict[str, NDArray], count: int) -> NDArray[np.float64]:
+    """(N, 4) fx, fy, cx, cy; zeros where they are not known."""
     array = arrays.get("intrinsics", np.zeros(4))
     if array.shape not in ((4,), (count, 4)) or array.dtype.kind not in "fiu":
         raise TargetError(
             f"{path}: intrinsics is {array.dtype} of shape {array.shape}; expected ({count}, 4): "
             "fx, fy, cx, cy"
         )
-    rows, which = np.unique(
-        np.broadcast_to(array, (count, 4)).astype(float), axis=0, return_inverse=True
-    )
+    return np.broadcast_to(array, (count, 4)).astype(float)
+
+
+def _camera(path: Path, values: list[float], size: tuple[int, int]) -> Camera | None:
     try:
-        cameras = [Intrinsics(*row) if any(row) else None for row in rows.tolist()]
+        intrinsics = Intrinsics(*values) if any(values) else None
     except CameraError as error:
         raise TargetError(f"{path}: {error}") from error
-    return [cameras[number] for number in which.reshape(-1)]
+    return None if intrinsics is None else Camera(intrinsics, *size, "intrinsics of the file")

@@ -8,6 +8,7 @@ for frame in open_recording("bag:my_bag?topic=/keypoints"):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ class Recording:
     ) -> None:
         self.source, self.count, self.bag, self.streams = source, count, bag, streams
         self._frames, self._dropped_before = frames, dropped or DroppedRecords()
-        self._preparation = Preparation(source.options, self._dropped_before.copy())
+        self.begin()
 
     @property
     def dropped(self) -> DroppedRecords:
@@ -69,7 +70,7 @@ class Recording:
 
     def begin(self) -> Preparation:
         """New books, for who reads the recording from its beginning."""
-        self._preparation = Preparation(self.source.options, self._dropped_before.copy())
+        self._preparation = Preparation(self.source.options, deepcopy(self._dropped_before))
         return self._preparation
 
     def __iter__(self) -> Iterator[PersonFrame]:
@@ -102,6 +103,7 @@ def open_recording(
         bag = BagKeypoints(source.path, source.options)
         streams = len(source.options.topic.split(","))
         return Recording(source, bag.count, bag.frames, bag=bag, streams=streams)
+    # Each module's read_frames(path, options, dropped) yields the images in the order of time.
     reader = import_module(f"key2mesh_core.recordings.{source.kind}")
     dropped = DroppedRecords()
     try:

@@ -40,12 +40,10 @@ def read_frames(
     Args:
         path: a folder (folders in it are read too), or a single file.
         options: `layout`, `together` and `fps` count.
-        dropped: nothing is dropped here.
 
     Raises:
-        TargetError: no such folder, no JSON file in it, or a file that is damaged or another's;
-            people of unequal or unknown numbers of keypoints; with `together`, other than several
-            folders with one camera's images in each.
+        TargetError: no JSON file, or one that is damaged or another's; people of unequal or unknown
+            numbers of keypoints; with `together`, not one camera's images in each of the folders.
         KeypointError: an unknown layout.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.json"))

@@ -71,7 +71,13 @@ def which_layout(people: NDArray[np.float32], stated: str, where: str) -> Layout
             )
         return layout
     if body == 25:
-        return get_layout(_either_25(people[:, :25], where))
+        share = _votes(people[:, :25], _BODY_25, _BODY_25B)
+        if share is None or share == 0.5:
+            raise TargetError(
+                f"{where}: nobody shows enough to tell {_BODY_25} from {_BODY_25B}: say which, "
+                f"layout={_BODY_25}"
+            )
+        return get_layout(_BODY_25 if share > 0.5 else _BODY_25B)
     if body not in BY_COUNT:
         raise TargetError(
             f"{where}: people have {count} keypoints, which no layout has that is known by its "
@@ -101,7 +107,7 @@ def _refuse_other_orders(people: NDArray[np.float32], where: str) -> None:
     face = _face_share(people)
     if 0.0 < face < _SURE_FACE:
         return
-    if _votes(people, _HUMAN36M, "coco_17")[0] > 0.5:
+    if (_votes(people, _HUMAN36M, "coco_17") or 0.0) > 0.5:
         what = f"lie like {_HUMAN36M} (pelvis, right hip, right knee...), not like"
     elif face > _LARGEST_FACE:
         what = "do not begin with a face, so they are not in the order of"
@@ -128,25 +134,16 @@ def _face_share(people: NDArray[np.float32]) -> float:
     return float(np.median(face / np.maximum(body, 1e-6)))
 
 
-def _either_25(people: NDArray[np.float32], where: str) -> str:
-    body_25, body_25b = _votes(people, _BODY_25, _BODY_25B)
-    if max(body_25, body_25b) <= 0.5:
-        raise TargetError(
-            f"{where}: nobody shows enough to tell {_BODY_25} from {_BODY_25B}: say which, "
-            f"layout={_BODY_25}"
-        )
-    return _BODY_25 if body_25 > body_25b else _BODY_25B
-
-
-def _votes(people: NDArray[np.float32], first: str, second: str) -> tuple[float, float]:
-    """The shares of people who fit each of two layouts better; of those who tell."""
+def _votes(people: NDArray[np.float32], first: str, second: str) -> float | None:
+    """The share of people who fit the first of two layouts better, of those who tell; None where
+    nobody does."""
     of_first, of_second = _misfit(first, people), _misfit(second, people)
     # Somebody seen from behind may show one layout's relations alone; NaN compares as false.
     both = np.isfinite(of_first) & np.isfinite(of_second)
     for_first = np.where(both, of_first < of_second, of_first <= _TOLERANCE)
     for_second = np.where(both, of_second < of_first, of_first > _TOLERANCE)
-    counts = np.count_nonzero(for_first), np.count_nonzero(for_second)
-    return (counts[0] / sum(counts), counts[1] / sum(counts)) if any(counts) else (0.0, 0.0)
+    telling = np.count_nonzero(for_first) + np.count_nonzero(for_second)
+    return np.count_nonzero(for_first) / telling if telling else None
 
 
 def _misfit(name: str, people: NDArray[np.float32]) -> NDArray[np.float64]:
