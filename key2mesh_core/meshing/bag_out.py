@@ -8,8 +8,7 @@ itself splits long ones, so nothing needs to be copied together in the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,17 +30,13 @@ from key2mesh_core.recordings.own_messages import MESHES_TYPE, TOPOLOGY_TYPE
 _GROUP_BYTES = 64 * MIB  # held in memory while the engine works: images may lie between keypoints
 
 
-@dataclass(frozen=True, eq=False)
-class Item:
-    """A message of the recording, and the frames of keypoints that it completes.
-
-    Attributes:
-        message: None at the end of the recording, which completes frames, too.
-    """
+class Item(NamedTuple):
+    """A message of the recording, and the frames of keypoints that it completes; the end of the
+    recording, which completes frames, too, is no message."""
 
     message: RawMessage | None
     recorded_ns: int
-    read: list[Read] = field(default_factory=list)
+    read: list[Read]
 
     @property
     def frames(self) -> list[PersonFrame]:

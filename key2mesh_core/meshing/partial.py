@@ -141,22 +141,18 @@ def writing(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise _no_room(target, error) from error
-        raise Key2MeshError(f"{target} cannot be made: {error}") from error
-    except sqlite3.OperationalError as error:  # it has no error number
-        if "full" in str(error) or "I/O" in str(error):
-            raise _no_room(target, error) from error
-        raise
-
-
-def _no_room(target: Path, error: Exception) -> Key2MeshError:
-    free = shutil.disk_usage(target.parent).free >> 20
-    return Key2MeshError(
-        f"no room to write {target} ({error}; {free} MiB are free): make room, and give the same "
-        "command again: it resumes"
-    )
+    except (OSError, sqlite3.OperationalError) as error:
+        if isinstance(error, OSError):
+            full = error.errno in _NO_SPACE
+        else:  # it has no error number
+            full = "full" in str(error) or "I/O" in str(error)
+        if not full:
+            raise Key2MeshError(f"{target} cannot be made: {error}") from error
+        free = shutil.disk_usage(target.parent).free >> 20
+        raise Key2MeshError(
+            f"no room to write {target} ({error}; {free} MiB are free): make room, and give the "
+            "same command again: it resumes"
+        ) from error
 
 
 def _lock(folder: Path) -> IO[str]:

@@ -39,12 +39,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Message:
-    """One recorded message.
-
-    Attributes:
-        recorded_ns: when it was recorded [ns].
-        value: the decoded message, with the fields of its definition.
-    """
+    """One decoded message, and when it was recorded [ns]."""
 
     recorded_ns: int
     value: Any
@@ -95,8 +90,7 @@ def read_messages(
 
     Args:
         bag: a rosbag2 folder, or a single .mcap or .db3 file.
-        topic: name of the topic.
-        message_type: refuse the topic if it holds anything else, "key2mesh_ros/msg/..." say.
+        message_type: refuse the topic if it holds anything else.
 
     Raises:
         BagError: the recording is missing or damaged, has no such topic, has it empty or of
@@ -142,16 +136,16 @@ def definitions(connection: Connection, path: Path) -> Typestore:
         BagError: there is no definition, or it cannot be read.
     """
     definition = connection.msgdef
+    if definition.format == MessageDefinitionFormat.NONE:
+        store = message_store()
+        if connection.msgtype not in store.fielddefs:
+            raise BagError(
+                f"{path} holds no definition of {connection.msgtype}, which {connection.topic!r} "
+                "needs (sqlite3 before ROS 2 Iron has none): convert it with `ros2 bag convert` "
+                "(storage_id: mcap) where that package is installed"
+            )
+        return store
     try:
-        if definition.format == MessageDefinitionFormat.NONE:
-            store = message_store()
-            if connection.msgtype not in store.fielddefs:
-                raise BagError(
-                    f"{path} holds no definition of {connection.msgtype}, which "
-                    f"{connection.topic!r} needs (sqlite3 before ROS 2 Iron has none): convert it "
-                    "with `ros2 bag convert` (storage_id: mcap) where that package is installed"
-                )
-            return store
         if definition.format == MessageDefinitionFormat.MSG:
             types = get_types_from_msg(definition.data, connection.msgtype)
         else:
@@ -163,8 +157,6 @@ def definitions(connection: Connection, path: Path) -> Typestore:
         store.register(types)
         store.get_msgdef(connection.msgtype)
         return store
-    except BagError:
-        raise
     except Exception as error:  # parser errors are of many kinds
         raise BagError(
             f"{path}: the definition of {connection.msgtype}, which {connection.topic!r} needs, "

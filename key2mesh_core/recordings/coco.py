@@ -76,12 +76,13 @@ def read_frames(
     if not any(people.values()) and not described:
         causes = f": {dropped}" if dropped.counts else ""
         raise TargetError(f"{path}: its list of {what} has no person with keypoints{causes}")
-    layout = _layout_of(path, people, options.layout, categories)
-    if isinstance(content, dict) and _are_flags(people):
-        for persons in people.values():
-            for _, points in persons:
-                flags = np.nan_to_num(points[:, 2]).astype(int)
-                points[:, 2] = np.choose(flags, [0.0, HIDDEN_CONFIDENCE, 1.0])
+    everyone = [points for persons in people.values() for _, points in persons]
+    layout = _layout_of(path, everyone, options.layout, categories)
+    if isinstance(content, dict):
+        flags = [np.nan_to_num(points[:, 2]) for points in everyone]
+        if np.isin(flags, (0, 1, 2)).all():  # of visibility, and no scores
+            for points, own in zip(everyone, flags, strict=True):
+                points[:, 2] = np.choose(own.astype(int), [0.0, HIDDEN_CONFIDENCE, 1.0])
     images = {image: (str(image), 0, 0) for image in people} | described
     of_name = {name: image for image, (name, _, _) in images.items()}
     if len(of_name) < len(images):
@@ -188,12 +189,11 @@ def _people(
 
 def _layout_of(
     path: Path,
-    people: dict[int | str, list[_Person]],
+    everyone: list[NDArray[np.float32]],
     stated: str,
     categories: dict[Any, tuple[str, ...]],
 ) -> Layout:
     """As stated; else by the names that the file gives, else by number and places."""
-    everyone = [points for persons in people.values() for _, points in persons]
     counts = sorted({len(points) for points in everyone})
     if len(counts) > 1:
         raise TargetError(f"{path}: persons of {counts} keypoints in one file")
@@ -201,26 +201,12 @@ def _layout_of(
     if not everyone:
         everyone = [np.zeros((17, 3), np.float32)]
     elif not stated and len(named) == 1 and len(names := next(iter(named))) == counts[0]:
-        return _named_layout(path, names)
+        plain = tuple(name.strip().lower().replace(" ", "_").replace("-", "_") for name in names)
+        try:
+            return Layout(f"of {path.name}", plain)
+        except KeypointError as error:
+            raise TargetError(
+                f"{path}: its keypoints are {list(names)}, which are not a person's by COCO's "
+                f"names ({error}); name the right layout, layout=NAME, if there is one"
+            ) from error
     return which_layout(np.array(everyone), stated, str(path))
-
-
-def _named_layout(path: Path, names: tuple[str, ...]) -> Layout:
-    """The file's own order of keypoints."""
-    plain = tuple(name.strip().lower().replace(" ", "_").replace("-", "_") for name in names)
-    try:
-        return Layout(f"of {path.name}", plain)
-    except KeypointError as error:
-        raise TargetError(
-            f"{path}: its keypoints are {list(names)}, which are not a person's by COCO's names "
-            f"({error}); name the right layout, layout=NAME, if there is one"
-        ) from error
-
-
-def _are_flags(people: dict[int | str, list[_Person]]) -> bool:
-    """Whether the third numbers are visibility flags rather than scores."""
-    return all(
-        np.isin(np.nan_to_num(points[:, 2]), (0, 1, 2)).all()
-        for persons in people.values()
-        for _, points in persons
-    )

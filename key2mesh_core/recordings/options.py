@@ -69,14 +69,7 @@ class RecordingOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A recording as the user names it.
-
-    Attributes:
-        kind: what is read.
-        path: where it lies.
-        options: the given options with those of the name put in.
-        text: the name.
-    """
+    """A recording as the user names it, by `text`; `options` have those of the name put in."""
 
     kind: Kind
     path: Path
@@ -93,11 +86,9 @@ def parse_source(text: str | Path, options: RecordingOptions | None = None) -> S
     """
     options = options or RecordingOptions()
     name = str(text)
-    before, colon, rest = name.partition(":")
-    if Path(name).exists() or not (colon and before in KINDS):
-        whole, kind = name, None
-    else:
-        whole, kind = rest, before
+    kind, _, whole = name.partition(":")
+    if Path(name).exists() or kind not in KINDS or kind == name:
+        kind, whole = None, name
     path, _, query = (whole, "", "") if Path(whole).exists() else whole.partition("?")
     if not path:
         raise TargetError(f"{name!r} has no path after '{kind}:'")

@@ -89,11 +89,8 @@ def number_persons(
 ) -> NDArray[np.int32]:
     """(N,) a number for each person whom several cameras saw, in the order of first appearance.
 
-    -1 for all others: what one camera alone saw has nothing to agree with.
-
-    Args:
-        persons: who is in each of N rows; None where that is in doubt.
-        camera: (N,) the camera that saw each.
+    -1 for all others: what one camera alone saw has nothing to agree with. `persons` says who is in
+    each of N rows, `camera` (N,) which camera saw it.
     """
     seen_by: defaultdict[Person, set[int]] = defaultdict(set)
     for person, number in zip(persons, camera.tolist(), strict=True):
@@ -107,11 +104,8 @@ def number_persons(
 def cameras_at_once(
     camera: NDArray[np.int32], person: NDArray[np.int32], frame: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(N,) how many cameras saw the person of each row at that moment, its own included.
-
-    Args:
-        camera, person, frame: (N,) as in `targets.TargetKeypoints`.
-    """
+    """(N,) how many cameras saw the person of each row at that moment, its own included; the
+    arguments are as in `targets.TargetKeypoints`."""
     known = person >= 0
     moments = np.stack([person[known], frame[known]], axis=1)
     _, moment = np.unique(moments, axis=0, return_inverse=True)
