@@ -131,8 +131,7 @@ def read_truth(path: str | Path) -> AistppTruth:
     channels = [name for name in arrays if f"valid_{name}" in arrays]
     if missing or not channels:
         raise EvaluationError(
-            f"{path} lacks {missing or 'any sequence with its valid_<sequence>'}; it holds "
-            f"{sorted(arrays)}. Expected K, k1, R, t and chNN with valid_chNN."
+            f"{path} lacks {missing or 'any chNN with its valid_chNN'}; it holds {sorted(arrays)}"
         )
     cameras = len(arrays["K"])
     expected = {"K": (cameras, 3, 3), "k1": (cameras,), "R": (cameras, 3, 3), "t": (cameras, 3)}

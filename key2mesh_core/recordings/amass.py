@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,9 @@ def load_clips(
         [clue for _, _, clue, _ in read],
         report,
     )
-    return [
-        clip
-        if root is None
-        else replace(clip, poses=np.concatenate([root[:, None], clip.poses[:, 1:]], axis=1))
-        for clip, root in zip(clips, roots, strict=True)
-    ]
+    for clip, root in zip(clips, roots, strict=True):
+        clip.poses[:, 0] = root
+    return clips
 
 
 def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Path], list[Path]]:

@@ -62,34 +62,24 @@ def raw_topics(
     """
     with opened(path) as reader:
         connections = [c for c in reader.connections if c.topic in topics]
-        _check_topics(path, reader, connections, topics, message_type)
+        for topic in topics:
+            if not any(c.topic == topic for c in connections):
+                known = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
+                raise BagError(f"{path} has no topic {topic!r}; it has: {known or 'none at all'}")
+        for connection in connections:
+            if message_type not in (None, connection.msgtype):
+                raise BagError(
+                    f"{path}: topic {connection.topic!r} holds {connection.msgtype}, "
+                    f"expected {message_type}"
+                )
+        found = Counter(c.topic for c, _, _ in _raw(path, reader, connections))
+        for topic in topics:
+            promised = sum(c.msgcount for c in connections if c.topic == topic)
+            if promised != found[topic]:
+                raise _contradiction(path, f"on {topic!r}", promised, found[topic])
+        if not found:
+            raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
         yield from _raw(path, reader, connections)
-
-
-def _check_topics(
-    path: Path,
-    reader: Reader,
-    connections: list[Connection],
-    topics: Sequence[str],
-    message_type: str | None,
-) -> None:
-    for topic in topics:
-        if not any(c.topic == topic for c in connections):
-            known = ", ".join(sorted(f"{c.topic} ({c.msgtype})" for c in reader.connections))
-            raise BagError(f"{path} has no topic {topic!r}; it has: {known or 'none at all'}")
-    for connection in connections:
-        if message_type not in (None, connection.msgtype):
-            raise BagError(
-                f"{path}: topic {connection.topic!r} holds {connection.msgtype}, "
-                f"expected {message_type}"
-            )
-    found = Counter(c.topic for c, _, _ in _raw(path, reader, connections))
-    for topic in topics:
-        promised = sum(c.msgcount for c in connections if c.topic == topic)
-        if promised != found[topic]:
-            raise _contradiction(path, f"on {topic!r}", promised, found[topic])
-    if not found:
-        raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
 
 
 def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:

@@ -106,10 +106,10 @@ def load_targets(
 
 def _joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     """Numbers from 0 of one part after the other, no two parts with one in common; -1 stays."""
-    shifted, start = [], 0
-    for part in parts:
-        shifted.append(np.where(part < 0, part, part + np.int32(start)))
-        start += int(part.max(initial=-1)) + 1
+    starts = np.cumsum([0, *(part.max(initial=-1) + 1 for part in parts)]).astype(np.int32)
+    shifted = [
+        np.where(part < 0, part, part + s) for part, s in zip(parts, starts[:-1], strict=True)
+    ]
     return np.concatenate(shifted)
 
 

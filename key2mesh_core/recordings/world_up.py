@@ -63,8 +63,8 @@ def turn_upright(
     roots: Sequence[NDArray[np.float32]],
     clues: Sequence[Clue],
     report: Callable[[str], None],
-) -> list[NDArray[np.float32] | None]:
-    """Roots (F, 3) of clips in a z-up world; None for clips that are so already.
+) -> list[NDArray[np.float32]]:
+    """Roots (F, 3) of clips in a z-up world.
 
     Args:
         paths, roots, clues: of each clip. The clips of one folder decide together which axis is
@@ -77,18 +77,16 @@ def turn_upright(
             votes[path.parent][clue.axis] += clue.frames
     turned: Counter[tuple[Path, str]] = Counter()
     lying: list[Path] = []
-    found: list[NDArray[np.float32] | None] = []
+    found = []
     for path, root, clue in zip(paths, roots, clues, strict=True):
         most, _ = max(votes[path.parent].items(), key=lambda vote: vote[::-1], default=("+z", 0))
         axis = clue.axis or most
         if axis == most and axis in _TO_Z_UP:
             turned[path.parent, axis] += 1
-            upright = matrix_to_axis_angle(_TO_Z_UP[axis] @ axis_angle_to_matrix(root))
-            found.append(upright.astype(np.float32))
-            continue
-        if axis != "+z":
+            root = matrix_to_axis_angle(_TO_Z_UP[axis] @ axis_angle_to_matrix(root))
+        elif axis != "+z":
             lying.append(path)
-        found.append(None)
+        found.append(root.astype(np.float32))
     for (folder, axis), count in turned.items():
         up = "y up" if axis == "+y" else "y down"
         report(f"{folder}: {count} clips have {up} (heads are along {axis}): turned to z up")
