@@ -21,8 +21,7 @@ from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.people.mesh_frame import MeshFrame, mesh_frame
 from key2mesh_core.people.person_frame import stamp_ns_of
-from key2mesh_core.recordings.bags import read_raw
-from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
+from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, read_raw, the_topic
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 
 # Reliable serves subscribers of either kind: what the demo counts as dropped was dropped by the

@@ -32,12 +32,12 @@ from processes import Child, DemoError, Processes, find_node_program  # noqa: E4
 from key2mesh_core.camera.pinhole import Intrinsics  # noqa: E402
 from key2mesh_core.errors import Key2MeshError  # noqa: E402
 from key2mesh_core.model.bundle import load_bundle  # noqa: E402
-from key2mesh_core.recordings.open import open_recording  # noqa: E402
-from key2mesh_core.recordings.own_messages import (  # noqa: E402
+from key2mesh_core.recordings.bags import (  # noqa: E402
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
     the_topic,
 )
+from key2mesh_core.recordings.open import open_recording  # noqa: E402
 from key2mesh_ros.domain import claim_domain  # noqa: E402
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from key2mesh_core.people.messages import BY_TYPE
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bags import read_messages
-from key2mesh_core.recordings.own_messages import KEYPOINTS_TYPE, the_topic
+from key2mesh_core.recordings.bags import KEYPOINTS_TYPE, read_messages, the_topic
 
 
 def read_keypoints(bag: Path, topic: str = "") -> Iterator[PersonFrame]:

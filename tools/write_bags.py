@@ -15,8 +15,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import BagError
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bags import Message, message_store
-from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE
+from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, Message, message_store
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,7 @@ def open_view(recording: str | Path, model: str = "default") -> RecordingView:
     """
     source = parse_source(recording)
     if source.kind == "bag":
-        from key2mesh_core.recordings.bags import topics_of_type
-        from key2mesh_core.recordings.own_messages import MESHES_TYPE
+        from key2mesh_core.recordings.bags import MESHES_TYPE, topics_of_type
 
         if topics_of_type(source.path, MESHES_TYPE):
             return _recorded_meshes(source.path, model)
@@ -125,14 +124,13 @@ def open_view(recording: str | Path, model: str = "default") -> RecordingView:
 
 
 def _recorded_meshes(bag: Path, model: str) -> RecordingView:
-    from key2mesh_core.recordings import own_messages
-    from key2mesh_core.recordings.bags import topics_of_type
+    from key2mesh_core.recordings import bags
 
-    infos = topics_of_type(bag, own_messages.CAMERA_TYPE)
-    camera = own_messages.read_camera(bag, infos[0]) if len(infos) == 1 else None
-    first = next(own_messages.read_meshes(bag))
+    infos = bags.topics_of_type(bag, bags.CAMERA_TYPE)
+    camera = bags.read_camera(bag, infos[0]) if len(infos) == 1 else None
+    first = next(bags.read_meshes(bag))
     triangles, parents = _topology(bag, model, first.body_model)
-    return RecordingView(triangles, parents, camera, lambda: own_messages.read_meshes(bag))
+    return RecordingView(triangles, parents, camera, lambda: bags.read_meshes(bag))
 
 
 def play(
@@ -185,7 +183,7 @@ def _topology(
 ) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
     """Of recorded meshes: from the recording, else from a model bundle of the same body."""
     from key2mesh_core.model.bundle import load_bundle
-    from key2mesh_core.recordings.own_messages import read_topologies
+    from key2mesh_core.recordings.bags import read_topologies
 
     for topology in read_topologies(bag):
         if topology.body_model == body_model:

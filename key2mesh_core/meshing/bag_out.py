@@ -23,9 +23,8 @@ from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_files import RawMessage, every_message, opened
 from key2mesh_core.recordings.bag_keypoints import BagKeypoints, Read
-from key2mesh_core.recordings.bags import message_store
+from key2mesh_core.recordings.bags import MESHES_TYPE, TOPOLOGY_TYPE, message_store
 from key2mesh_core.recordings.open import Recording
-from key2mesh_core.recordings.own_messages import MESHES_TYPE, TOPOLOGY_TYPE
 
 _GROUP_BYTES = 64 * MIB  # held in memory while the engine works: images may lie between keypoints
 

@@ -23,8 +23,7 @@ from ruamel.yaml import YAML
 
 from key2mesh_core.errors import BagError
 from key2mesh_core.meshing.config import MeshConfig
-from key2mesh_core.recordings.bags import definitions, message_store
-from key2mesh_core.recordings.own_messages import MESHES_TYPE, TOPOLOGY_TYPE
+from key2mesh_core.recordings.bags import MESHES_TYPE, TOPOLOGY_TYPE, definitions, message_store
 
 MIB = 1 << 20
 _NO_HASH = "RIHS01_" + "0" * 64  # of types that old recordings do not describe

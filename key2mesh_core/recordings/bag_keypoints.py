@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rosbags.interfaces import Connection
 
 from key2mesh_core.camera.choose import newest_info
 from key2mesh_core.errors import BagError
@@ -22,6 +21,9 @@ from key2mesh_core.recordings.camera_infos import find_camera
 from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.prepare import Preparation
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
 
 Read = tuple[PersonFrame, Any]
 """A frame, and the std_msgs/Header of its message."""

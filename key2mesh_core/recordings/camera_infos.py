@@ -13,9 +13,7 @@ import numpy as np
 from key2mesh_core.camera.choose import Camera, CameraOptions, choose_camera
 from key2mesh_core.errors import BagError, CameraError
 from key2mesh_core.people.messages import BY_TYPE, MessageRefused
-from key2mesh_core.recordings.bags import Topic, read_messages
-
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+from key2mesh_core.recordings.bags import CAMERA_TYPE, Topic, read_messages
 
 
 def find_camera(
@@ -43,7 +41,7 @@ def find_camera(
         BagError: there is no such topic, or several differ and the user does not say which; see
             also `bags.read_messages`.
     """
-    names = sorted({t.name for t in topics if t.message_type == CAMERA_INFO and t.message_count})
+    names = sorted({t.name for t in topics if t.message_type == CAMERA_TYPE and t.message_count})
     if wanted:
         if wanted not in names:
             known = ", ".join(names) or "no topic"
@@ -77,7 +75,7 @@ def find_camera(
 
 
 def _first(path: Path, topic: str) -> Any:
-    return next(read_messages(path, topic, CAMERA_INFO)).value
+    return next(read_messages(path, topic, CAMERA_TYPE)).value
 
 
 def _seen_by(info: Any, message: Any, kind: str, options: CameraOptions) -> Camera | None:

@@ -21,8 +21,13 @@ from write_bags import TopicMessages, keypoint_recording, write_bag
 from key2mesh_core.cli.view import RecordingView, ViewConfig, open_view, play, view
 from key2mesh_core.errors import BundleError, Key2MeshError, TargetError
 from key2mesh_core.model.bundle import load_bundle
-from key2mesh_core.recordings.bags import Message, message_store
-from key2mesh_core.recordings.own_messages import MESHES_TYPE, TOPOLOGY_TYPE, read_camera
+from key2mesh_core.recordings.bags import (
+    MESHES_TYPE,
+    TOPOLOGY_TYPE,
+    Message,
+    message_store,
+    read_camera,
+)
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"
 

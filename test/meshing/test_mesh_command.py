@@ -43,11 +43,13 @@ from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.amass import load_clip
-from key2mesh_core.recordings.bags import message_store, read_messages, read_raw
-from key2mesh_core.recordings.own_messages import (
+from key2mesh_core.recordings.bags import (
     CAMERA_TYPE,
     MESHES_TYPE,
+    message_store,
     read_meshes,
+    read_messages,
+    read_raw,
     read_topologies,
 )
 

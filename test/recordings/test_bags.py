@@ -19,18 +19,16 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BagError, KeypointError
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bags import (
-    Message,
-    list_topics,
-    message_store,
-    read_messages,
-    read_raw,
-)
-from key2mesh_core.recordings.own_messages import (
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
     MESHES_TYPE,
+    Message,
+    list_topics,
+    message_store,
     read_camera,
     read_meshes,
+    read_messages,
+    read_raw,
     the_topic,
 )
 

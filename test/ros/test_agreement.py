@@ -16,8 +16,7 @@ from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.recordings.bags import Message, message_store
-from key2mesh_core.recordings.own_messages import CAMERA_TYPE, KEYPOINTS_TYPE
+from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, Message, message_store
 from key2mesh_core.recordings.targets import load_targets
 
 TOLERANCE_M = 0.001

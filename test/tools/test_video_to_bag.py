@@ -15,7 +15,7 @@ import pytest
 from helpers_recordings import read_keypoints
 
 from key2mesh_core.errors import BagError
-from key2mesh_core.recordings.own_messages import read_camera
+from key2mesh_core.recordings.bags import read_camera
 
 PATH = Path(__file__).resolve().parents[2] / "tools" / "video_to_bag.py"
 WHITE = 255
