@@ -44,15 +44,9 @@ def batches(frames: Iterable[PersonFrame]) -> Iterator[list[PersonFrame]]:
 
 
 class MeshMaker:
-    """Makes the bodies of successive frames of a recording.
-
-    Args:
-        vertices: whether to make the meshes' points.
-        smooth: whether to track persons from image to image and to smooth their motion.
-
-    Attributes:
-        doubts: what was done otherwise than the detector says, by cause.
-    """
+    """Makes the bodies of successive frames of a recording, with the meshes' points (`vertices`),
+    tracked and with smooth motion (`smooth`); `doubts` says, by cause, what was done otherwise than
+    the detector says."""
 
     def __init__(self, estimator: Estimator, vertices: bool, smooth: bool = False) -> None:
         self._estimator = estimator

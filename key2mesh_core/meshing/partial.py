@@ -107,12 +107,8 @@ class Partial:
         io.sync(self.folder)
 
     def finish(self, build: Callable[[list[Path], Path], None]) -> None:
-        """Puts the target in place.
-
-        Args:
-            build: makes the target from the segments, at another path. It may move files out of
-                the segments, and may be called again after an interruption.
-        """
+        """Puts the target in place, which `build` makes from the segments at another path. It may
+        move files out of the segments, and may be called again after an interruption."""
         made = self.folder / "target"
         build(self.segments(), made)
         self._settle(made)

@@ -84,11 +84,8 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
 def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
 ) -> Iterator[PersonFrame]:
-    """What each camera saw of the dancer, lens included; a pickle's cameras are synchronous.
-
-    Args:
-        path: one pickle, or a folder.
-        options: `sequences` of a folder, only the pickles of these channels, and `fps` count.
+    """What each camera saw of the dancer, lens included, in one pickle or a folder (with
+    `options.sequences` only in those channels); a pickle's cameras are synchronous.
 
     Raises:
         TargetError: there is no such file, or no pickle in the folder.
@@ -117,11 +114,7 @@ def read_frames(
 
 
 def read_truth(path: str | Path) -> AistppTruth:
-    """Read a truth file.
-
-    Raises:
-        EvaluationError: the file is missing, damaged or lacks an array.
-    """
+    """Reads a truth file; raises EvaluationError if it is missing, damaged or lacks an array."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -153,11 +146,8 @@ def read_truth(path: str | Path) -> AistppTruth:
 
 
 def find_keypoints(folder: str | Path, channel: str) -> Path:
-    """The one pickle in `folder` whose name ends in `_<channel>.pkl` (or is it).
-
-    Raises:
-        EvaluationError: there is none, or several.
-    """
+    """The one pickle in `folder` whose name ends in `_<channel>.pkl` (or is it); raises
+    EvaluationError if there is none, or several."""
     folder = Path(folder)
     found = sorted({*folder.glob(f"*_{channel}.pkl"), *folder.glob(f"{channel}.pkl")})
     if len(found) != 1:

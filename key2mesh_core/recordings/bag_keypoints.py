@@ -37,16 +37,9 @@ RESTART_NS = 1_000_000_000
 
 @dataclass
 class _Stream:
-    """A topic of keypoints.
-
-    Attributes:
-        topic: its name.
-        camera: topic of the CameraInfo of the camera that saw them; empty where there is none.
-        name: of the stream; the topics of the persons of one image are one stream.
-        person: name of persons to whom the message gives none.
-        number: of the next message.
-        resolution: of its images.
-    """
+    """A topic of keypoints, seen by the camera of the CameraInfo on `camera` (empty for none). The
+    topics of the persons of one image are one stream, of one `name`; `person` is the name of those
+    to whom a message gives none, `number` that of the next message."""
 
     topic: str
     camera: str

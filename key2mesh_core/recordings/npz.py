@@ -60,9 +60,7 @@ def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
 ) -> Iterator[PersonFrame]:
     """The people of every image of a file; with the camera where the file tells it.
-
-    Args:
-        options: `layout`, before what the file says, and `fps` count.
+    `options.layout` comes before what the file says.
 
     Raises:
         TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another;

@@ -51,14 +51,8 @@ def _natural(entry: tuple[str, int, str]) -> tuple[list[tuple[int, str]], int, s
 
 
 def frame_numbers(stamps_ns: Sequence[int], step_ns: float | None = None) -> NDArray[np.int64]:
-    """Images of one stream numbered in steps of their usual distance in time, each one further.
-
-    After a clock that jumps back the numbers are `JUMP` images further.
-
-    Args:
-        stamps_ns: when each was taken [ns].
-        step_ns: their usual distance [ns]; None for the median of the distances.
-    """
+    """Images of one stream, taken at `stamps_ns`, numbered in steps of their usual distance in time
+    `step_ns` (by default the median), each one further; after a clock that jumps back, `JUMP`."""
     gaps = np.diff(np.asarray(stamps_ns, dtype=np.int64))
     step = step_ns or _usual_step([stamps_ns])
     steps = np.where(gaps < 0, JUMP, np.maximum(1, np.rint(gaps / step)))
@@ -71,13 +65,8 @@ def moment_numbers(stamps_ns: Sequence[Sequence[int]]) -> list[NDArray[np.int64]
     Images of different streams up to half a step apart show one moment, where a step is the usual
     distance in time of the fastest stream. Moments are numbered as the images of one stream are.
     Stamps are compared with one another, never with a clock of even steps: a step that is a
-    thousandth too long would be a whole image after a thousand.
-
-    Args:
-        stamps_ns: for each stream when its images were taken [ns], never going back.
-
-    Returns:
-        For each stream its images' numbers, each larger than the one before.
+    thousandth too long would be a whole image after a thousand. Each stream's stamps never go back,
+    and its numbers always grow.
     """
     step = _usual_step(stamps_ns)
     times = np.concatenate([np.asarray(one, dtype=np.int64) for one in stamps_ns])
@@ -100,10 +89,7 @@ def number_by_stamps(frames: Sequence[PersonFrame], name: str) -> list[PersonFra
     """The frames with `number` by their stamps: a gap in time is a gap in the numbers.
 
     Those of one take are numbered on one clock, so that one moment has one number; other streams
-    each for itself.
-
-    Args:
-        name: of the recording, for errors.
+    each for itself. `name` is the recording's, for errors.
 
     Raises:
         BagError: the clock of a stream of a take jumps back.

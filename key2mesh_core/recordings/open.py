@@ -31,9 +31,7 @@ class Recording:
     usable person.
 
     Attributes:
-        source: what was opened.
-        count: images (messages) that there are to read.
-        streams: how many streams of images they belong to.
+        count: images (messages) that there are to read; `streams` that they belong to.
         dropped: what was left out so far: messages, images and persons, by cause.
         warnings: what there is to doubt so far: name of each warning, and the first reason.
         bag: reads a bag message by message; None for other kinds.
