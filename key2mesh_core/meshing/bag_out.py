@@ -15,7 +15,7 @@ import numpy as np
 from key2mesh_core.errors import BagError
 from key2mesh_core.meshing.bag_writer import MIB, assemble, topic_key, writer
 from key2mesh_core.meshing.config import MeshConfig
-from key2mesh_core.meshing.maker import BATCH_IMAGES, BATCH_PERSONS, MeshMaker
+from key2mesh_core.meshing.maker import MeshMaker, batches
 from key2mesh_core.meshing.partial import Partial
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import Bundle
@@ -25,8 +25,6 @@ from key2mesh_core.recordings.bag_files import RawMessage, every_message, opened
 from key2mesh_core.recordings.bag_keypoints import BagKeypoints, Read
 from key2mesh_core.recordings.bags import MESHES_TYPE, TOPOLOGY_TYPE, message_store
 from key2mesh_core.recordings.open import Recording
-
-_GROUP_BYTES = 64 * MIB  # held in memory while the engine works: images may lie between keypoints
 
 
 class Item(NamedTuple):
@@ -40,6 +38,11 @@ class Item(NamedTuple):
     @property
     def frames(self) -> list[PersonFrame]:
         return [frame for frame, _ in self.read]
+
+    def measure(self) -> tuple[int, int, int]:
+        """How many persons, images and bytes are in it."""
+        size = len(self.message[2]) if self.message else 0
+        return sum(map(len, self.frames)), len(self.read), size
 
 
 def add_meshes(
@@ -63,7 +66,7 @@ def add_meshes(
         taken = {c.topic for c in reader.connections} & {config.meshes_topic, config.topology_topic}
         if taken:
             raise BagError(f"{path} has {sorted(taken)} already: choose another --meshes-topic")
-        groups = _groups(recording.bag, every_message(path, reader))
+        groups = batches(_items(recording.bag, every_message(path, reader)), Item.measure)
         at, done = 0, partial.state().get("messages", 0)
         group = next(groups, None)
         while at < done and group is not None:  # segments end where groups end
@@ -88,22 +91,6 @@ def add_meshes(
                 state |= {"messages": at, "images": progress.frames}
     preparation.end(recording.source.text)
     partial.finish(lambda segments, made: assemble(segments, made, config.target.name))
-
-
-def _groups(bag: BagKeypoints, messages: Iterator[RawMessage]) -> Iterator[list[Item]]:
-    """Messages in groups that are worth a run of the engine."""
-    group: list[Item] = []
-    persons = images = size = 0
-    for item in _items(bag, messages):
-        group.append(item)
-        size += len(item.message[2]) if item.message else 0
-        images += len(item.read)
-        persons += sum(map(len, item.frames))
-        if persons >= BATCH_PERSONS or images >= BATCH_IMAGES or size >= _GROUP_BYTES:
-            yield group
-            group, persons, images, size = [], 0, 0, 0
-    if group:
-        yield group
 
 
 def _items(bag: BagKeypoints, messages: Iterator[RawMessage]) -> Iterator[Item]:

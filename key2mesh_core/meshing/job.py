@@ -134,7 +134,7 @@ def _make_arrays(
 ) -> None:
     """Makes everything but bags: a segment is what the engine gets at once."""
     done, seen = partial.state().get("images", 0), 0
-    for batch in batches(recording):
+    for batch in batches(recording, lambda frame: (len(frame), 1, 0)):
         seen += len(batch)
         if seen <= done:
             maker.recall(batch)

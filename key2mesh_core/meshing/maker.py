@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,20 +26,26 @@ BATCH_PERSONS = 256
 BATCH_IMAGES = 1024
 """At most so many images, however few people are in them."""
 
+BATCH_BYTES = 64 << 20
+"""At most so much of a recording is held in memory: images may lie between keypoints."""
+
 RESTART_NS = 1_000_000_000
 """A clock that jumps back by more begins the recording again [ns]; by less, an image is late."""
 
+T = TypeVar("T")
 
-def batches(frames: Iterable[PersonFrame]) -> Iterator[list[PersonFrame]]:
-    """Frames in groups of about `BATCH_PERSONS` persons."""
-    batch: list[PersonFrame] = []
-    persons = 0
-    for frame in frames:
-        batch.append(frame)
-        persons += len(frame)
-        if persons >= BATCH_PERSONS or len(batch) >= BATCH_IMAGES:
+
+def batches(items: Iterable[T], measure: Callable[[T], tuple[int, int, int]]) -> Iterator[list[T]]:
+    """Items in groups that are worth a run of the engine, by how many persons, images and bytes
+    are in each of them."""
+    batch: list[T] = []
+    sizes = [0, 0, 0]
+    for item in items:
+        batch.append(item)
+        sizes = [total + more for total, more in zip(sizes, measure(item), strict=True)]
+        if sizes[0] >= BATCH_PERSONS or sizes[1] >= BATCH_IMAGES or sizes[2] >= BATCH_BYTES:
             yield batch
-            batch, persons = [], 0
+            batch, sizes = [], [0, 0, 0]
     if batch:
         yield batch
 

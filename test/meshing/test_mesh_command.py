@@ -181,7 +181,6 @@ def test_long_recordings_are_split_as_rosbag2_splits_them(tmp_path, bundle, monk
 
 def small_groups(monkeypatch) -> None:
     """A few frames go to the engine at once, and segments are counted in KiB."""
-    monkeypatch.setattr(bag_out, "BATCH_PERSONS", 5)
     monkeypatch.setattr(bag_out, "MIB", 1 << 10)
     monkeypatch.setattr(maker, "BATCH_PERSONS", 5)
 
