@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -25,7 +26,11 @@ from onnx import numpy_helper
 
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model import bundle as bundles
+from key2mesh_core.model import estimator
 from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.model.engines.choice import Choice
+from key2mesh_core.model.engines.protocol import Engine
+from key2mesh_core.model.estimator import Estimator
 
 HEIGHT_M = 1.5  # from eyes to ankles: about what the box around the keypoints holds
 
@@ -300,6 +305,12 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+def estimator_on(bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
+    """An estimator on these engines, as if they had been chosen."""
+    with mock.patch.object(estimator, "choose", return_value=Choice(pose, mesh, "asked for")):
+        return Estimator(bundle)
 
 
 def standing_person(

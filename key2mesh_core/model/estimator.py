@@ -61,18 +61,9 @@ class Estimator:
 
     def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
         choice = choose(bundle, backend, threads)
-        self._set(bundle, choice.pose, choice.mesh, choice.why)
-
-    def _set(self, bundle: Bundle, pose: Engine, mesh: Engine, why: str) -> None:
-        self.bundle, self._pose, self._mesh, self.why = bundle, pose, mesh, why
-        self.body_model, self.device = bundle.body_model, pose.device
-
-    @classmethod
-    def from_engines(cls, bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
-        """An estimator on engines made elsewhere; they are closed with it."""
-        estimator = cls.__new__(cls)
-        estimator._set(bundle, pose, mesh, f"runs on engines that it was given: {pose.device}")
-        return estimator
+        self.bundle, self.body_model = bundle, bundle.body_model
+        self._pose, self._mesh = choice.pose, choice.mesh
+        self.device, self.why = choice.pose.device, choice.why
 
     def estimate(
         self, keypoints: ArrayLike, intrinsics: Intrinsics, vertices: bool = True

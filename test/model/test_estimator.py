@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import FakeEngine, make_bundle, mesh_template, standing_person
+from helpers_bundle import FakeEngine, estimator_on, make_bundle, mesh_template, standing_person
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -122,7 +122,7 @@ def test_any_number_of_persons(estimator, count):
 def test_large_crowds_go_through_in_chunks(bundle):
     real = OnnxEngine(bundle.pose_path), OnnxEngine(bundle.mesh_path)
     pose, mesh = FakeEngine(real[0].run), FakeEngine(real[1].run)
-    estimator = Estimator.from_engines(bundle, pose, mesh)
+    estimator = estimator_on(bundle, pose, mesh)
     estimator.estimate(_crowd(2 * POSE_CHUNK + 3), CAMERA, vertices=False)
     assert pose.batches == [POSE_CHUNK, POSE_CHUNK, 3]
     assert mesh.batches == []  # nobody asked for vertices
@@ -246,7 +246,7 @@ def test_the_first_or_the_second_call_may_fail_and_the_next_works(bundle):
         for failing in (0, 1):
             engines = [FakeEngine(pose.run), FakeEngine(mesh.run)]
             engines[failing].fails_at = call
-            estimator = Estimator.from_engines(bundle, *engines)
+            estimator = estimator_on(bundle, *engines)
             with pytest.raises(EngineError, match=f"fails at call {call}"):
                 estimator.estimate(crowd, CAMERA)
             engines[failing].fails_at = None
@@ -266,10 +266,10 @@ def test_numbers_that_are_not_finite_never_leave(bundle, value):
         return FakeEngine(spoiled)
 
     for name in ("translation", "reprojection_error"):
-        estimator = Estimator.from_engines(bundle, spoil(pose.run, name), mesh)
+        estimator = estimator_on(bundle, spoil(pose.run, name), mesh)
         with pytest.raises(EngineError, match=rf"pose\.onnx: '{name}' of person 1 is not finite"):
             estimator.estimate(_crowd(3), CAMERA)
-    estimator = Estimator.from_engines(bundle, pose, spoil(mesh.run, "vertices"))
+    estimator = estimator_on(bundle, pose, spoil(mesh.run, "vertices"))
     with pytest.raises(EngineError, match=r"mesh\.onnx: 'vertices' of person 1 is not finite"):
         estimator.estimate(_crowd(3), CAMERA)
 
@@ -281,7 +281,7 @@ def test_outputs_of_another_shape_never_leave(bundle):
         ({"joints": None}, "'joints' must be .*nothing"),
     ):
         fake = FakeEngine(lambda inputs, change=change: pose.run(inputs) | change)
-        estimator = Estimator.from_engines(bundle, fake, fake)
+        estimator = estimator_on(bundle, fake, fake)
         with pytest.raises(EngineError, match=words):
             estimator.estimate(_crowd(2), CAMERA)
 

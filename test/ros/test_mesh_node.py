@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers_bundle import FakeEngine, damage, rewrite_manifest, standing_person
+from helpers_bundle import FakeEngine, damage, estimator_on, rewrite_manifest, standing_person
 from helpers_ros import QUICK, camera_info, client, node_here, people, standing
 from lifecycle_msgs.msg import Transition
 
@@ -219,7 +219,7 @@ def test_faster_than_the_engine_the_newest_frame_counts_and_the_rest_are_counted
             time.sleep(0.04)
             return pose.run(inputs)
 
-        return Estimator.from_engines(given, FakeEngine(run), OnnxEngine(given.mesh_path))
+        return estimator_on(given, FakeEngine(run), OnnxEngine(given.mesh_path))
 
     monkeypatch.setattr(mesh_node, "Estimator", slow)
     with node_here(model=str(bundle), **QUICK) as _, client() as probe:
@@ -249,7 +249,7 @@ def test_a_failing_engine_is_reported_and_does_not_end_the_node(bundle, monkeypa
     def failing(given, backend, threads):
         pose = OnnxEngine(given.pose_path)
         engines.append(FakeEngine(pose.run, fails_at=3))  # warm-up, one frame, then no more
-        return Estimator.from_engines(given, engines[-1], OnnxEngine(given.mesh_path))
+        return estimator_on(given, engines[-1], OnnxEngine(given.mesh_path))
 
     monkeypatch.setattr(mesh_node, "Estimator", failing)
     with node_here(model=str(bundle), **QUICK) as _, client() as probe:

@@ -99,20 +99,27 @@ class OnnxEngine:
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         """Outputs by name; see `Engine.run`. Arrays of other strides are copied."""
-        if self._for_few is None:
-            raise EngineError(f"{self._path}: the engine is closed")
         few = all(len(each) <= self.few for each in inputs.values())
         session = self._for_few if few else self._for_many
-        try:
-            # Binding buffers (io_binding) was measured and is no faster on the CPU.
-            results = session.run(self._outputs, dict(inputs))
-        except Exception as error:  # as above
-            raise EngineError(f"{self._path}: {first_line(error)}") from error
-        return dict(zip(self._outputs, results, strict=True))
+        return run_session(session, self._path, self._outputs, inputs)
 
     def close(self) -> None:
         """Free the sessions; later runs raise EngineError."""
         self._for_few = self._for_many = None
+
+
+def run_session(
+    session: Any, path: Path, outputs: list[str], inputs: Tensors
+) -> dict[str, NDArray[np.float32]]:
+    """Outputs by name of a session, None once it is closed; raises EngineError naming the file."""
+    if session is None:
+        raise EngineError(f"{path}: the engine is closed")
+    try:
+        # Binding buffers (io_binding) was measured and is no faster on the CPU.
+        results = session.run(outputs, dict(inputs))
+    except Exception as error:  # the library's errors have no common ancestor but this one
+        raise EngineError(f"{path}: {first_line(error)}") from error
+    return dict(zip(outputs, results, strict=True))
 
 
 def read_graph(path: Path) -> bytes:

@@ -22,6 +22,7 @@ from key2mesh_core.model.engines.onnx import (
     first_line,
     import_onnxruntime,
     read_graph,
+    run_session,
     session_options,
 )
 from key2mesh_core.model.engines.protocol import Signature, Tensors
@@ -97,13 +98,7 @@ class OnnxGpuEngine:
     def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         """Outputs by name; see `Engine.run`."""
         with self._lock:
-            if self._session is None:
-                raise EngineError(f"{self._path}: the engine is closed")
-            try:
-                results = self._session.run(self._outputs, dict(inputs))
-            except Exception as error:  # as above
-                raise EngineError(f"{self._path}: {first_line(error)}") from error
-        return dict(zip(self._outputs, results, strict=True))
+            return run_session(self._session, self._path, self._outputs, inputs)
 
     def close(self) -> None:
         """Free the session; later runs raise EngineError."""
@@ -163,8 +158,7 @@ def _providers(
     """The session's list of providers; None where the settings already name a plug-in's device."""
     told = provider_options(provider, signature, options)
     if provider != RTX:
-        if hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA's libraries as pip installs them
+        onnxruntime.preload_dlls()  # CUDA's libraries as pip installs them
         rest = [] if provider == CUDA else [(CUDA, provider_options(CUDA, signature, options))]
         return [(provider, told), *rest, "CPUExecutionProvider"]
     plugin = importlib.import_module(_PLUGIN)
