@@ -28,7 +28,6 @@ ANY_TIME = "any time"
 UNCONFIGURED = "only while the node is unconfigured"
 START = "only at start"
 
-DEPTHS = ("none", "image", "cloud")
 INPUT_TYPES = ("auto", *DETECTORS)
 
 SHORTEST_BODY_M = 0.5
@@ -45,9 +44,9 @@ def _parameter(
     limits: tuple[float, float] | None = None,
     *,
     change: str = ANY_TIME,
-    constraints: str = "",
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    about = {"text": text, "change": change, "limits": limits, "constraints": constraints}
+    about = {"text": text, "change": change, "limits": limits, "choices": choices}
     return field(default=default, metadata=about)
 
 
@@ -69,7 +68,7 @@ class Parameters:
         "auto",
         "Engine that runs the model: 'auto' takes the fastest that is ready here.",
         change=UNCONFIGURED,
-        constraints=f"One of {', '.join(BACKENDS)}.",
+        choices=BACKENDS,
     )
     threads: int = _parameter(
         2, "CPU threads for frames with more than a few persons.", (1, 64), change=UNCONFIGURED
@@ -79,11 +78,11 @@ class Parameters:
     )
     input_type: str = _parameter(
         "auto",
-        "The detector's messages: 'auto' takes the type that is published.",
+        "The detector's messages: "
+        + ", ".join(f"'{each.name}' ({each.title})" for each in DETECTORS.values())
+        + "; 'auto' takes the type that is published.",
         change=UNCONFIGURED,
-        constraints="One of auto, "
-        + ", ".join(f"{each.name} ({each.title})" for each in DETECTORS.values())
-        + ".",
+        choices=INPUT_TYPES,
     )
     publish_vertices: bool = _parameter(
         True, "Publish the mesh's points with each body; without them a frame costs less."
@@ -152,7 +151,7 @@ class Parameters:
         "Measured distances that set the scale: a depth 'image' on ~/depth or a point 'cloud' on "
         "~/points.",
         change=UNCONFIGURED,
-        constraints=f"One of {', '.join(DEPTHS)}.",
+        choices=("none", "image", "cloud"),
     )
     depth_max_age: float = _parameter(
         0.1, "Depth whose stamp differs from the keypoints' by more [s] is not used.", (0.001, 10.0)
@@ -177,8 +176,7 @@ class Parameters:
     )
     marker_color: tuple[float, ...] = _parameter(
         (0.55, 0.75, 0.95, 1.0),
-        "Colour of the markers: red, green, blue, opacity.",
-        constraints="Four numbers within 0 and 1.",
+        "Colour of the markers: red, green, blue, opacity, each within 0 and 1.",
     )
     diagnostics_period: float = _parameter(
         1.0, "Seconds between two diagnostics.", (0.1, 60.0), change=START
@@ -201,16 +199,15 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value, limits = getattr(self, each.name), each.metadata["limits"]
+            value = getattr(self, each.name)
+            limits, choices = each.metadata["limits"], each.metadata["choices"]
+            if choices and value not in choices:
+                raise ParameterError(
+                    f"{each.name} must be one of {', '.join(choices)}, got '{value}'"
+                )
             if limits and not limits[0] <= value <= limits[1]:
                 raise ParameterError(
                     f"{each.name} must lie within {limits[0]:g} and {limits[1]:g}, got {value}"
-                )
-        choices = {"backend": BACKENDS, "input_type": INPUT_TYPES, "depth": DEPTHS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ParameterError(
-                    f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'"
                 )
         if 0 < self.body_height < SHORTEST_BODY_M:
             raise ParameterError(
@@ -228,11 +225,11 @@ class Parameters:
 
 def descriptor(parameter: Field[Any]) -> ParameterDescriptor:
     """What `ros2 param describe` shows of one field of `Parameters`."""
-    about = parameter.metadata
+    about, choices = parameter.metadata, parameter.metadata["choices"]
     result = ParameterDescriptor(
         name=parameter.name,
         description=f"{about['text']} May change {about['change']}.",
-        additional_constraints=about["constraints"],
+        additional_constraints=f"One of {', '.join(choices)}." if choices else "",
         read_only=about["change"] == START,
     )
     if about["limits"]:

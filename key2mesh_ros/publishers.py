@@ -51,7 +51,7 @@ class Publishers:
 
     @property
     def marking(self) -> bool:
-        """Whether somebody subscribes the markers."""
+        """Whether somebody subscribes to the markers."""
         return self._markers.get_subscription_count() > 0
 
     def publish_meshes(self, result: Result, settings: Parameters) -> None:

@@ -17,4 +17,4 @@ LATCHED = QoSProfile(
 """Sent once; later subscribers get it, too."""
 
 LATEST_IDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-"""For a list that is sent only when it changes: no message may be lost."""
+"""For a list that is sent only when it changes: no message may be dropped."""

@@ -24,7 +24,7 @@ def read_hri(
 ) -> PersonFrame:
     """The person of a hri_msgs/Skeleton2D, whose id is in the topic's name, not in the message.
 
-    A message without points is nobody. Arguments are those of `messages.Reader`.
+    A message without points is a frame without persons. Arguments are those of `messages.Reader`.
 
     Raises:
         MessageRefused: `no_image_size`; `keypoint_count`, other than 18 keypoints;
