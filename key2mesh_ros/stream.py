@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
 from key2mesh_core.camera.choose import Camera, CameraMemory, doubt_outside
 from key2mesh_core.camera.lens import undistort
 from key2mesh_core.errors import CameraError
+from key2mesh_core.keypoints.arrays import bounding_boxes, usable_sanitised
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
@@ -25,13 +27,15 @@ from key2mesh_core.people.smoothing import Smoother
 
 from .anchors import Anchors
 from .diagnostics import FrameStatistics
-from .inputs import header_of, header_warnings, select_people
 from .parameters import Parameters
 from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 LATE_S = 1.0
 """A frame older than the newest one by less [s] is late; by more, the clock jumped or a bag began
 again."""
+
+FUTURE_TOLERANCE_NS = 100_000_000
+"""Synchronised clocks of two machines differ by less than this [ns]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,3 +221,49 @@ def warm_up(estimator: Estimator, anchors: Anchors, settings: Parameters) -> Non
     tracking.warm_up()
     if anchors.wanted(settings):
         anchors.warm_up(estimator)
+
+
+def header_of(frame: PersonFrame) -> Header:
+    """The header of what is published for a frame: the stamp as it came, and the optical frame."""
+    seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
+    return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame.frame_id)
+
+
+def select_people(
+    frame: PersonFrame, min_keypoints: int, max_people: int
+) -> tuple[PersonFrame, dict[str, int]]:
+    """The persons to estimate, in the message's order, and how many were left out by cause: those
+    with fewer than `min_keypoints` usable keypoints or all of them on one spot, and beyond
+    `max_people` those with the smallest boxes.
+    """
+    keypoints = frame.keypoints
+    good = usable_sanitised(keypoints) & ((keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints)
+    left_out = {}
+    if len(good) <= max_people and good.all():
+        return frame, left_out
+    chosen = np.flatnonzero(good)
+    if len(chosen) < len(keypoints):
+        left_out["too_few_keypoints"] = len(keypoints) - len(chosen)
+    if len(chosen) > max_people:
+        left_out["over_max_people"] = len(chosen) - max_people
+        boxes = bounding_boxes(keypoints[chosen])
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        largest = np.argsort(-areas, kind="stable")[:max_people]
+        chosen = np.sort(chosen[largest])
+    return frame.select(chosen), left_out
+
+
+def header_warnings(frame: PersonFrame, now_ns: int) -> list[str]:
+    """Causes to doubt a frame's stamp and frame_id, by their names in the diagnostics.
+
+    Args:
+        now_ns: the node's time [ns]; 0 while simulated time has not begun, which says nothing.
+    """
+    causes = []
+    if not frame.frame_id:
+        causes.append("empty_frame_id")
+    if frame.stamp_ns == 0:
+        causes.append("zero_stamp")
+    elif now_ns and frame.stamp_ns > now_ns + FUTURE_TOLERANCE_NS:
+        causes.append("future_stamp")
+    return causes

@@ -17,7 +17,7 @@ from key2mesh_core.keypoints.arrays import usable
 from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.people.messages import DETECTORS, MessageRefused
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
-from key2mesh_ros.inputs import (
+from key2mesh_ros.stream import (
     FUTURE_TOLERANCE_NS,
     header_of,
     header_warnings,
