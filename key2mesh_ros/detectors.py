@@ -22,10 +22,10 @@ from key2mesh_core.people.messages import DETECTORS, MessageRefused, StreamResol
 from key2mesh_core.people.messages import Detector as DetectorKind
 from key2mesh_core.people.person_frame import PersonFrame
 
+from .guarded_node import ThrottledLogger
 from .hri import Gatherer, skeletons_reader
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
-from .throttled_logger import ThrottledLogger
 
 LOOKING_PERIOD_S = 0.3
 """How often `auto` looks for a publisher while there is none [s]."""

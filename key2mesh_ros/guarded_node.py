@@ -8,6 +8,7 @@ callbacks raise, too: on a request for a transition that the node's state does n
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,9 +21,36 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 from key2mesh_core.errors import Key2MeshError
 
-from .throttled_logger import ThrottledLogger
-
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
+
+LOG_PERIOD_S = 5.0
+"""A cause is logged at most this often [s]."""
+
+
+class ThrottledLogger:
+    """Logs each cause at most every 5 s. (rclpy throttles by line of code, so that one cause would
+    hide another.)"""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._last: dict[str, float] = {}
+
+    def error(self, cause: str, text: str) -> None:
+        """Log `text` as an error, unless the same cause was just logged."""
+        if self._is_due(cause):
+            self._logger.error(text)
+
+    def warning(self, cause: str, text: str) -> None:
+        """Log `text` as a warning, unless the same cause was just logged."""
+        if self._is_due(cause):
+            self._logger.warning(text)
+
+    def _is_due(self, cause: str) -> bool:
+        now = time.monotonic()
+        due = now - self._last.get(cause, float("-inf")) >= LOG_PERIOD_S
+        if due:
+            self._last[cause] = now
+        return due
 
 
 class GuardedNode(LifecycleNode):

@@ -16,25 +16,19 @@ from array_api_compat import array_namespace
 Array = Any
 
 
-def _quaternion_products() -> list[list[float]]:
-    """The rows of `QUATERNION_PRODUCTS`."""
-    rows = [[0.0] * 16 for _ in range(10)]
-
-    def put(i: int, j: int, terms: dict[int, float]) -> None:
-        for column in {4 * i + j, 4 * j + i}:
-            for row, sign in terms.items():
-                rows[row][column] = sign
-
-    for i, signs in enumerate(((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))):
-        put(i, i, {0: signs[0], 4: signs[1], 8: signs[2], 9: 1.0})
+def _quaternion_products() -> np.ndarray:
+    table = np.zeros((10, 4, 4), np.float32)
+    signs = np.array([[1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1], [1, 1, 1, 1]])
+    table[[0, 4, 8, 9]] = signs[:, :, None] * np.eye(4)
     for i in range(3):  # w with x, y, z; then the two others with each other
         j, k = (i + 1) % 3, (i + 2) % 3
-        put(0, i + 1, {3 * k + j: 1.0, 3 * j + k: -1.0})
-        put(j + 1, k + 1, {3 * k + j: 1.0, 3 * j + k: 1.0})
-    return rows
+        for a, b, sign in ((0, i + 1, -1), (j + 1, k + 1, 1)):
+            table[3 * k + j, [a, b], [b, a]] = 1
+            table[3 * j + k, [a, b], [b, a]] = sign
+    return table.reshape(10, 16)
 
 
-QUATERNION_PRODUCTS = np.array(_quaternion_products(), dtype=np.float32)  # of -1, 0 and 1: exact
+QUATERNION_PRODUCTS = _quaternion_products()
 """(10, 16): the nine numbers of a rotation matrix, row by row, and 1, times this table are
 the sixteen products 4 q_i q_j of its quaternion, row by row."""
 
