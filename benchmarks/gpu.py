@@ -150,7 +150,7 @@ def main(config: GpuConfig) -> int:
 def _engines(
     config: GpuConfig, bundle: Bundle, library: Library, results: Results, opened: ExitStack
 ) -> dict[str, Answer]:
-    """Built anew in a folder of their own, so that building is measured as well."""
+    """Built in a folder of their own, so that building is measured as well."""
     cache = EngineCache(Path(opened.enter_context(tempfile.TemporaryDirectory())) / "engines")
     found: dict[str, Answer] = {}
     for precision in config.precisions:

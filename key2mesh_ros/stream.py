@@ -139,7 +139,7 @@ class Stream:
             self._statistics.count(cause)
 
     def change_estimator(self, estimator: Estimator) -> None:
-        """Continue with another model. Persons keep their names; smoothing starts anew."""
+        """Continue with another model. Persons keep their names; smoothing starts again."""
         self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
         self._estimator = estimator
 

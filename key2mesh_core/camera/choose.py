@@ -179,7 +179,7 @@ class CameraMemory:
 def newest_info(before: Any | None, info: Any) -> Any:
     """The newer of two sensor_msgs/CameraInfo; the one before if both say the same.
 
-    Drivers send it anew with every image: what does not change need not be chosen again.
+    Drivers send it with every image; an unchanged one does not need another choice.
     """
     return before if before is not None and _content(before) == _content(info) else info
 

@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({reason}); delete it to start anew, or give "
+            f"{path}: not a readable checkpoint ({reason}); delete it to start again, or give "
             "another one"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

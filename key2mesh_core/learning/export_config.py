@@ -14,7 +14,7 @@ class ExportConfig:
 
     checkpoint: Path
     """A checkpoint of `key2mesh pretrain` (best.pt); or a bundle's folder, or "default", whose
-    graphs are then made anew from its own weights."""
+    graphs are then exported again from its own weights."""
     output: Path
     """The bundle's folder; replaced only when the whole export succeeded."""
     name: str = ""

@@ -36,7 +36,7 @@ class TargetKeypoints:
         camera: (N,) int32 the camera (stream) that saw it, numbered over all targets.
         person: (N,) int32 rows of one number >= 0 show the same person of one take, so that rows
             with the same person and the same frame show one moment from different cameras; -1
-            where no take is known, where who is who is in doubt, or where only one camera ever
+            where no take is known, where identities are in doubt, or where only one camera ever
             saw the person.
         left_out: how many persons (or whole images) were left out, by cause.
         names: what each sequence is: where it was read, and the person's name if there is one.

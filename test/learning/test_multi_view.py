@@ -168,7 +168,7 @@ def test_wild_keypoints_of_one_camera_do_little(start):
 
 
 def test_agreeing_twice_gives_the_same_bits(start):
-    """A killed run continues to the same result: what it began with is made anew."""
+    """A killed run continues to the same result: what it began with is made again."""
     network, body = start
     domain = domain_of(filmed(body, moving_poses(), 2)[0])
     first, again = (agreement(network, domain, body, quiet=True) for _ in range(2))

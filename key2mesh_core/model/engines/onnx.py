@@ -133,7 +133,9 @@ def read_graph(path: Path) -> bytes:
     except OSError as error:
         raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
     if _EXTERNAL_DATA in graph:
-        raise EngineError(f"{path}: keeps tensors in other files, which is refused: export it anew")
+        raise EngineError(
+            f"{path}: keeps tensors in other files, which is refused: export it again"
+        )
     return graph
 
 
