@@ -126,5 +126,5 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 
 def _refused(path: Path, reason: str) -> EngineError:
     return EngineError(
-        f"{path}: {reason}, so it is not used; remove it, and `key2mesh build-engine` builds it again"
+        f"{path}: {reason}, so it is not used; remove it and run `key2mesh build-engine` again"
     )
