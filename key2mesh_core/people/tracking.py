@@ -131,7 +131,11 @@ class Tracker:
         return tuple(result)
 
     def _pairs(self, persons: FloatArray) -> dict[int, int]:
-        """Row of a person: index of its track, by the least sum of distances within the gates."""
+        """Row of a person: index of its track, by the least sum of distances within the gates.
+
+        Tracks seen last are served first: a gate grows with the time unseen, and a person who is
+        gone must not take the place of one who is there.
+        """
         gaps = np.array([(self._now_ns - track.last_ns) / 1e9 for track in self._tracks])
         walked = np.minimum(gaps, self.settings.velocity_memory_s)[:, None]
         velocities = np.stack([track.velocity for track in self._tracks])
@@ -140,14 +144,10 @@ class Tracker:
         gates = self.settings.gate + self.settings.gate_growth * gaps
         # A pair beyond its gate costs as much as no pair.
         cost = np.minimum(distances(persons, expected) - gates, 0.0)
-        if 1 in cost.shape:
-            rows, columns = np.unravel_index([int(cost.argmin())], cost.shape)
-        else:
-            from scipy.optimize import linear_sum_assignment  # slow to import: see `warm_up`
-
-            rows, columns = linear_sum_assignment(cost)
-        chosen = zip(rows.tolist(), columns.tolist(), strict=True)
-        return {row: column for row, column in chosen if cost[row, column] < 0}
+        latest = gaps == gaps.min()
+        pairs = _assigned(cost, np.arange(len(persons)), np.flatnonzero(latest))
+        left = np.array([row for row in range(len(persons)) if row not in pairs], dtype=np.intp)
+        return pairs | _assigned(cost, left, np.flatnonzero(~latest))
 
     def _begin(self, keypoints: FloatArray, taken: set[str]) -> _Track:
         self._born += 1
@@ -167,6 +167,23 @@ class Tracker:
             track.velocity = track.velocity + np.float32(share) * (moved / gap - track.velocity)
         track.keypoints, track.last_ns = keypoints.copy(), self._now_ns
         track.frames += 1
+
+
+def _assigned(
+    cost: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> dict[int, int]:
+    """Row: column of the least sum of costs over some rows and columns; no pair costs 0."""
+    if not (len(rows) and len(columns)):
+        return {}
+    part = cost[np.ix_(rows, columns)]
+    if 1 in part.shape:
+        chosen = np.unravel_index([int(part.argmin())], part.shape)
+    else:
+        from scipy.optimize import linear_sum_assignment  # slow to import: see `warm_up`
+
+        chosen = linear_sum_assignment(part)
+    pairs = zip(rows[chosen[0]].tolist(), columns[chosen[1]].tolist(), strict=True)
+    return {row: column for row, column in pairs if cost[row, column] < 0}
 
 
 def warm_up() -> None:

@@ -162,8 +162,8 @@ def _people(
 ) -> dict[int | str, list[_Person]]:
     """image id -> persons."""
     people = defaultdict(list)
-    used = {entry.get("category_id") for entry in entries if isinstance(entry, dict)} - {None}
-    if not categories and len(used) > 1 and 1 in used:
+    used = {str(e["category_id"]) for e in entries if isinstance(e, dict) and "category_id" in e}
+    if not categories and len(used) > 1 and "1" in used:
         categories = {1}  # results name no categories, and COCO's person is 1
     for index, entry in enumerate(entries):
         where = f"{what}[{index}]"
@@ -172,7 +172,8 @@ def _people(
         image = entry["image_id"]
         if not isinstance(image, int | str):
             raise TargetError(f"{path}: {where}.image_id is {image!r}, not a number or a name")
-        if categories and entry.get("category_id", next(iter(categories))) not in categories:
+        # Not a look-up in the set: a category_id may be anything, a list too.
+        if categories and entry.get("category_id", next(iter(categories))) not in [*categories]:
             dropped.add("other_category", where)
             continue
         if entry.get("iscrowd"):

@@ -125,6 +125,15 @@ def test_a_track_ends_after_its_timeout(unseen_s, same):
     assert (again == first[0]) is same
 
 
+@pytest.mark.parametrize("apart", [0.34, 0.6, 0.92])
+def test_who_stays_keeps_the_name_when_a_neighbour_leaves(apart):
+    """The neighbour's gate grows with the time unseen, up to where the other one stands."""
+    stays, leaves = person(500), person(500 + 200 * apart)
+    both, alone = [[stays, leaves]] * 20, [[stays]] * 90
+    names = name_all(Tracker(), [*both, *alone])
+    assert {each[0] for each in names} == {names[0][0]}
+
+
 def test_who_was_seen_once_is_forgotten_soon():
     tracker = Tracker(TrackingSettings(timeout_s=1.0, trial_s=0.2))
     who = np.array([person(300)])
