@@ -27,11 +27,11 @@ class CameraError(Key2MeshError):
 
 
 class EngineError(Key2MeshError):
-    """A graph cannot be loaded or run, or does not fit what is asked of it."""
+    """A graph cannot be loaded or run, or its inputs and outputs are not as expected."""
 
 
 class BagError(Key2MeshError):
-    """A recording is missing, damaged or does not hold what was asked for."""
+    """A recording is missing or damaged, or lacks the requested topic or type."""
 
 
 class TargetError(Key2MeshError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh mesh`: from what was recorded to what was asked for."""
+"""`key2mesh mesh`: from a recording to meshes in the form that the options name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is who in recordings: from image to image by the detector's names, else by tracking; among
-several cameras by takes and names."""
+"""Identities in recordings: from image to image by the detector's names, else by tracking; between
+cameras by takes and names."""
 
 from __future__ import annotations
 
