@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology
-from key2mesh_ros.outputs import body_mesh_array, body_topology
+from key2mesh_ros.publishers import body_mesh_array, body_topology
 
 
 def some_bodies(count, vertices=7):
