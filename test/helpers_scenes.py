@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from key2mesh_core.body.files import load_body
 from key2mesh_core.camera.pinhole import Intrinsics, project
@@ -20,7 +21,6 @@ from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.model.scale import rest_bodies
 from key2mesh_core.people.bodies import Bodies
-from key2mesh_core.view.rasterise import pixel_boxes, rasterise
 
 CAMERA = Intrinsics(600.0, 600.0, 320.0, 240.0)
 SIZE = (640, 480)
@@ -97,14 +97,14 @@ def scaled(body: Bodies, factor: float) -> Bodies:
 
 def depth_image(body: Bodies, wall: float = np.nan, camera: Intrinsics = CAMERA) -> NDArray:
     """(480, 640) [m] of one body before a wall."""
-    vertices = body.vertices[0].astype(np.float64)
-    triangles, size = estimator().bundle.triangles, np.array(SIZE)
-    # The rasteriser's pixel 0 begins at 0; a camera's lies around it.
-    pixels = project(vertices, camera) + 0.5
-    boxes = pixel_boxes(pixels, triangles, size)
-    owner, shares = rasterise(pixels, 1 / vertices[:, 2], triangles, boxes, size)
-    depth = (vertices[triangles[owner], 2] * shares).sum(axis=-1)
-    return np.where(owner >= 0, depth, wall)
+    corners = body.vertices[0].astype(np.float64)[estimator().bundle.triangles]
+    picture = Image.new("F", SIZE, wall)
+    draw = ImageDraw.Draw(picture)
+    depths = corners[..., 2].mean(axis=1)
+    places = np.rint(project(corners, camera)).astype(int).reshape(-1, 6)
+    for index in np.argsort(-depths):  # the nearest comes last and stays
+        draw.polygon(places[index].tolist(), fill=depths[index])
+    return np.array(picture)
 
 
 def cloud(depth: NDArray, camera: Intrinsics = CAMERA) -> NDArray[np.float32]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of bodies without a graphics card: shading and drawing on top of rasterise.py.
+"""Pictures of bodies without a graphics card: small triangles, painted from far to near.
 
 Everything is in the camera's optical frame (x right, y down, z forward, metres). Surfaces are
 drawn on the side from which their corners run counter-clockwise, lit softly from above.
@@ -7,23 +7,25 @@ drawn on the side from which their corners run counter-clockwise, lit softly fro
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import RenderError
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.table import LIMBS, NETWORK_KEYPOINTS
-from key2mesh_core.view.rasterise import pixel_boxes, rasterise
 
 BODY_COLOUR = (150, 178, 222)
 
 NEAR_M = 0.05
 """Triangles with a corner nearer than this (or behind the camera) are left out [m]."""
 
-_SUPERSAMPLING = 3
-_MAX_CANDIDATES = 40_000_000
+_FINE = 3  # drawn larger and shrunk: Pillow's edges are jagged
+_MOST_PIXELS = 1 << 26
+_FAR_OUT_PX = 1 << 24  # Pillow's coordinates are whole numbers of 32 bits
 
 # Directions toward the lights, and how bright they are.
 _LIGHTS = ((np.array([-0.5, -0.75, -0.6]), 0.62), (np.array([0.8, -0.1, -0.5]), 0.20))
@@ -62,16 +64,12 @@ def render_mesh(
         RenderError: shapes that do not fit one another.
     """
     vertices, triangles = _checked(vertices, triangles)
-    width, height = _checked_size(size, background)
+    _check_size(size, background)
     if not 0 <= opacity <= 1:
         raise RenderError(f"opacity must lie between 0 and 1, got {opacity}")
-    layer = Image.new("RGBA", (width, height))
-    drawn = _draw(vertices, triangles, intrinsics, (width, height), colour)
-    if drawn is not None:
-        patch, corner = drawn
-        if opacity < 1:
-            patch.putalpha(patch.getchannel("A").point(lambda value: round(value * opacity)))
-        layer.paste(patch, corner)
+    layer = _draw(vertices, triangles, intrinsics, size, colour)
+    if opacity < 1:
+        layer.putalpha(layer.getchannel("A").point(lambda value: round(value * opacity)))
     if background is None:
         return layer
     return Image.alpha_composite(background.convert("RGBA"), layer).convert("RGB")
@@ -95,14 +93,13 @@ def draw_keypoints(image: Image.Image, keypoints: ArrayLike, *, scale: float = 1
         )
     finite = np.isfinite(keypoints).all(1) & (np.abs(keypoints[:, :2]) < 1e5).all(1)
     seen = finite & (np.nan_to_num(keypoints[:, 2]) >= SEEN_CONFIDENCE)
-    fine = 3  # drawn larger and shrunk: Pillow's lines are jagged
-    layer = Image.new("RGBA", (image.width * fine, image.height * fine))
+    layer = Image.new("RGBA", (image.width * _FINE, image.height * _FINE))
     draw = ImageDraw.Draw(layer)
-    thick = max(1.0, scale * min(image.size) / 160) * fine
+    thick = max(1.0, scale * min(image.size) / 160) * _FINE
     points = {
-        int(k): tuple(((keypoints[k, :2] + 0.5) * fine).tolist()) for k in np.flatnonzero(seen)
+        int(k): tuple(((keypoints[k, :2] + 0.5) * _FINE).tolist()) for k in np.flatnonzero(seen)
     }
-    for extra, outlined in ((0.8 * fine, True), (0.0, False)):
+    for extra, outlined in ((0.8 * _FINE, True), (0.0, False)):
         for a, b in LIMBS:
             if a in points and b in points:
                 colour = _OUTLINE if outlined else _side_colour(b)
@@ -113,7 +110,7 @@ def draw_keypoints(image: Image.Image, keypoints: ArrayLike, *, scale: float = 1
         for k, point in points.items():
             colour = _OUTLINE if outlined else _side_colour(k)
             _dot_at(draw, point, 0.95 * thick + extra, colour)
-    layer = layer.reduce(fine)
+    layer = layer.reduce(_FINE)
     result = Image.alpha_composite(image.convert("RGBA"), layer)
     return result if "A" in image.getbands() else result.convert("RGB")
 
@@ -145,8 +142,8 @@ def _checked(vertices: ArrayLike, triangles: ArrayLike) -> tuple[NDArray, NDArra
     return vertices, triangles.astype(np.int64)
 
 
-def _checked_size(size: tuple[int, int], background: Image.Image | None) -> tuple[int, int]:
-    width, height = int(size[0]), int(size[1])
+def _check_size(size: tuple[int, int], background: Image.Image | None) -> None:
+    width, height = size
     if not (0 < width <= 16384 and 0 < height <= 16384):
         raise RenderError(f"image size must lie within 1 to 16384 px, got {width} x {height}")
     if background is not None and background.size != (width, height):
@@ -154,7 +151,6 @@ def _checked_size(size: tuple[int, int], background: Image.Image | None) -> tupl
             f"the background is {background.width} x {background.height} px, "
             f"the picture {width} x {height}: resize one"
         )
-    return width, height
 
 
 def _draw(
@@ -163,38 +159,25 @@ def _draw(
     intrinsics: Intrinsics,
     size: tuple[int, int],
     colour: tuple[int, int, int],
-) -> tuple[Image.Image, tuple[int, int]] | None:
-    """The mesh's own part of the picture as RGBA and its upper left corner; None if unseen."""
-    finite = np.isfinite(vertices).all(1)
-    triangles, vertices = (
-        triangles[finite[triangles].all(1)],
-        np.where(finite[:, None], vertices, 0),
-    )
-    normals = vertex_normals(vertices, triangles)
-    visible = vertices[:, 2] > NEAR_M
+) -> Image.Image:
+    """The mesh alone as RGBA, transparent around it."""
+    fine = max(1, min(_FINE, math.isqrt(_MOST_PIXELS // (size[0] * size[1]))))
+    layer = Image.new("RGBA", (size[0] * fine, size[1] * fine))
+    visible = np.isfinite(vertices).all(1) & (vertices[:, 2] > NEAR_M)
     triangles = triangles[visible[triangles].all(1)]
-    corner = vertices[triangles]
-    outward = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    triangles = triangles[np.einsum("fc,fc->f", outward, corner[:, 0]) < 0]
-    if len(triangles) == 0:
-        return None
-    focal, centre = np.array([intrinsics.fx, intrinsics.fy]), [intrinsics.cx, intrinsics.cy]
-    depth = np.where(visible, vertices[:, 2], 1.0)
+    normals = vertex_normals(vertices, triangles)
+    corners = vertices[triangles]
+    outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    seen = np.einsum("fc,fc->f", outward, corners[:, 0]) < 0
+    triangles, corners = triangles[seen], corners[seen]
     # Pixel (0, 0) has its middle at coordinate (0, 0), so its area begins at -0.5.
-    pixels = vertices[:, :2] / depth[:, None] * focal + centre + 0.5
-
-    used = pixels[triangles.ravel()]
-    low = np.clip(np.floor(used.min(0)), 0, size).astype(int)
-    high = np.clip(np.ceil(used.max(0)), 0, size).astype(int)
-    if (high <= low).any():
-        return None
-    for fine in range(_SUPERSAMPLING, 0, -1):
-        boxes = pixel_boxes((pixels - low) * fine, triangles, (high - low) * fine)
-        if (boxes[2] * boxes[3]).sum() <= _MAX_CANDIDATES:
-            break
-    hits = rasterise((pixels - low) * fine, 1 / depth, triangles, boxes, (high - low) * fine)
-    patch = _shade(vertices, normals, triangles, *hits, colour)
-    return patch.reduce(fine) if fine > 1 else patch, (int(low[0]), int(low[1]))
+    places = (project(corners, intrinsics) + 0.5) * fine - 0.5
+    places = np.rint(np.clip(places, -_FAR_OUT_PX, _FAR_OUT_PX)).astype(int).reshape(-1, 6)
+    shades = _shade(normals[triangles].mean(1), corners.mean(1), colour)
+    draw = ImageDraw.Draw(layer)
+    for index in np.argsort(-corners[..., 2].sum(1), kind="stable"):
+        draw.polygon(places[index].tolist(), fill=tuple(shades[index].tolist()))
+    return layer.reduce(fine) if fine > 1 else layer
 
 
 def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]:
@@ -204,39 +187,23 @@ def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]
     normals = np.zeros((len(vertices), 3))
     for k in range(3):
         np.add.at(normals, triangles[:, k], faces)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    return _unit(normals)
 
 
-def _shade(
-    vertices: NDArray,
-    normals: NDArray,
-    triangles: NDArray,
-    owner: NDArray,
-    shares: NDArray,
-    colour: tuple[int, int, int],
-) -> Image.Image:
-    """RGBA picture of the hit pixels."""
-    hit = owner >= 0
-    corners, share = triangles[owner[hit]], shares[hit]
-    surface = np.concatenate([normals, vertices], axis=1).astype(np.float32)
-    mixed = sum(surface[corners[:, k]] * share[:, k, None] for k in range(3))
-    normal, view = _unit(mixed[:, :3]), _unit(-mixed[:, 3:])
-
-    light = _GROUND + (_SKY - _GROUND) * (0.5 - 0.5 * normal[:, 1])
-    shine = np.zeros(len(normal), dtype=np.float32)
+def _shade(normals: NDArray, places: NDArray, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """(F, 3) RGB of surfaces at places (F, 3)."""
+    normals, view = _unit(normals), _unit(-places)
+    light = _GROUND + (_SKY - _GROUND) * (0.5 - 0.5 * normals[:, 1])
+    shine = np.zeros(len(normals))
     for direction, strength in _LIGHTS:
-        toward = _unit(direction.astype(np.float32))
-        light += strength * np.clip(normal @ toward, 0, None)
-        half = _unit(toward + view)
-        shine += strength * np.clip(_dot(normal, half), 0, None) ** _SHINE_POWER
+        toward = _unit(direction)
+        light += strength * np.clip(normals @ toward, 0, None)
+        shine += strength * np.clip(_dot(normals, _unit(toward + view)), 0, None) ** _SHINE_POWER
     # Surfaces seen edge-on darken a little, which draws the body's outline.
-    light *= 0.62 + 0.38 * np.clip(_dot(normal, view), 0, 1) ** 0.6
-    linear = ((np.asarray(colour) / 255) ** 2.2).astype(np.float32)
+    light *= 0.62 + 0.38 * np.clip(_dot(normals, view), 0, 1) ** 0.6
+    linear = (np.asarray(colour) / 255) ** 2.2
     shaded = linear * light[:, None] * 1.25 + _SHINE * shine[:, None]
-    picture = np.zeros((*owner.shape, 4), dtype=np.uint8)
-    picture[hit, :3] = np.round(255 * np.clip(shaded, 0, 1) ** (1 / 2.2))
-    picture[hit, 3] = 255
-    return Image.fromarray(picture)
+    return np.round(255 * np.clip(shaded, 0, 1) ** (1 / 2.2)).astype(np.uint8)
 
 
 def _dot(a: NDArray, b: NDArray) -> NDArray:
@@ -244,5 +211,4 @@ def _dot(a: NDArray, b: NDArray) -> NDArray:
 
 
 def _unit(vectors: NDArray) -> NDArray:
-    length = np.sqrt(np.einsum("...c,...c->...", vectors, vectors))[..., None]
-    return vectors / np.maximum(length, 1e-30)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)

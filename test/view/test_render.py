@@ -87,27 +87,6 @@ def test_the_nearer_triangle_hides_the_farther(near_first):
     np.testing.assert_array_equal(np.asarray(both)[hidden], np.asarray(alone)[hidden])
 
 
-def test_triangles_that_pierce_each_other_change_places_where_they_meet():
-    # Two planes crossing at x = 0: the left half shows one, the right half the other.
-    wide = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
-    slope = np.array([0.5, 0, 0])
-    quad = np.array([[0, 1, 2], [0, 2, 3]])
-    views = []
-    for sign in (1, -1):
-        vertices = wide + np.array([0, 0, 2.0])
-        vertices[:, 2] += sign * wide @ slope
-        triangles = quad if np.cross(*(vertices[[1, 3]] - vertices[0]))[2] < 0 else quad[:, ::-1]
-        views.append((vertices, triangles))
-    (v1, t1), (v2, t2) = views
-    vertices, triangles = np.concatenate([v1, v2]), np.concatenate([t1, t2 + 4])
-    both = np.asarray(render_mesh(vertices, triangles, CAMERA, SIZE))
-    one, two = (np.asarray(render_mesh(v, t, CAMERA, SIZE)) for v, t in views)
-    # v1 is nearer where x < 0, left of the principal point.
-    np.testing.assert_array_equal(both[30:90, 40:78], one[30:90, 40:78])
-    np.testing.assert_array_equal(both[30:90, 83:120], two[30:90, 83:120])
-    assert (one[60, 60] != two[60, 60]).any()
-
-
 def test_backs_are_not_drawn():
     corners = facing([[-0.5, -0.5, 2], [0.5, -0.5, 2], [0, 0.5, 2]])
     assert alpha(render_mesh(corners, [[0, 1, 2]], CAMERA, SIZE)).any()
