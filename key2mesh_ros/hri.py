@@ -20,15 +20,13 @@ from rclpy.node import Node
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.people.messages import Reader
 from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
+from key2mesh_core.people.stamps import LATE_NS
 
 from .qos import LATEST_IDS, NEWEST
 
 MOST_OPEN = 2
 """How many images may wait for bodies at the same time: a detector with several threads may send a
 body of one image after the first body of the next."""
-
-CLOCK_JUMP_NS = 1_000_000_000
-"""A stamp older than the newest frame's by less [ns] is late; by more, the clock was reset."""
 
 # What ROS allows between two slashes of a topic's name, which may have 247 characters in all.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -98,7 +96,7 @@ class FrameAssembler:
     def _is_late(self, stamp: int, name: str = "") -> bool:
         if stamp == 0 or stamp > self._newest:
             return False
-        if stamp < self._newest - CLOCK_JUMP_NS:  # a bag that loops
+        if stamp < self._newest - LATE_NS:  # a bag that loops
             self._open, self._newest = {}, 0
             return False
         if name:

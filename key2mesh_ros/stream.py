@@ -24,15 +24,12 @@ from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.position_uncertainty import with_position_covariance
 from key2mesh_core.people.quality import is_misfit
 from key2mesh_core.people.smoothing import Smoother
+from key2mesh_core.people.stamps import StampOrder
 
 from .anchors import Anchors
 from .diagnostics import FrameStatistics
 from .parameters import Parameters
 from .stages import MESH, POSE, SELECT, STEADY, Stages
-
-LATE_S = 1.0
-"""A frame older than the newest one by less [s] is late; by more, the clock jumped or a bag began
-again."""
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """Synchronised clocks of two machines differ by less than this [ns]."""
@@ -72,8 +69,7 @@ class Stream:
         self._estimator = estimator
         self._anchors = anchors
         self._statistics = statistics
-        self._newest_ns = 0  # of the stamps
-        self._late_since: float | None = None  # monotonic, of an unbroken run of late frames
+        self._order = StampOrder()
         self._cameras = CameraMemory()
         self._tracker = tracking.Tracker()
         self._smoother = Smoother(estimator.bundle.parents)
@@ -164,30 +160,12 @@ class Stream:
         Raises:
             MessageRefused: `late`.
         """
-        behind_s = 1e-9 * (self._newest_ns - stamp_ns)
-        if stamp_ns == 0 or behind_s < 0:  # nobody sets the stamp, or it advances
-            self._newest_ns, self._late_since = stamp_ns or self._newest_ns, None
-            return ()
-        if behind_s == 0:
-            return ("repeated_stamp",)
-        now = time.monotonic()
-        if self._late_since is None:
-            self._late_since = now
-        # The frames of a looping bag of less than a second are always late: that is a jump, too.
-        if behind_s < LATE_S and now - self._late_since < LATE_S:
-            raise MessageRefused(
-                "late",
-                f"its stamp is {1e3 * behind_s:.0f} ms older than that of a frame that was "
-                "answered before: a detector with several threads must publish in order",
-            )
-        self._restart(stamp_ns)
-        return ("clock_jump",)
-
-    def _restart(self, stamp_ns: int) -> None:
-        self._newest_ns, self._late_since = stamp_ns, None
-        self._tracker.reset()
-        self._smoother.reset()
-        self._statistics.restart(time.monotonic())
+        cause = self._order.check(stamp_ns, round(1e9 * time.monotonic()))
+        if cause == "clock_jump":
+            self._tracker.reset()
+            self._smoother.reset()
+            self._statistics.restart(time.monotonic())
+        return (cause,) if cause else ()
 
     def _steady(
         self, frame: PersonFrame, bodies: Bodies, settings: Parameters

@@ -7,7 +7,7 @@ import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.interrupts import end_at_next_interrupt
 from key2mesh_core.people.mesh_frame import MeshFrame, bodies_frame
-from key2mesh_core.people.tracking import unshared
 from key2mesh_core.recordings.options import Source, parse_source
 
 if TYPE_CHECKING:
@@ -172,7 +171,6 @@ def _made_meshes(source: Source, model: str) -> RecordingView:
             if frame.stream == first.stream:  # one camera's images are one scene
                 bodies = estimator.estimate(frame.keypoints, frame.camera.intrinsics)
                 bodies = with_position_covariance(bodies, frame.keypoints, frame.camera)
-                frame = replace(frame, ids=unshared(frame.ids))
                 yield bodies_frame(frame, bodies, bundle.body_model)
 
     return RecordingView(bundle.triangles, bundle.parents, first.camera, frames)

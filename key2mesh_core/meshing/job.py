@@ -71,8 +71,7 @@ def mesh(config: MeshConfig) -> int:
             progress.end()
         if recording.dropped.counts:
             print(f"left out: {recording.dropped}", file=sys.stderr)
-        doubts = [str(maker.doubts)] if maker.doubts.counts else []
-        for reason in (*doubts, *recording.warnings.values()):
+        for reason in recording.warnings.values():
             print(f"warning: {reason}", file=sys.stderr)
         print(f"{config.target}: {progress}")
     return 0

@@ -17,8 +17,7 @@ from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.position_uncertainty import with_position_covariance
 from key2mesh_core.people.quality import GUESSED_CAMERA_QUALITY
 from key2mesh_core.people.smoothing import Smoother
-from key2mesh_core.people.tracking import Tracker, unshared
-from key2mesh_core.recordings.dropped import DroppedRecords
+from key2mesh_core.people.tracking import Tracker
 
 BATCH_PERSONS = 256
 """About as many persons go to the engine at once: larger batches are no faster."""
@@ -28,9 +27,6 @@ BATCH_IMAGES = 1024
 
 BATCH_BYTES = 64 << 20
 """At most so much of a recording is held in memory: images may lie between keypoints."""
-
-RESTART_NS = 1_000_000_000
-"""A clock that jumps back by more begins the recording again [ns]; by less, an image is late."""
 
 T = TypeVar("T")
 
@@ -52,41 +48,29 @@ def batches(items: Iterable[T], measure: Callable[[T], tuple[int, int, int]]) ->
 
 class MeshMaker:
     """Makes the bodies of successive frames of a recording, with the meshes' points (`vertices`),
-    tracked and with smooth motion (`smooth`); `doubts` says, by cause, what was done otherwise than
-    the detector says."""
+    tracked and with smooth motion (`smooth`)."""
 
     def __init__(self, estimator: Estimator, vertices: bool, smooth: bool = False) -> None:
         self._estimator = estimator
         self._vertices, self._smooth = vertices, smooth
         self._streams: dict[str, _Stream] = {}
-        self.doubts = DroppedRecords()
 
-    def make(self, frames: Sequence[PersonFrame]) -> tuple[list[PersonFrame], Bodies]:
+    def make(self, frames: Sequence[PersonFrame]) -> tuple[Sequence[PersonFrame], Bodies]:
         """The frames with the persons' names (tracked, if they are smoothed), and the bodies of all
         their persons, one frame's after the other.
 
         Raises:
             EngineError: see `Estimator.estimate`.
         """
-        named = [self._without_shared_ids(frame) for frame in frames]
-        bodies = estimate(self._estimator, named)
+        named, bodies = frames, estimate(self._estimator, frames)
         if self._smooth:
-            named, bodies = self._smoothed(named, bodies)
+            named, bodies = self._smoothed(frames, bodies)
         return named, self._estimator.add_vertices(bodies) if self._vertices else bodies
 
     def recall(self, frames: Sequence[PersonFrame]) -> None:
         """Frames whose bodies an earlier process has made: later ones depend on them."""
         if self._smooth:
             self._smoothed(frames, estimate(self._estimator, frames))
-
-    def _without_shared_ids(self, frame: PersonFrame) -> PersonFrame:
-        ids = unshared(frame.ids)
-        shared = [own for own, kept in zip(frame.ids, ids, strict=True) if own != kept]
-        if not shared:
-            return frame
-        where = f"id {shared[0]!r} in image {frame.number}"
-        self.doubts.add("id_shared_by_several_persons", where, len(shared))
-        return replace(frame, ids=ids)
 
     def _smoothed(
         self, frames: Sequence[PersonFrame], bodies: Bodies
@@ -98,18 +82,13 @@ class MeshMaker:
             if (stream := self._streams.get(frame.stream)) is None:
                 stream = _Stream(Smoother(self._estimator.bundle.parents))
                 self._streams[frame.stream] = stream
-            if frame.stamp_ns < stream.last_ns - RESTART_NS:
+            if frame.stamp_ns < stream.last_ns:  # the recording begins again
                 stream.tracker.reset()
                 stream.smoother.reset()
-                stream.last_ns = -1
-            if frame.stamp_ns < stream.last_ns:
-                self.doubts.add("late_image_not_smoothed", f"image {frame.number}", len(frame))
-            else:
-                ids = stream.tracker.name(frame.ids, frame.keypoints, frame.stamp_ns)
-                here = stream.smoother.smooth(ids, here, frame.stamp_ns)
-                frame, stream.last_ns = replace(frame, ids=ids), frame.stamp_ns
-            named.append(frame)
-            parts.append(here)
+            stream.last_ns = frame.stamp_ns
+            ids = stream.tracker.name(frame.ids, frame.keypoints, frame.stamp_ns)
+            named.append(replace(frame, ids=ids))
+            parts.append(stream.smoother.smooth(ids, here, frame.stamp_ns))
         return named, joined(parts) if parts else bodies
 
 

@@ -14,6 +14,7 @@ from key2mesh_core.camera.choose import newest_info
 from key2mesh_core.errors import BagError
 from key2mesh_core.people.messages import BY_TYPE, MessageRefused, StreamResolution
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.stamps import LATE_NS, StampOrder
 from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
 from key2mesh_core.recordings.bags import Decoder, list_topics
@@ -31,9 +32,6 @@ Read = tuple[PersonFrame, Any]
 LATEST_NS = 500_000_000
 """A person's message may come so much later than the next images' [ns of stamps]."""
 
-RESTART_NS = 1_000_000_000
-"""Stamps that go back further than this begin the recording again [ns]."""
-
 
 @dataclass
 class _Stream:
@@ -47,6 +45,7 @@ class _Stream:
     person: str
     number: int = 0
     resolution: StreamResolution = field(default_factory=StreamResolution)
+    order: StampOrder = field(default_factory=StampOrder)
 
 
 class BagKeypoints:
@@ -92,7 +91,7 @@ class BagKeypoints:
         """The bag is read from its beginning again, with new books."""
         self.preparation, self._decoder = preparation, Decoder(self._path)
         for stream in self._streams.values():
-            stream.number, stream.resolution = 0, StreamResolution()
+            stream.number, stream.resolution, stream.order = 0, StreamResolution(), StampOrder()
         # The first CameraInfo counts from the beginning, others from their places on.
         self._infos = dict(self._first_infos)
         self._images = BodiesOfImage() if self._persons_apart else None
@@ -107,7 +106,7 @@ class BagKeypoints:
 
     def read(self, connection: Connection, recorded_ns: int, data: bytes) -> list[Read]:
         """The frames that a message completes: none for messages of other topics and for refused
-        ones, its own for most, earlier ones where every person has a topic.
+        or late ones, its own for most, earlier ones where every person has a topic.
 
         Messages must come in the order of the bag: a CameraInfo counts from its place on.
 
@@ -128,8 +127,11 @@ class BagKeypoints:
             read = BY_TYPE[connection.msgtype].read
             frame = read(message, self._infos.get(stream.camera), self._options.camera)
             frame = stream.resolution.settle(frame)
+            if self._images is None:
+                stream.order.check(frame.stamp_ns, recorded_ns)
         except MessageRefused as error:
             self.preparation.dropped.add(error.cause, f"{where}: {error}")
+            stream.number -= error.cause == "late"  # no image is missing at its place
             return []
         except AttributeError as error:
             raise BagError(
@@ -181,7 +183,7 @@ class BodiesOfImage:
         """
         complete = []
         stamp = frame.stamp_ns
-        if stamp < self._newest - RESTART_NS:
+        if stamp < self._newest - LATE_NS:
             complete = self.rest()
             self._newest = self._given = -1
         if stamp <= self._given:

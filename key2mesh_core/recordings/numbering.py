@@ -52,7 +52,8 @@ def _natural(entry: tuple[str, int, str]) -> tuple[list[tuple[int, str]], int, s
 
 def frame_numbers(stamps_ns: Sequence[int], step_ns: float | None = None) -> NDArray[np.int64]:
     """Images of one stream, taken at `stamps_ns`, numbered in steps of their usual distance in time
-    `step_ns` (by default the median), each one further; after a clock that jumps back, `JUMP`."""
+    `step_ns` (by default the median), each one further; after a clock that jumps back, `JUMP`.
+    Frames that are only late were dropped before (`people.stamps`)."""
     gaps = np.diff(np.asarray(stamps_ns, dtype=np.int64))
     step = step_ns or _usual_step([stamps_ns])
     steps = np.where(gaps < 0, JUMP, np.maximum(1, np.rint(gaps / step)))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from key2mesh_core.errors import CameraError, TargetError
 from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, person_sizes
 from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.tracking import unshared
 from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 
@@ -37,7 +38,7 @@ class Preparation:
 
     def prepare(self, frame: PersonFrame, info: Any | None = None) -> PersonFrame:
         """The frame in the network's order and sanitised, its camera chosen and the lens undone,
-        without the persons of no use.
+        without the persons of no use and the ids that several persons share.
 
         Args:
             frame: as it was read. A camera that it has already, of a file that tells it, is kept
@@ -63,6 +64,14 @@ class Preparation:
             for warning, reason in zip(doubted.warnings, doubted.reasons, strict=True):
                 self.warnings.setdefault(warning, reason)
         frame = self._usable(frame)
+        ids = unshared(frame.ids)
+        if shared := sorted({*frame.ids} - {*ids}):
+            self.warnings.setdefault(
+                "repeated_id",
+                f"persons share the id {shared[0]!r} in one image ({_place_of(frame)}, for one): "
+                "they have no id there; let the detector's tracker give each person an id, or none",
+            )
+            frame = replace(frame, ids=ids)
         self.images += 1
         self.persons += len(frame)
         return frame
@@ -82,7 +91,7 @@ class Preparation:
 
     def _usable(self, frame: PersonFrame) -> PersonFrame:
         """The persons that can be estimated; the others are counted."""
-        where = f"{frame.stream}, image {frame.number}".removeprefix(", ")
+        where = _place_of(frame)
         if not len(frame):
             self.dropped.add("nobody_in_image", where)
             return frame
@@ -102,3 +111,7 @@ class Preparation:
         for cause, which, hint in causes:
             self.dropped.add(cause, where + hint, int(which.sum()))
         return frame.select(good)
+
+
+def _place_of(frame: PersonFrame) -> str:
+    return f"{frame.stream}, image {frame.number}".removeprefix(", ")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.people.tracking import NOMINAL_PERIOD_S, Tracker, TrackingSettings, unshared
+from key2mesh_core.people.tracking import NOMINAL_PERIOD_S, Tracker, TrackingSettings
 
 MAX_GAP = 10
 """Images that an unnamed person may be missing from before coming back as somebody else."""
@@ -76,12 +76,11 @@ def persons_of_take(image: PersonFrame) -> list[Person | None]:
 
     Whoever is alone is taken for the one whom the other cameras see alone, whatever the name:
     trackers of several cameras count each for itself. Of several persons, those of one name in all
-    cameras are one person. None without a take, and where it is in doubt who it is: without a name,
-    or with one that the image has twice.
+    cameras are one person. None without a take, and without a name.
     """
     if image.take and len(image) == 1:
         return [(image.take, "")]
-    return [(image.take, own) if image.take and own else None for own in unshared(image.ids)]
+    return [(image.take, own) if image.take and own else None for own in image.ids]
 
 
 def number_persons(

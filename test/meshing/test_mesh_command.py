@@ -534,7 +534,7 @@ def test_who_shares_an_id_is_unnamed_there_and_stays_beside_the_keypoints(tmp_pa
         )
         assert mesh(config) == 0
         results.append(everything(config.target))
-        assert "id_shared_by_several_persons" in capsys.readouterr().err
+        assert "share the id '0'" in capsys.readouterr().err
     raw, smooth = results
     pairs = np.flatnonzero(raw["frame"][:-1] == raw["frame"][1:])
     assert set(raw["id"][pairs].tolist()) == {""}
@@ -746,6 +746,19 @@ def test_motion_in_amass_layout_is_read_back_and_puts_the_body_where_it_was(tmp_
     # ... is what the camera saw, which looks along y with z up.
     seen = np.array(joints) @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]).T
     np.testing.assert_allclose(seen, rows["joints"][0, :22], atol=2e-4)
+
+
+def test_a_late_image_tears_no_motion_apart(tmp_path, capsys):
+    still = standing_person((300.0, 240.0), 250).astype(np.float32)
+    one = [replace(frames(2)[1], keypoints=still, stamp_ns=STAMPS[i]) for i in (0, 1, 3, 2, 4, 5)]
+    recorded = keypoint_recording("/people", one)
+    for message, stamp in zip(recorded.messages, STAMPS, strict=False):
+        object.__setattr__(message, "recorded_ns", stamp)
+    write_bag(tmp_path / "bag", [recorded])
+    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", "amass", fov=60.0)) == 0
+    assert "1 x late" in capsys.readouterr().err
+    (clip,) = (tmp_path / "out").iterdir()
+    assert everything(clip)["stamp_ns"].tolist() == [STAMPS[i] for i in (0, 1, 3, 4, 5)]
 
 
 def test_motion_needs_the_body_of_the_model(tmp_path, bundle, source):

@@ -427,6 +427,31 @@ def test_a_gap_in_time_is_a_gap_in_the_numbers(tmp_path: Path) -> None:
     assert load_targets([f"bag:{bag}"]).frame.tolist() == [0, 1, 3, 4]
 
 
+def test_late_images_are_dropped_and_tear_no_track(tmp_path: Path) -> None:
+    """Of a detector with several threads; a bag that begins again is read again."""
+    order = [0, 1, 3, 2, 4, *range(40, 43), 0, 1]
+    messages = [
+        (START + n * RATE, yolo_message(START + i * RATE, [("", points(COCO, 0, i))]))
+        for n, i in enumerate(order)
+    ]
+    bag = write_foreign_bag(tmp_path / "bag", {"/keypoints": (YOLO, messages)})
+    targets = load_targets([f"bag:{bag}"])
+    assert targets.left_out == {"late": 1}
+    later = 42 + JUMP
+    assert targets.frame.tolist() == [0, 1, 3, 4, 40, 41, 42, later, later + 1]
+    assert targets.sequence.tolist() == [0] * 4 + [1] * 3 + [2] * 2
+
+
+def test_a_loop_of_less_than_a_second_is_not_late_for_ever(tmp_path: Path) -> None:
+    messages = [
+        (START + n * RATE, yolo_message(START + n % 5 * RATE, [("", points(COCO, 0, n % 5))]))
+        for n in range(60)
+    ]
+    bag = write_foreign_bag(tmp_path / "bag", {"/keypoints": (YOLO, messages)})
+    targets = load_targets([f"bag:{bag}"])
+    assert 5 < len(targets) == 60 - targets.left_out["late"]
+
+
 def test_stamps_that_nobody_set_give_way_to_the_time_of_recording(tmp_path: Path) -> None:
     messages = [
         (s, yolo_message(0, [("1", points(COCO, 0, i))])) for i, s in enumerate(stamps()) if i != 2

@@ -128,7 +128,7 @@ def test_the_only_camera_info_is_not_lent_to_the_other_camera(tmp_path: Path) ->
 
 def test_a_clock_that_jumps_back_is_refused_for_several_cameras_only(tmp_path: Path) -> None:
     left = [image(0, m) for m in range(6)]
-    right = [image(1, m) for m in (3, 4, 5, 0, 1, 2)]
+    right = [image(1, m) for m in (43, 44, 45, 0, 1, 2)]
     # The messages lie in the order of their recording, whatever their stamps.
     recordings = [
         keypoint_recording(f"/{n}/keypoints", i) for n, i in zip("lr", (left, right), strict=True)
