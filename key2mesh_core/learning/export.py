@@ -25,6 +25,7 @@ from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.block_linear import with_block_weights
 from key2mesh_core.model.bundle import (
+    MANIFEST,
     MESH_GRAPH,
     POSE_GRAPH,
     WEIGHTS,
@@ -76,6 +77,13 @@ def export(config: ExportConfig) -> None:
     )
 
 
+def refuse_occupied(output: Path) -> None:
+    """Raises TrainingError where something else than a bundle stands: it would be deleted."""
+    free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not free and not (output / MANIFEST).is_file():
+        raise TrainingError(f"{output} exists and is no model bundle: give another --output")
+
+
 def _facts(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
@@ -101,15 +109,17 @@ def write_bundle(
 ) -> Bundle:
     """Exports both graphs, compares each with PyTorch and puts the bundle in place at once.
 
-    Raises TrainingError when the disk is full, or ONNX Runtime and PyTorch differ.
+    Raises TrainingError when the disk is full, ONNX Runtime and PyTorch differ, or something else
+    than a bundle stands there.
     """
+    output = Path(output)
+    refuse_occupied(output)
     network = folded(network)
     if block_weights:
         # Rounded before the comparison: the graph is then exact, and what rounding costs shows
         # up where it belongs, in the measured errors of the bundle.
         round_weights(network)
     pose, mesh = PoseGraph(network, body, centre).eval(), MeshGraph(body).eval()
-    output = Path(output)
     folder = output.with_name(f".{output.name}.new")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -201,14 +201,15 @@ def settings_text(config: Any) -> str:
 
 
 def claim_folder(folder: Path, config: Any, free: Collection[str] = FREE_SETTINGS) -> None:
-    """Makes `folder` the run of `config`: its settings are written there, once.
+    """Makes `folder` the run of `config`: its settings are written there, once. A run that saved
+    no checkpoint gives way: there is nothing to continue.
 
     Raises TrainingError if a run with other settings lives there, or it cannot be written.
     """
     path = folder / "settings.json"
     mine = json.loads(settings_text(config))
     try:
-        if not path.exists():
+        if not path.exists() or not (folder / LAST).exists():
             write_text(path, settings_text(config) + "\n")
             return
         theirs = json.loads(path.read_text())

@@ -86,6 +86,11 @@ def form_of(config: MeshConfig, source: Source) -> str:
     bag = source.kind == "bag"
     form = config.form
     if form == "auto":
+        if config.target.suffix not in ("", ".npz"):
+            raise Key2MeshError(
+                f"{config.target}: what to make is not known by the ending {config.target.suffix}: "
+                "give a name that ends in .npz, a folder's without an ending, or --form"
+            )
         form = "npz" if config.target.suffix == ".npz" else "bag" if bag else "obj"
     if form == "bag" and not bag:
         raise Key2MeshError(

@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 from key2mesh_core.camera.choose import CameraOptions
-from key2mesh_core.errors import CameraError, TargetError
+from key2mesh_core.errors import CameraError, KeypointError, TargetError
 from key2mesh_core.io import read_json
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
+from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.keypoints.table import REQUIRED
 
 Kind = Literal["bag", "openpose", "coco", "aistpp", "npz"]
@@ -34,7 +35,8 @@ class RecordingOptions:
             between them are cameras that saw the same people at the same time.
         camera_info: of bags, the CameraInfo's topic (one for each of several keypoint topics, with
             commas between them). Empty: the one of the keypoints' frame.
-        layout: of files, name of the keypoints' layout. Empty: by their number and places.
+        layout: of openpose, coco and npz, name of the keypoints' layout. Empty: by their number and
+            places.
         fps: of files, images per second.
         sequences: of a folder of AIST++, only these (`ch06`). Empty: all.
         together: of an OpenPose folder, whether the folders in it are cameras that took their
@@ -65,6 +67,11 @@ class RecordingOptions:
             raise TargetError(
                 f"a person has 1 to {REQUIRED} keypoints; asked for at least {self.minimum}"
             )
+        if self.layout:
+            try:
+                get_layout(self.layout)
+            except KeypointError as error:
+                raise TargetError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,8 @@ def _with(
     if unknown := sorted(set(given) - set(OPTIONS[kind])):
         known = ", ".join(OPTIONS[kind])
         raise TargetError(f"{name!r} has the option {unknown}; {kind} has: {known}")
+    if options.layout and "layout" not in OPTIONS[kind]:
+        raise TargetError(f"{name!r}: {kind} itself says the keypoints' layout: state none")
     values: dict[str, Any] = {}
     for option, text in given.items():
         try:

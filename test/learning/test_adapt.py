@@ -474,6 +474,18 @@ def test_too_few_detections_are_refused(model, tmp_path):
         adapt(replace(settings, target=()))
 
 
+def test_what_is_no_bundle_is_not_overwritten(model, tmp_path):
+    settings = config(model, tmp_path / "mine")
+    for occupied in (tmp_path / "mine", tmp_path / "papers" / "thesis.tex"):
+        occupied.parent.mkdir(exist_ok=True)
+        occupied.write_text("mine")
+        output = tmp_path / occupied.relative_to(tmp_path).parts[0]
+        with pytest.raises(TrainingError, match="is no model bundle"):
+            adapt(replace(settings, output=output))
+        assert occupied.read_text() == "mine"
+    assert not settings.work_folder.exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

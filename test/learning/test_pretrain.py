@@ -183,6 +183,8 @@ def test_a_killed_process_continues_to_the_same_result(data, tmp_path):
 
 
 def test_a_folder_of_another_run_is_refused(data, tmp_path):
+    with pytest.raises(TrainingError, match="absent"):  # what never began is no run
+        pretrain(replace(config(data, tmp_path, epochs=1), motions=(str(tmp_path / "absent"),)))
     pretrain(config(data, tmp_path, epochs=1))
     with pytest.raises(TrainingError, match=r"other settings \(seed\)"):
         pretrain(config(data, tmp_path, epochs=1, seed=1))

@@ -396,6 +396,8 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, bun
     refused("there is no .*absent", source=tmp_path / "absent")
     refused("ends in .npz", form="npz")
     refused("nothing but vertices", form="obj", vertices=False)
+    refused(r"known by the ending \.txt", target=tmp_path / "x.txt")
+    refused("bag itself says the keypoints' layout", layout="coco_17")
     refused("'/odd' holds odd_msgs/msg/Odd", BagError, topic="/odd")
     refused("no CameraInfo on '/eye'.*/camera_info", BagError, camera_topic="/eye")
     refused("unknown backend 'abacus'", backend="abacus")
@@ -431,6 +433,7 @@ def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundl
         ("camera_cx", 3.0),
         ("image_size", (640, 0)),
         ("fps", 0.0),
+        ("layout", "nonsense"),
         ("threads", 0),
         ("segment", 0),
         ("meshes_topic", "meshes"),

@@ -20,7 +20,7 @@ from key2mesh_core.learning.adapt.target_domain import split_in_time, target_dom
 from key2mesh_core.learning.adapt.validation import WORTH_IT, choose, score
 from key2mesh_core.learning.checkpoints import load_checkpoint
 from key2mesh_core.learning.distributed import ProcessGroup, local_device, process_group
-from key2mesh_core.learning.export import write_bundle
+from key2mesh_core.learning.export import refuse_occupied, write_bundle
 from key2mesh_core.learning.pretrain.sources import load_bank
 from key2mesh_core.learning.runs import (
     FREE_SETTINGS,
@@ -60,7 +60,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
 
     Raises:
         TrainingError: an unusable start or target, a diverged loss, a full disk, or a folder that
-            belongs to a run with other settings.
+            belongs to a run with other settings; `config.output` is taken by something else.
         TargetError, BagError: from the readers of the target.
     """
     if not config.target:
@@ -69,6 +69,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
             "`key2mesh targets bag:my_bag` shows what a recording holds, `key2mesh adapt --help` "
             "all options"
         )
+    refuse_occupied(config.output)
     if config.threads:
         torch.set_num_threads(config.threads)
     device = local_device(device_named(config.device))
