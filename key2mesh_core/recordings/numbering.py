@@ -20,24 +20,39 @@ JUMP = 1000
 """By how many images the numbers jump when the clock jumps back: nothing moves across that."""
 
 
-def number_names(names: Iterable[str]) -> dict[str, tuple[str, int]]:
+_CAMERA = re.compile(r"(cam|camera|view|kinect|(?<![a-z])c)[ _-]*$", re.IGNORECASE)
+"""What stands before a camera's number."""
+
+
+def number_names(names: Iterable[str], apart: bool = False) -> dict[str, tuple[str, int]]:
     """Each name's stream and its number in it, in the order of time.
 
-    Of the numbers in names that are otherwise alike, the one with the most different values
-    counts the images (the last of those, if several have as many); all else names the stream:
-    `cam1_0007.json` is image 7 of `cam1_#.json`. Numbers are compared as numbers: 9 before 10.
+    Of the numbers in names that are otherwise alike, the one with the most different values counts
+    the images (the last of those, if several have as many), a camera's only if no other differs;
+    all else names the stream: `cam1_0007.json` is image 7 of `cam1_#.json`. Numbers are compared as
+    numbers: 9 before 10.
+
+    Args:
+        apart: each folder's names are streams of their own.
     """
     alike = defaultdict(list)
     for name in sorted(set(names)):
         parts = re.split(r"([0-9]+)", name)
-        alike[tuple(parts[0::2])].append((name, parts))
+        folder = name.rpartition("/")[0] if apart else ""
+        alike[folder, tuple(parts[0::2])].append((name, parts))
     found: list[tuple[str, int, str]] = []
-    for texts, group in alike.items():
+    for (_, texts), group in alike.items():
         if len(texts) == 1:
             found += [(name, 0, name) for name, _ in group]
             continue
-        values = [len({parts[at] for _, parts in group}) for at in range(1, 2 * len(texts) - 1, 2)]
-        at = 2 * max(range(len(values)), key=lambda place: (values[place], place)) + 1
+        values = {
+            at: (len({parts[at] for _, parts in group}), at)
+            for at in range(1, 2 * len(texts) - 1, 2)
+        }
+        counting = [
+            at for at, (n, _) in values.items() if n > 1 and not _CAMERA.search(texts[at // 2])
+        ]
+        at = max(counting or values, key=lambda place: values[place])
         for name, parts in group:
             stream = "".join([*parts[:at], "#", *parts[at + 1 :]])
             found.append((stream, int(parts[at]), name))

@@ -51,7 +51,11 @@ def read_frames(
         raise TargetError(f"{path} is no folder with JSON files as `--write_json` makes them")
     top = path.parent if path.is_file() else path
     names = [file.relative_to(top).as_posix() for file in files]
-    numbered = _number_cameras(path, names) if options.together else number_names(names)
+    # Cameras may be more than images; but where every folder has one image, folders are images.
+    apart = len({name.rpartition("/")[0] for name in names}) < len(names)
+    numbered = number_names(names, apart or options.together)
+    if options.together:
+        _check_cameras(path, numbered)
     take = path.absolute().name if options.together else ""
     images = {name: _people(top / name) for name in numbered}
     layout = _layout_of(path, images, options.layout)
@@ -69,28 +73,20 @@ def read_frames(
         )
 
 
-def _number_cameras(path: Path, names: list[str]) -> dict[str, tuple[str, int]]:
-    """As `number_names`, for each folder by itself: what counts its images is not the camera's
-    number, not even where cameras are more than images."""
-    folders: dict[str, list[str]] = {}
+def _check_cameras(path: Path, numbered: dict[str, tuple[str, int]]) -> None:
     said = f"{path}: together=true says that each folder in it is one camera, but"
-    for name in names:
-        folder, slash, file = name.partition("/")
+    cameras: dict[str, set[str]] = {}
+    for name, (stream, _) in numbered.items():
+        folder, slash, _ = name.partition("/")
         if not slash:
             raise TargetError(f"{said} {name} lies beside them")
-        folders.setdefault(folder, []).append(file)
-    if len(folders) < 2:
-        raise TargetError(f"{said} there is only {next(iter(folders))}")
-    found = {}
-    for folder, files in folders.items():
-        numbered = number_names(files)
-        streams = sorted({stream for stream, _ in numbered.values()})
+        cameras.setdefault(folder, set()).add(stream)
+    if len(cameras) < 2:
+        raise TargetError(f"{said} there is only {next(iter(cameras))}")
+    for folder, streams in cameras.items():
         if len(streams) > 1:
-            several = f"images of {len(streams)}: {', '.join(streams[:3])}"
+            several = f"images of {len(streams)}: {', '.join(sorted(streams)[:3])}"
             raise TargetError(f"{said} {folder} has {several}")
-        for file, (stream, number) in numbered.items():
-            found[f"{folder}/{file}"] = f"{folder}/{stream}", number
-    return found
 
 
 def _people(file: Path) -> _People:

@@ -124,6 +124,18 @@ def test_folders_in_a_folder_are_streams_of_their_own(tmp_path: Path) -> None:
     assert one == 1
 
 
+def test_cameras_may_be_more_than_images(tmp_path: Path) -> None:
+    """By whatever names; where every folder holds one image, folders are images."""
+    for camera in range(12):
+        for i in range(3):
+            points = person("openpose_coco_18", 5 * i)
+            write_openpose(tmp_path / f"{camera:02d}" / f"{i}.json", points)
+        write_openpose(tmp_path / "single" / f"{camera:02d}" / "image.json", points)
+    targets = load_targets([f"openpose:{tmp_path}"])
+    assert len(targets.names) == 12 + 1
+    assert targets.frame.tolist() == [0, 1, 2] * 12 + [*range(12)]
+
+
 def test_empty_images_and_people_without_a_body_are_counted(tmp_path: Path) -> None:
     write_openpose(tmp_path / "1.json", person("openpose_coco_18"))
     write_openpose(tmp_path / "2.json")
@@ -493,6 +505,8 @@ def test_names_of_any_style_are_in_the_order_of_time() -> None:
         ("c2_5", "c2_#", 5),
     ]
     assert order("f7_cam2", "f8_cam2") == [("f7_cam2", "f#_cam2", 7), ("f8_cam2", "f#_cam2", 8)]
+    assert order("c1_5", "c2_5", "c3_5", "c1_6")[1] == ("c1_6", "c1_#", 6)
+    assert order("Cam_1/5", "Cam_2/5", "Cam_3/6")[0] == ("Cam_1/5", "Cam_1/#", 5)
     assert order("b", "a") == [("a", "a", 0), ("b", "b", 0)]
     assert order() == []
 

@@ -373,7 +373,7 @@ def test_folders_of_openpose_together(tmp_path: Path) -> None:
         (["a/1.json", "b/1.json", "note.json"], r"note\.json lies beside them"),
         (
             ["a/x1.json", "a/x2.json", "a/y1.json", "b/x1.json"],
-            r"a has images of 2: x#.json, y#.json",
+            r"a has images of 2: a/x#.json, a/y#.json",
         ),
     ],
 )
