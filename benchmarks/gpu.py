@@ -156,12 +156,12 @@ def _engines(
     for precision in config.precisions:
         try:
             for plan in plans(bundle, library, results.gpu, precision):
-                if cache.read(plan.key) is None:
+                if cache.read(plan.file()) is None:
                     start = time.perf_counter()
-                    content = build(plan, library)
+                    content = build(plan)
                     took = time.perf_counter() - start
-                    cache.write(plan.key, content)
-                    row = {"graph": plan.key.graph, "precision": plan.key.precision}
+                    cache.write(plan.file(), content)
+                    row = {"graph": plan.name, "precision": plan.precision}
                     row |= {"seconds": took, "megabytes": len(content) / 1e6}
                     results.built.append(row)
             for recorded in (RECORDED, 0):

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from key2mesh_core.model.engines.protocol import Engine
 from key2mesh_core.model.engines.tensorrt import open_engines
 from key2mesh_core.model.engines.tensorrt_build import (
     PRECISION,
-    Library,
     Plan,
     build,
     find_library,
@@ -75,7 +74,7 @@ def build_engine(config: BuildEngineConfig) -> int:
     cache = EngineCache()
     wanted = plans(bundle, library, gpu, config.precision)
     for plan in wanted:
-        _build(plan, library, cache, config.rebuild)
+        _build(plan, cache, config.rebuild)
     if gpu == "none":
         return 0
     try:
@@ -94,15 +93,15 @@ def build_engine(config: BuildEngineConfig) -> int:
             )
     except BaseException:
         for plan in wanted:
-            cache.remove(plan.key)
+            cache.remove(plan.file())
         raise
     print(f"vertices agree with ONNX Runtime to {found:.3f} mm ({allowed:g} mm are allowed)")
     return 0
 
 
-def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> None:
-    name, path = plan.key.graph, cache.path(plan.key)
-    if not rebuild and cache.read(plan.key) is not None:
+def _build(plan: Plan, cache: EngineCache, rebuild: bool) -> None:
+    name, path = plan.name, cache.folder / plan.file()
+    if not rebuild and cache.read(plan.file()) is not None:
         print(f"{name}: already built, {path}")
         return
     shown = ""
@@ -116,12 +115,12 @@ def _build(plan: Plan, library: Library, cache: EngineCache, rebuild: bool) -> N
 
     start = time.monotonic()
     try:
-        content = build(plan, library, report)
+        content = build(plan, report)
     finally:
         if shown:
             print(f"\r{'':<{len(shown)}}\r", end="", flush=True)
-    cache.write(plan.key, content)
-    cache.remove(replace(plan.key, part="kernels"))  # compiled for the one before
+    cache.write(plan.file(), content)
+    cache.remove(plan.file("kernels"))  # compiled for the one before
     took, size = time.monotonic() - start, len(content) / 1e6
     print(f"{name}: built in {took:.1f} s, {size:.1f} MB, {path}")
 
@@ -139,7 +138,7 @@ def difference_mm(wanted: Sequence[Plan], engines: Sequence[Engine]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         references = []
         for plan in wanted:
-            path = Path(folder) / plan.key.graph
+            path = Path(folder) / plan.name
             path.write_bytes(typed(plan.graph, "fp32"))
             references.append(OnnxEngine(path, signature=plan.signature))
     expected = _centred_vertices(references, inputs)

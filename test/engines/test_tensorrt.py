@@ -28,8 +28,10 @@ from helpers_tensorrt import (
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import POSE_SIGNATURE, mesh_signature
 from key2mesh_core.model.engines.cuda import open_gpu
+from key2mesh_core.model.engines.engine_cache import EngineCache
 from key2mesh_core.model.engines.onnx import OnnxEngine
 from key2mesh_core.model.engines.tensorrt import TensorRTEngine
+from key2mesh_core.model.engines.tensorrt_build import Plan
 
 
 @pytest.fixture
@@ -59,10 +61,12 @@ def people(count: int) -> dict[str, np.ndarray]:
     }
 
 
-def pose_engine(bundle, machine, flavour="rtx", **options):
+def pose_engine(bundle, machine, flavour="rtx", cache=None, gpu=None, **options):
     library = standin_library(machine, flavour)
-    plan = plan_of(bundle.pose_path.read_bytes())
-    engine = TensorRTEngine(plan, POSE_SIGNATURE, library, open_gpu(), name="pose.onnx", **options)
+    graph = bundle.pose_path.read_bytes()
+    plan = Plan("pose.onnx", graph, POSE_SIGNATURE, library, NAME, "fp32")
+    cache = EngineCache(bundle.path.parent / "engines") if cache is None else cache
+    engine = TensorRTEngine(plan_of(graph), plan, gpu or open_gpu(), cache, **options)
     return engine, library.module.engines[0]
 
 
@@ -94,8 +98,10 @@ def test_it_answers_as_onnx_runtime_does_for_every_number_of_persons(
 
 def test_the_mesh_follows_the_pose(bundle, machine):
     pose, _ = pose_engine(bundle, machine)
-    library, signature = standin_library(machine), mesh_signature(bundle.vertex_count)
-    mesh = TensorRTEngine(plan_of(mesh_model()), signature, library, open_gpu(), name="mesh.onnx")
+    graph, signature = mesh_model().SerializeToString(), mesh_signature(bundle.vertex_count)
+    plan = Plan("mesh.onnx", graph, signature, standin_library(machine), NAME, "fp32")
+    cache = EngineCache(bundle.path.parent / "engines")
+    mesh = TensorRTEngine(plan_of(graph), plan, open_gpu(), cache)
     posed = pose.run(people(5))
     inputs = {name: posed[name] for name in signature.inputs}
     assert_same(mesh.run(inputs), OnnxEngine(bundle.mesh_path).run(inputs))
@@ -139,19 +145,22 @@ def test_only_what_is_recorded_is_compiled_before_it_runs(bundle, machine):
     engine.close()
 
 
-def test_kernels_that_were_compiled_once_can_be_kept(bundle, machine):
-    engine, _ = pose_engine(bundle, machine, "rtx")
-    kept = engine.kernels()
-    engine.close()
-    assert kept == b"kernels k"
-    for content in (kept, b"of another driver"):
-        again, _ = pose_engine(bundle, machine, "rtx", kernels=content)
-        assert again.kernels() == kept
-        again.close()
-    assert again.kernels() is None
-    plain, _ = pose_engine(bundle, machine, "11.4.0")
-    assert plain.kernels() is None
-    plain.close()
+def test_kernels_that_were_compiled_once_are_kept(bundle, machine, tmp_path):
+    cache = EngineCache(tmp_path)
+    for _ in range(2):
+        pose_engine(bundle, machine, "rtx", cache)[0].close()
+    (path,) = tmp_path.iterdir()
+    assert path.suffix == ".kernels"
+    assert cache.read(path.name) == b"kernels k"
+    for content in (b"of another driver", b"kernels k"):
+        cache.write(path.name, content)
+        before = path.stat().st_mtime_ns
+        pose_engine(bundle, machine, "rtx", cache)[0].close()
+        assert cache.read(path.name) == b"kernels k"
+        assert (path.stat().st_mtime_ns == before) == (content == b"kernels k")
+    path.unlink()
+    pose_engine(bundle, machine, "11.4.0", cache)[0].close()
+    assert not path.exists()
 
 
 def test_what_cannot_be_recorded_is_enqueued(bundle, machine, reference):
@@ -206,15 +215,13 @@ def test_what_nobody_closes_is_freed_with_its_last_user(bundle, machine):
 def test_each_call_that_fails_while_it_is_made_is_told_or_does_without(
     bundle, machine, reference, recorded
 ):
-    gpu, plan, told = open_gpu(), plan_of(bundle.pose_path.read_bytes()), set()
+    told = set()
     for call in range(1, 300):
-        machine.fail(call)
-        library = standin_library(machine)
         engine, message = None, ""
+        gpu = open_gpu()
+        machine.fail(call)
         try:
-            engine = TensorRTEngine(
-                plan, POSE_SIGNATURE, library, gpu, name="pose.onnx", recorded=recorded
-            )
+            engine, _ = pose_engine(bundle, machine, gpu=gpu, recorded=recorded)
         except EngineError as error:
             message = str(error)
         done = machine.fail_in > 0  # there were fewer calls
@@ -265,11 +272,11 @@ def test_each_call_that_fails_in_a_run_is_told_and_the_next_run_is_right(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"keypoints": people(1)["keypoints"][:, :17]}, r"must be .*'keypoints': \(1, 18, 3\)"),
+        ({"keypoints": people(1)["keypoints"][:, :17]}, r"must be .*'float32', 1, 18, 3\)"),
         ({"keypoints": people(1)["keypoints"].astype(np.float64)}, "float64"),
         ({"surprise": np.zeros(1, np.float32)}, "surprise"),
-        ({name: x[:0] for name, x in people(1).items()}, "1 to 512 persons a run, got 0"),
-        (people(513), "1 to 512 persons a run, got 513"),
+        ({name: x[:0] for name, x in people(1).items()}, r"1 to 512 persons, are .* 0, 18"),
+        (people(513), r"1 to 512 persons, are .* 513, 18"),
         ({"intrinsics": np.zeros((2, 4), np.float32)}, "'intrinsics'"),
     ],
 )
@@ -284,15 +291,15 @@ def test_inputs_that_do_not_fit_are_refused_and_the_next_run_works(bundle, machi
 
 
 def test_an_engine_that_is_not_as_expected_is_refused(bundle, machine):
-    library, plan = standin_library(machine), plan_of(bundle.pose_path.read_bytes())
-    with pytest.raises(EngineError, match=r"mesh\.onnx: .*expected inputs"):
-        TensorRTEngine(
-            plan, mesh_signature(bundle.vertex_count), library, open_gpu(), name="mesh.onnx"
-        )
+    graph, library = bundle.pose_path.read_bytes(), standin_library(machine)
+    cache = EngineCache(bundle.path.parent / "engines")
+    plan = Plan("mesh.onnx", graph, mesh_signature(bundle.vertex_count), library, NAME, "fp32")
+    with pytest.raises(EngineError, match=r"mesh\.onnx: .*does not take .*'betas'"):
+        TensorRTEngine(plan_of(graph), plan, open_gpu(), cache)
     with pytest.raises(
-        EngineError, match=r"pose\.onnx: .*cannot load it: this is no plan.*rebuild"
+        EngineError, match=r"mesh\.onnx: .*cannot load it: this is no plan.*rebuild"
     ):
-        TensorRTEngine(b"\x7fELF", POSE_SIGNATURE, library, open_gpu(), name="pose.onnx")
+        TensorRTEngine(b"\x7fELF", plan, open_gpu(), cache)
 
 
 def test_the_stand_in_has_only_what_the_library_has():

@@ -28,8 +28,8 @@ def machine(monkeypatch):
     install(found, monkeypatch)
     monkeypatch.setattr(gpu, "find_library", lambda modules: standin_library(found))
 
-    def build(plan, library):
-        return plan_of(typed(plan.graph, plan.key.precision))
+    def build(plan):
+        return plan_of(typed(plan.graph, plan.precision))
 
     monkeypatch.setattr(gpu, "build", build)
     return found
@@ -82,8 +82,8 @@ def test_the_whole_of_it_runs_on_stand_ins(machine, tmp_path, capsys):
 
 
 def test_what_fails_is_named_and_nothing_stands_in_for_it(machine, tmp_path, monkeypatch):
-    def build(plan, library):
-        raise Key2MeshError(f"{plan.key.graph}: refused")
+    def build(plan):
+        raise Key2MeshError(f"{plan.name}: refused")
 
     monkeypatch.setattr(gpu, "build", build)
     assert gpu.main(quick(tmp_path, training=False)) == 1

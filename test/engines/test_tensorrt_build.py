@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 import pytest
@@ -19,10 +17,10 @@ from key2mesh_core.model.bundle import POSE_SIGNATURE, load_bundle, mesh_signatu
 from key2mesh_core.model.engines.onnx import import_onnxruntime
 from key2mesh_core.model.engines.tensorrt_build import (
     PERSONS,
+    Plan,
     build,
     define,
     find_library,
-    plan_of,
 )
 from key2mesh_core.model.engines.typed_graph import halve_layers, typed
 
@@ -70,8 +68,7 @@ def test_both_graphs_build(graphs, library, name):
     graph, _, signature = graphs[name]
     told = []
     plan = build(
-        plan_of(name, graph, signature, library, "none", name.split()[1]),
-        library,
+        Plan(name, graph, signature, library, "none", name.split()[1]),
         lambda phase, share: told.append((phase, share)),
     )
     # The weights are in it, in their type: 6.5 million in the network, 0.4 million in the body.
@@ -85,8 +82,8 @@ def test_both_graphs_build(graphs, library, name):
 
 @pytest.mark.parametrize("name", ["pose fp32", "pose fp16", "mesh fp32"])
 def test_inputs_outputs_and_types_are_what_the_graph_says(graphs, library, name):
-    _, content, signature = graphs[name]
-    _, network = define(content, signature, library, name)
+    graph, content, signature = graphs[name]
+    _, network = define(content, Plan(name, graph, signature, library, "none", "fp32"))
     module = library.module
     inputs = {t.name: tuple(t.shape) for t in map(network.get_input, range(network.num_inputs))}
     outputs = {t.name: tuple(t.shape) for t in map(network.get_output, range(network.num_outputs))}
@@ -105,11 +102,10 @@ def test_inputs_outputs_and_types_are_what_the_graph_says(graphs, library, name)
 
 def test_a_profile_that_cannot_be_is_refused(graphs, library):
     graph, _, signature = graphs["mesh fp32"]
-    plan = plan_of("mesh.onnx", graph, signature, library, "none", "fp32")
-    plan = replace(plan, key=replace(plan.key, persons=(9, 8, 512)))
+    plan = Plan("mesh.onnx", graph, signature, library, "none", "fp32", (9, 8, 512))
     words = r"mesh\.onnx: TensorRT for RTX .* (refuses|cannot build)"
     with pytest.raises(EngineError, match=words):
-        build(plan, library)
+        build(plan)
     assert PERSONS == (1, 8, 512)
 
 
@@ -214,21 +210,21 @@ def unknown_operator() -> bytes:
 def test_graphs_that_cannot_be_built_are_refused_by_name(library, graph, words):
     signature = mesh_signature(138)
     with pytest.raises(EngineError, match=rf"(?s)mesh\.onnx: .*{words}"):
-        build(plan_of("mesh.onnx", graph, signature, library, "none", "fp32"), library)
+        build(Plan("mesh.onnx", graph, signature, library, "none", "fp32"))
 
 
 def test_a_graph_that_is_not_as_expected_is_refused(bundle, library):
     mesh = bundle.mesh_path.read_bytes()
-    with pytest.raises(EngineError, match=r"mesh\.onnx: expected inputs"):
-        build(plan_of("mesh.onnx", mesh, POSE_SIGNATURE, library, "none", "fp32"), library)
+    with pytest.raises(EngineError, match=r"mesh\.onnx: .*expected inputs"):
+        build(Plan("mesh.onnx", mesh, POSE_SIGNATURE, library, "none", "fp32"))
     with pytest.raises(EngineError, match=r"'vertices' must have shape \('N', 138, 3\)"):
-        build(plan_of("mesh.onnx", mesh, mesh_signature(138), library, "none", "fp32"), library)
+        build(Plan("mesh.onnx", mesh, mesh_signature(138), library, "none", "fp32"))
 
 
 def test_what_building_for_a_gpu_lacks_is_told(graphs, library):
     graph, _, signature = graphs["mesh fp32"]
     try:
-        plan = build(plan_of("mesh.onnx", graph, signature, library, "a GPU", "fp32"), library)
+        plan = build(Plan("mesh.onnx", graph, signature, library, "a GPU", "fp32"))
     except EngineError as error:
         message = str(error)
         assert "mesh.onnx: TensorRT for RTX" in message

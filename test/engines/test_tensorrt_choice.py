@@ -42,9 +42,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(build_command, "find_library", lambda: library)
     library.module.builds = []
 
-    def build(plan, library, report=None):
-        key = plan.key
-        library.module.builds.append((key.graph, key.precision, key.gpu != "none"))
+    def build(plan, report=None):
+        plan.library.module.builds.append((plan.name, plan.precision, plan.gpu != "none"))
         if report is not None:
             report("Building", 0.5)
         return plan_of(plan.graph)
@@ -241,8 +240,8 @@ def test_an_engine_that_answers_otherwise_is_not_kept(
 
     wrong = make_bundle(tmp_path / "wrong", change_mesh=shift).mesh_path.read_bytes()
 
-    def build(plan, library, report):
-        return plan_of(wrong if plan.key.graph == "mesh.onnx" else plan.graph)
+    def build(plan, report):
+        return plan_of(wrong if plan.name == "mesh.onnx" else plan.graph)
 
     monkeypatch.setattr(build_command, "build", build)
     job = ["build-engine", "--model", str(bundle.path), "--precision", "fp32"]

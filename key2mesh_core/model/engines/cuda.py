@@ -71,13 +71,13 @@ class CudaCore:
 
     def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
         """Memory for floats of this shape, on both sides or on the GPU alone."""
-        size, host, pinned = _size(shape), np.empty(0, np.float32), None
-        device = self._device.allocate(size, stream=self._stream)
-        if on_host:
-            pinned = self._pinned.allocate(size, stream=self._stream)
-            numbers: Any = (ctypes.c_float * math.prod(shape)).from_address(pinned.handle)
-            host = np.frombuffer(numbers, np.float32).reshape(shape)
-            host[...] = 0
+        device = self._device.allocate(_size(shape), stream=self._stream)
+        if not on_host:
+            return Tensor(np.empty(0, np.float32), device.handle, (None, device))
+        pinned = self._pinned.allocate(_size(shape), stream=self._stream)
+        numbers: Any = (ctypes.c_float * math.prod(shape)).from_address(pinned.handle)
+        host = np.frombuffer(numbers, np.float32).reshape(shape)
+        host[...] = 0
         return Tensor(host, device.handle, (pinned, device))
 
     def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
@@ -98,14 +98,11 @@ class CudaCore:
         try:
             # Other threads (another engine's) may do as they like meanwhile.
             self._target = builder.begin_building("thread_local")
-            try:
-                enqueue()
-            finally:
-                self._target = self._stream
-                builder.end_building()
-            graph = builder.complete()
+            enqueue()
+            graph = builder.end_building().complete()
         finally:
-            builder.close()
+            self._target = self._stream
+            builder.close()  # ends a recording that failed
         return lambda: graph.launch(self._stream)
 
 

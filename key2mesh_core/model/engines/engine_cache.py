@@ -1,56 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where built engines are kept: in the user's own cache folder, each under what it was built from.
+"""Where built engines are kept: in the user's own cache folder.
 
 An engine file is code that runs on the GPU, and TensorRT trusts it. So it is only ever built here
-and read from here: no bundle, bag, parameter or topic can name one. A file's name is a hash of all
-that it depends on. What is found under the right name is still checked before the library sees it:
-who owns it, who else may write it, and a sum of its content and its key.
+and read from here: no bundle, bag, parameter or topic can name one. A file's name has a hash of all
+that it was built from (`tensorrt_build.Plan.file`). What is found under the right name is still
+checked before the library sees it: who owns it, who else may write it, and a sum of its name and
+content.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from key2mesh_core import io
 from key2mesh_core.errors import EngineError
-
-RECIPE = 2
-"""Raised when this version builds engines differently from the one before."""
-
-
-@dataclass(frozen=True)
-class EngineKey:
-    """All that a built engine depends on.
-
-    Attributes:
-        graph: the graph's file name in the bundle.
-        graph_sha256: of its content, as the bundle holds it.
-        library: "tensorrt" or "tensorrt_rtx".
-        version: of that library.
-        gpu: name and compute capability, or "none" for a trial without one.
-        precision: "fp32" or "fp16".
-        persons: least, usual and most persons of a run.
-        part: "engine", or "kernels" for what TensorRT for RTX compiled when it first ran it.
-        recipe: how it was built.
-    """
-
-    graph: str
-    graph_sha256: str
-    library: str
-    version: str
-    gpu: str
-    precision: str
-    persons: tuple[int, int, int]
-    part: str = "engine"
-    recipe: int = RECIPE
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 class EngineCache:
@@ -64,17 +29,13 @@ class EngineCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = io.cache_folder() / "engines" if folder is None else folder
 
-    def path(self, key: EngineKey) -> Path:
-        start = f"{Path(key.graph).stem}-{key.precision}"
-        return self.folder / f"{start}-{key.digest[:24]}.{key.part}"
-
-    def read(self, key: EngineKey) -> bytes | None:
-        """The engine of this key; None if there is none yet.
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if it is not there.
 
         Raises:
             EngineError: the file is damaged, another's, or somebody else might have written it.
         """
-        path = self.path(key)
+        path = self.folder / name
         try:
             # A link could lead to a file of somebody else's choosing.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -86,35 +47,44 @@ class EngineCache:
             return None
         except OSError as error:
             raise _refused(path, f"cannot be read ({error.strerror})") from error
-        if found != _sum(key, content):
+        if found != _sum(name, content):
             raise _refused(path, "is damaged, or was built for something else")
         return content
 
-    def write(self, key: EngineKey, content: bytes) -> Path:
-        """Keeps an engine; it is there whole or not at all.
+    def write(self, name: str, content: bytes) -> None:
+        """Keeps a file; it is there whole or not at all.
 
         Raises:
             EngineError: the folder cannot be made or written, or is not the user's alone.
         """
-        path = self.path(key)
+        path = make_private(self.folder) / name
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_private(self.folder, os.stat(self.folder))
             with io.atomic_write(path, mode=0o600) as unfinished:
-                unfinished.write_bytes(_sum(key, content) + content)
+                unfinished.write_bytes(_sum(name, content) + content)
         except OSError as error:
-            raise EngineError(
-                f"{path}: cannot be written ({error.strerror}); XDG_CACHE_HOME names another folder"
-            ) from error
-        return path
+            raise _unwritable(path, error) from error
 
-    def remove(self, key: EngineKey) -> None:
-        """Forgets an engine, if it is there."""
-        self.path(key).unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        """Forgets a file, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
 
 
-def _sum(key: EngineKey, content: bytes) -> bytes:
-    return hashlib.sha256(key.digest.encode() + content).digest()
+def make_private(folder: Path) -> Path:
+    """The folder, made if it is not there.
+
+    Raises:
+        EngineError: it cannot be made, or others may write to it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    _check_private(folder, folder.stat())
+    return folder
+
+
+def _sum(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:
@@ -127,4 +97,10 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 def _refused(path: Path, reason: str) -> EngineError:
     return EngineError(
         f"{path}: {reason}, so it is not used; remove it and run `key2mesh build-engine` again"
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"{path}: cannot be written ({error.strerror}); XDG_CACHE_HOME names another folder"
     )

@@ -13,9 +13,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.model.engines.cuda import Gpu, open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
-from key2mesh_core.model.engines.protocol import Signature, Tensors
-from key2mesh_core.model.engines.tensorrt_build import PRECISION, Library, build, plans
+from key2mesh_core.model.engines.protocol import Tensors
+from key2mesh_core.model.engines.tensorrt_build import PRECISION, Library, Plan, build, plans
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 RECORDED = 8
 """Up to so many persons a run is a recorded graph: people at one camera, as a rule."""
 
-_OTHERS = 0
 _LOG = logging.getLogger(__name__)
 
 
@@ -66,25 +65,14 @@ def open_engines(
     engines: list[TensorRTEngine] = []
     try:
         for plan in plans(bundle, library, open_gpu().name, precision):
-            content = cache.read(plan.key)
+            content = cache.read(plan.file())
             if content is None:
                 if not build_missing:
                     raise missing
-                _LOG.warning("building the engine of %s once; it may take minutes", plan.key.graph)
-                content = build(plan, library)
-                cache.write(plan.key, content)
-            # Compiled kernels only save time: without them the engine runs all the same.
-            key, kernels = replace(plan.key, part="kernels"), None
-            with contextlib.suppress(EngineError):
-                kernels = cache.read(key)
-            engine = TensorRTEngine(
-                content, plan.signature, library, open_gpu(), key.graph, recorded, kernels
-            )
-            engines.append(engine)
-            compiled = engine.kernels()
-            if compiled not in (None, kernels):
-                with contextlib.suppress(EngineError):
-                    cache.write(key, compiled)
+                _LOG.warning("building the engine of %s once; it may take minutes", plan.name)
+                content = build(plan)
+                cache.write(plan.file(), content)
+            engines.append(TensorRTEngine(content, plan, open_gpu(), cache, recorded))
     except BaseException:
         for engine in engines:
             engine.close()
@@ -92,79 +80,69 @@ def open_engines(
     return engines
 
 
-@dataclass
-class _Way:
-    """A context, the number of persons it is set up for, and what launches its recorded graph."""
-
-    context: trt.IExecutionContext
-    persons: int = 0
-    launch: Callable[[], None] | None = None
-
-
 class TensorRTEngine:
     """One built engine on the GPU. Threads that call `run` at once wait for each other.
 
     Args:
-        plan: from `tensorrt_build.build`, by the same version of the library, for this GPU.
-        signature: what the engine must look like.
+        content: from `build`, by the same version of the library, for this GPU.
+        plan: what it was built from.
         gpu: its own.
-        name: for messages.
+        cache: holds the kernels that TensorRT for RTX compiled in an earlier process and gets
+            those of this one; they only save time.
         recorded: up to so many persons a run is a recorded graph; 0 records none.
-        kernels: what `kernels` gave in an earlier process; only saves time.
 
     Attributes:
         most: the most persons of one run.
 
     Raises:
-        EngineError: the library refuses the plan, it is not as expected, or the GPU's memory does
-            not hold it.
+        EngineError: the library refuses the content, it is not as the plan says, or the GPU's
+            memory does not hold it.
     """
 
     def __init__(
         self,
-        plan: bytes,
-        signature: Signature,
-        library: Library,
+        content: bytes,
+        plan: Plan,
         gpu: Gpu,
-        name: str,
+        cache: EngineCache,
         recorded: int = RECORDED,
-        kernels: bytes | None = None,
     ) -> None:
-        self._library, self._gpu, self._name, self._signature = library, gpu, name, signature
-        self._lock = threading.Lock()
-        self._ways: dict[int, _Way] = {}  # empty until it is made, and once it is closed
+        self._name, self._library, self._signature = plan.name, plan.library, plan.signature
+        self._gpu, self._lock, self.most = gpu, threading.Lock(), plan.persons[-1]
+        # By numbers of persons: what launches a graph, and the context that it was recorded from.
+        self._graphs: dict[int, tuple[Callable[[], None], trt.IExecutionContext]] = {}
+        self._context: trt.IExecutionContext | None = None  # for others; None once it is closed
+        self._kernels: Any = None
         with self._failing(), gpu.active():
-            self._engine = self._load(plan)
-            self._kernels = self._kernel_cache(kernels)
-            shapes = {**signature.inputs, **signature.outputs}
-            self._tensors = {name: gpu.tensor((self.most, *each)) for name, each in shapes.items()}
+            self._runtime: trt.Runtime = plan.library.module.Runtime(plan.library.logger)
+            self._engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(content)
+            if self._engine is None:
+                raise self._refused("cannot load it")
+            shapes = {**self._signature.inputs, **self._signature.outputs}
+            self._tensors = {name: gpu.tensor((self.most, *x)) for name, x in shapes.items()}
             floats = self._engine.device_memory_size_v2 // 4 + 64
-            self._scratch, self._scratch_size = gpu.tensor((floats,), on_host=False), 4 * floats
-            ways = {_OTHERS: self._prepare(self.most, recorded=False)}
-            for persons in range(1, min(recorded, self.most) + 1):
-                way = self._prepare(persons, recorded=True)
-                if way.launch is None:
-                    break
-                ways[persons] = way
-            self._ways = ways
-        self.device = f"{gpu.name}, {library}, graphs for up to {len(self._ways) - 1} persons"
+            self._scratch = gpu.tensor((floats,), on_host=False)
+            with self._kept_kernels(cache, plan.file("kernels")):
+                context = self._new_context(self.most, recorded=False)
+                self._record_graphs(min(recorded, self.most))
+            self._context = context
+        self.device = f"{gpu.name}, {plan.library}, graphs for up to {len(self._graphs)} persons"
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         """Outputs by name; see `Engine.run`. At most `most` persons."""
         with self._lock, self._failing():
-            if not self._ways:
+            if self._context is None:
                 raise EngineError("the engine is closed")
-            persons = self._checked(inputs)
-            way = self._ways.get(persons) or self._ways[_OTHERS]
+            persons = self._count(inputs)
             with self._gpu.active():
                 try:
-                    self._set_up(way, persons)
                     for name in self._signature.inputs:
                         self._tensors[name].host[:persons] = inputs[name]
-                    if way.launch is None:
-                        self._enqueue(way)
+                    if persons in self._graphs:
+                        self._graphs[persons][0]()
                     else:
-                        way.launch()
+                        self._set_persons(self._context, persons)
+                        self._enqueue(self._context, persons)
                     self._gpu.synchronise()
                 except BaseException:
                     # Whatever still runs must not meet the next call's numbers.
@@ -175,24 +153,18 @@ class TensorRTEngine:
                 name: self._tensors[name].host[:persons].copy() for name in self._signature.outputs
             }
 
-    def kernels(self) -> bytes | None:
-        """What TensorRT for RTX compiled for the runs so far, to be kept; None if nothing is."""
-        with self._lock, self._failing(), self._gpu.active():
-            content = None if self._kernels is None else self._kernels.serialize()
-            return None if content is None else bytes(content)
-
     def close(self) -> None:
         """Free the GPU's memory; later runs raise EngineError."""
         with self._lock:
-            if self._ways:
+            if self._context is not None:
                 with self._failing(), self._gpu.active():
-                    self._ways, self._kernels = {}, None
-                    del self._engine, self._runtime  # contexts go before them
-                    del self._scratch
+                    self._context = self._kernels = None
+                    self._graphs.clear()
+                    del self._engine, self._runtime, self._scratch  # contexts go before them
                     self._tensors.clear()
 
     @contextlib.contextmanager
-    def _failing(self) -> Any:
+    def _failing(self) -> Iterator[None]:
         """Turns whatever the libraries raise into an EngineError that names the graph."""
         try:
             yield
@@ -203,37 +175,26 @@ class TensorRTEngine:
 
     # Making.
 
-    def _load(self, plan: bytes) -> trt.ICudaEngine:
-        module = self._library.module
-        self._runtime: trt.Runtime = module.Runtime(self._library.logger)
-        engine: trt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise self._refused("cannot load it")
-        inputs: dict[str, Any] = {}
-        outputs: dict[str, Any] = {}
-        for k in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(k)
-            if engine.get_tensor_dtype(name) != module.float32:
-                raise EngineError(f"'{name}' must hold 32-bit floats")
-            is_input = engine.get_tensor_mode(name) == module.TensorIOMode.INPUT
-            (inputs if is_input else outputs)[name] = engine.get_tensor_shape(name)
-        self._signature.check("the engine", inputs, outputs)
-        limits = [engine.get_tensor_profile_shape(name, 0) for name in self._signature.inputs]
-        self.most = min(int(next(iter(most))) for _, _, most in limits)
-        return engine
-
-    def _kernel_cache(self, content: bytes | None) -> Any:
-        """Where TensorRT for RTX keeps the kernels it compiles; None for a library without it."""
-        if not hasattr(self._library.module, "IRuntimeCache"):
-            return None
+    @contextlib.contextmanager
+    def _kept_kernels(self, cache: EngineCache, file: str) -> Iterator[None]:
+        """While contexts are made: where TensorRT for RTX keeps the kernels it compiles."""
+        if not hasattr(self._library.module, "IRuntimeCache"):  # TensorRT has its own in the engine
+            yield
+            return
         config: Any = self._engine.create_runtime_config()
-        cache = config.create_runtime_cache()
-        if content is not None and not cache.deserialize(content):  # it checks that they fit
+        self._kernels, found = config.create_runtime_cache(), None
+        with contextlib.suppress(EngineError):
+            found = cache.read(file)
+        if found is not None and not self._kernels.deserialize(found):  # it checks that they fit
             _LOG.info("kernels of an earlier run do not fit: %s", self._library.complaint())
-        return cache
+        yield
+        compiled = self._kernels.serialize()
+        if compiled is not None and bytes(compiled) != found:
+            with contextlib.suppress(EngineError):
+                cache.write(file, bytes(compiled))
 
-    def _new_context(self, recorded: bool) -> trt.IExecutionContext:
-        """A context that works in memory which we give it."""
+    def _new_context(self, persons: int, recorded: bool) -> trt.IExecutionContext:
+        """A context in the shared memory, run once: libraries load and compile when first asked."""
         module = self._library.module
         strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
         asked: Any = strategy
@@ -249,60 +210,55 @@ class TensorRTEngine:
         context: trt.IExecutionContext | None = self._engine.create_execution_context(asked)
         if context is None:
             raise self._refused("cannot make a context")
+        context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
+        for name, tensor in self._tensors.items():
+            if not context.set_tensor_address(name, tensor.address):
+                raise self._refused(f"does not take the address of '{name}'")
+        self._set_persons(context, persons)
+        for name, shape in self._signature.outputs.items():
+            found: Any = context.get_tensor_shape(name)
+            if tuple(found) != (persons, *shape):
+                raise EngineError(f"'{name}' would be {tuple(found)}, not {(persons, *shape)}")
+        self._enqueue(context, persons)
+        self._gpu.synchronise()
         return context
 
-    def _prepare(self, persons: int, recorded: bool) -> _Way:
-        """A way for some persons, run once: libraries load and compile when first asked."""
-        way = _Way(self._new_context(recorded))
-        way.context.set_device_memory(self._scratch.address, self._scratch_size)
-        for name, tensor in self._tensors.items():
-            if not way.context.set_tensor_address(name, tensor.address):
-                raise self._refused(f"does not take the address of '{name}'")
-        self._set_up(way, persons)
-        self._enqueue(way)
-        self._gpu.synchronise()
-        if recorded:
+    def _record_graphs(self, most: int) -> None:
+        for persons in range(1, most + 1):
+            context = self._new_context(persons, recorded=True)
             try:
-                way.launch = self._gpu.record(lambda: self._enqueue(way))
-                way.launch()
+                launch = self._gpu.record(partial(self._enqueue, context, persons))
+                launch()
                 self._gpu.synchronise()
             except Exception as error:
-                way.launch = None
                 _LOG.info("%s: enqueued, not recorded as a graph: %s", self._name, error)
-        return way
-
-    def _set_up(self, way: _Way, persons: int) -> None:
-        if way.persons == persons:
-            return
-        way.persons = 0  # until all of it is done
-        for name, shape in self._signature.inputs.items():
-            if not way.context.set_input_shape(name, (persons, *shape)):
-                raise self._refused(f"does not take {(persons, *shape)} as '{name}'")
-        for name, shape in self._signature.outputs.items():
-            found: Any = tuple(cast("Any", way.context.get_tensor_shape(name)))
-            if found != (persons, *shape):
-                raise EngineError(f"'{name}' would be {found}, not {(persons, *shape)}")
-        way.persons = persons
+                return
+            self._graphs[persons] = launch, context
 
     # Running.
 
-    def _enqueue(self, way: _Way) -> None:
+    def _set_persons(self, context: trt.IExecutionContext, persons: int) -> None:
+        for name, shape in self._signature.inputs.items():
+            size: Any = (persons, *shape)  # its stubs know no tuples as shapes
+            if not context.set_input_shape(name, size):
+                raise self._refused(f"does not take {size} as '{name}'")
+
+    def _enqueue(self, context: trt.IExecutionContext, persons: int) -> None:
         for name in self._signature.inputs:
-            self._gpu.copy(self._tensors[name], way.persons, into_gpu=True)
-        if not way.context.execute_async_v3(self._gpu.stream):
+            self._gpu.copy(self._tensors[name], persons, into_gpu=True)
+        if not context.execute_async_v3(self._gpu.stream):
             raise self._refused("failed to run")
         for name in self._signature.outputs:
-            self._gpu.copy(self._tensors[name], way.persons, into_gpu=False)
+            self._gpu.copy(self._tensors[name], persons, into_gpu=False)
 
-    def _checked(self, inputs: Tensors) -> int:
+    def _count(self, inputs: Tensors) -> int:
+        """How many persons the inputs are of; raises EngineError if they do not fit the graph."""
         persons = len(next(iter(inputs.values()), ()))
-        if not 1 <= persons <= self.most:
-            raise EngineError(f"1 to {self.most} persons a run, got {persons}")
-        wanted = {name: (persons, *shape) for name, shape in self._signature.inputs.items()}
-        found = {name: values.shape for name, values in inputs.items()}
-        kinds = {str(values.dtype) for values in inputs.values()}
-        if found != wanted or kinds != {"float32"}:
-            raise EngineError(f"inputs must be {wanted} of float32, are {found} of {kinds}")
+        shapes = self._signature.inputs.items()
+        wanted = {name: ("float32", persons, *shape) for name, shape in shapes}
+        found = {name: (values.dtype.name, *values.shape) for name, values in inputs.items()}
+        if found != wanted or not 1 <= persons <= self.most:
+            raise EngineError(f"inputs must be {wanted}, 1 to {self.most} persons, are {found}")
         return persons
 
     def _refused(self, what: str) -> EngineError:

@@ -7,15 +7,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import json
 import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import Bundle, mesh_signature, pose_signature
-from key2mesh_core.model.engines.engine_cache import EngineKey
 from key2mesh_core.model.engines.onnx import read_graph
 from key2mesh_core.model.engines.protocol import Signature
 
@@ -35,9 +36,11 @@ vertices 0.03 mm off on average, 0.44 mm at worst among a thousand people."""
 PERSONS = (1, 8, 512)
 """Numbers of persons that an engine is built for: the least, the usual and the most."""
 
+RECIPE = 3
+"""Raised when this version builds engines differently from the one before."""
+
 Report = Callable[[str, float], None]
 """Called while an engine is built, with the library's name of what it does and a share 0..1."""
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,14 +110,35 @@ def _load(name: str) -> Library:
     return Library(name, version, module, Logger(), complaints)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """One graph of a bundle, what it must look like, and the key of its engine, which says all
-    that the engine is built from."""
+    """One graph of a bundle, and all that its engine depends on.
 
+    Attributes:
+        name: the graph's file name in the bundle.
+        graph: its content.
+        signature: what it must look like.
+        gpu: name and compute capability, or "none" for a trial without one.
+        precision: "fp32" or "fp16".
+        persons: least, usual and most persons of a run.
+    """
+
+    name: str
     graph: bytes
     signature: Signature
-    key: EngineKey
+    library: Library
+    gpu: str
+    precision: str
+    persons: tuple[int, int, int] = PERSONS
+
+    def file(self, part: str = "engine") -> str:
+        """The engine's name in the cache, with a hash of all that it is built from; `part` is
+        "kernels" for what TensorRT for RTX compiled when it first ran it."""
+        graph, library = hashlib.sha256(self.graph).hexdigest(), self.library
+        built_from = (RECIPE, self.name, graph, str(self.signature), library.name, library.version)
+        key = json.dumps([*built_from, self.gpu, self.precision, self.persons])
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return f"{Path(self.name).stem}-{self.precision}-{digest[:24]}.{part}"
 
 
 def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION) -> list[Plan]:
@@ -123,24 +147,16 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
     Raises:
         EngineError: a graph cannot be read, or keeps tensors in other files.
     """
-    pose, mesh = pose_signature(bundle.keypoints), mesh_signature(bundle.vertex_count)
+    pose, mesh = bundle.pose_path, bundle.mesh_path
+    signatures = pose_signature(bundle.keypoints), mesh_signature(bundle.vertex_count)
     return [
-        plan_of(bundle.pose_path.name, read_graph(bundle.pose_path), pose, library, gpu, precision),
+        Plan(pose.name, read_graph(pose), signatures[0], library, gpu, precision),
         # A mesh has no layers that could be half.
-        plan_of(bundle.mesh_path.name, read_graph(bundle.mesh_path), mesh, library, gpu, "fp32"),
+        Plan(mesh.name, read_graph(mesh), signatures[1], library, gpu, "fp32"),
     ]
 
 
-def plan_of(
-    name: str, graph: bytes, signature: Signature, library: Library, gpu: str, precision: str
-) -> Plan:
-    """The plan of the graph in a file called `name`."""
-    digest = hashlib.sha256(graph).hexdigest()
-    key = EngineKey(name, digest, library.name, library.version, gpu, precision, PERSONS)
-    return Plan(graph, signature, key)
-
-
-def build(plan: Plan, library: Library, report: Report | None = None) -> bytes:
+def build(plan: Plan, report: Report | None = None) -> bytes:
     """The engine of a plan, as the library writes it.
 
     Takes seconds with TensorRT for RTX, up to minutes with TensorRT, which tries each kernel.
@@ -149,48 +165,27 @@ def build(plan: Plan, library: Library, report: Report | None = None) -> bytes:
     Raises:
         EngineError: the graph is not as expected, the library refuses it, or `onnx` is missing.
     """
-    name, signature, persons = plan.key.graph, plan.signature, plan.key.persons
     try:
         from key2mesh_core.model.engines.typed_graph import typed
 
-        content = typed(plan.graph, plan.key.precision)
+        return _compile(*define(typed(plan.graph, plan.precision), plan), plan, report)
     except ModuleNotFoundError as error:
         reason = f"building an engine needs the package {error.name!r}: pip install onnx"
-        raise EngineError(f"{name}: {reason}") from error
+        raise EngineError(f"{plan.name}: {reason}") from error
     except EngineError as error:
-        raise EngineError(f"{name}: {error}") from error
-    builder, network = define(content, signature, library, name)
-    module, config = library.module, builder.create_builder_config()
-    profile: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
-    for input_name, shape in signature.inputs.items():
-        profile.set_shape(input_name, *((count, *shape) for count in persons))
-    if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{name}: {library} refuses {persons} persons: {library.complaint()}")
-    # Ten bits of a float's fraction would be a millimetre at a body's length.
-    config.clear_flag(module.BuilderFlag.TF32)
-    if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
-        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no graphs (RTX)
-    rtx: Any = config  # TensorRT's own has no such settings
-    if plan.key.gpu != "none" and hasattr(rtx, "set_compute_capability"):
-        rtx.num_compute_capabilities = 1
-        rtx.set_compute_capability(module.ComputeCapability.CURRENT, 0)
-    stopped = _attach_report(config, library, report)
-    built = builder.build_serialized_network(network, config)
-    if stopped:
-        raise KeyboardInterrupt
-    if built is None:
-        raise EngineError(f"{name}: {library} cannot build its engine: {library.complaint()}")
-    return bytes(built)
+        raise EngineError(f"{plan.name}: {error}") from error
 
 
-def define(
-    content: bytes, signature: Signature, library: Library, name: str
-) -> tuple[trt.Builder, trt.INetworkDefinition]:
-    """A typed graph as the library parsed it, with its builder; raises EngineError if unlike."""
-    module = library.module
+def define(content: bytes, plan: Plan) -> tuple[trt.Builder, trt.INetworkDefinition]:
+    """A typed graph as the library parsed it, with its builder.
+
+    Raises:
+        EngineError: the library refuses it, or it is not as the plan expects.
+    """
+    library, module = plan.library, plan.library.module
     builder: trt.Builder | None = module.Builder(library.logger)
     if builder is None:
-        raise EngineError(f"{name}: {library} cannot build here: {library.complaint()}")
+        raise EngineError(f"{library} cannot build here: {library.complaint()}")
     flags = module.NetworkDefinitionCreationFlag
     # Version 11 has no other networks than strongly typed ones.
     strong = 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
@@ -198,36 +193,52 @@ def define(
     parser: trt.OnnxParser = module.OnnxParser(network, library.logger)
     if not parser.parse(content):
         reasons = "; ".join(str(parser.get_error(k)) for k in range(parser.num_errors))
-        raise EngineError(f"{name}: {library} cannot parse it: {reasons[:500]}")
+        raise EngineError(f"{library} cannot parse it: {reasons[:500]}")
     inputs = [network.get_input(k) for k in range(network.num_inputs)]
     outputs = [network.get_output(k) for k in range(network.num_outputs)]
     for tensor in (*inputs, *outputs):
         if tensor.dtype != module.float32:
-            raise EngineError(f"{name}: '{tensor.name}' must hold 32-bit floats, is {tensor.dtype}")
-    signature.check(name, *({each.name: each.shape for each in x} for x in (inputs, outputs)))
+            raise EngineError(f"'{tensor.name}' must hold 32-bit floats, is {tensor.dtype}")
+    found = ({each.name: each.shape for each in kind} for kind in (inputs, outputs))
+    plan.signature.check(str(library), *found)
     return builder, network
 
 
-def _attach_report(
-    config: trt.IBuilderConfig, library: Library, report: Report | None
-) -> list[bool]:
-    """Lets the library tell how far it is; what comes back is filled once Ctrl-C was pressed."""
-    stopped: list[bool] = []
+def _compile(
+    builder: trt.Builder, network: trt.INetworkDefinition, plan: Plan, report: Report | None
+) -> bytes:
+    library, module = plan.library, plan.library.module
+    config, stopped = builder.create_builder_config(), []
+    profile: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
+    for name, shape in plan.signature.inputs.items():
+        profile.set_shape(name, *((count, *shape) for count in plan.persons))
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{library} refuses {plan.persons} persons: {library.complaint()}")
+    # Ten bits of a float's fraction would be a millimetre at a body's length.
+    config.clear_flag(module.BuilderFlag.TF32)
+    if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no graphs (RTX)
+    rtx: Any = config  # TensorRT's own has no such settings
+    if plan.gpu != "none" and hasattr(rtx, "set_compute_capability"):
+        rtx.num_compute_capabilities = 1
+        rtx.set_compute_capability(module.ComputeCapability.CURRENT, 0)
 
-    class Monitor(library.module.IProgressMonitor):  # type: ignore[name-defined]
+    class Monitor(module.IProgressMonitor):  # type: ignore[name-defined]
+        """Tells how far the library is; stops it once Ctrl-C was pressed."""
+
         def __init__(self) -> None:
-            library.module.IProgressMonitor.__init__(self)
+            module.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
-                self.steps[phase_name] = num_steps
+                self.steps[phase_name] = max(num_steps, 1)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             # An exception must not leave a callback of the library.
             try:
                 if report is not None and phase_name in self.steps:
-                    report(phase_name, (step + 1) / max(self.steps[phase_name], 1))
+                    report(phase_name, (step + 1) / self.steps[phase_name])
             except KeyboardInterrupt:
                 stopped.append(True)
             return not stopped
@@ -236,4 +247,9 @@ def _attach_report(
             self.steps.pop(phase_name, None)
 
     config.progress_monitor = Monitor()
-    return stopped
+    built = builder.build_serialized_network(network, config)
+    if stopped:
+        raise KeyboardInterrupt
+    if built is None:
+        raise EngineError(f"{library} cannot build its engine: {library.complaint()}")
+    return bytes(built)
