@@ -30,9 +30,13 @@ _LARGEST_STEP_RAD = 1.2
 _LONGEST_RAD = 4 * math.pi
 _RATE_KEYS = ("mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate", "fps")
 _FASTEST_HZ = 2000.0
-#: Numbers a frame of other rotations (quaternions, 6D, matrices) of SMPL's, SMPL-H's and SMPL-X's
-#: joints: not axis-angles, though long enough.
-_OTHER_WIDTHS = {each * joints for each in (4, 6, 9) for joints in (22, 24, 52, 55)}
+#: Where body poses are, first come first served: AMASS, MoSh++, SMPL fits, smplx, EMDB.
+_POSE_KEYS = (
+    ("poses",), ("fullpose",), ("full_pose",), ("pose",), ("smpl_poses",),
+    ("root_orient", "pose_body"), ("global_orient", "body_pose"), ("poses_root", "poses_body"),
+)  # fmt: skip
+#: Numbers a frame: axis-angles of 22 joints, of SMPL's, SMPL-H's and SMPL-X's.
+_WIDTHS = (66, 72, 156, 165)
 
 
 @dataclass(frozen=True)
@@ -68,18 +72,27 @@ def load_clips(
 ) -> list[Clip]:
     """Reads clips in order, thinned to about `frame_rate` [1/s], glitches left out.
 
-    AMASS's files that hold no motion (shape.npz, stageii marker files) are passed over. Clips whose
-    world has y up, or y down as a camera has, are turned: recognised, folder by folder, by where
-    heads are.
+    Files that hold no body poses (AMASS's shape.npz, for one) are left out. Clips whose world has y
+    up, or y down as a camera has, are turned: recognised, folder by folder, by where heads are.
 
     Args:
-        report: told what was turned or assumed, in one sentence each.
+        report: told what was left out, turned or assumed, in one sentence each.
 
     Raises:
         TrainingError: names a file that is damaged, holds no usable frame, has other numbers
             than axis-angles, or a frame rate that is no positive number.
     """
-    read = [(path, *found) for path in paths if (found := _read(path, frame_rate)) is not None]
+    read, empty = [], []
+    for path in paths:
+        found = _read(path, frame_rate)
+        empty += [path] if found is None else []
+        read += [] if found is None else [(path, *found)]
+    if empty:
+        known = ", ".join(" with ".join(keys) for keys in _POSE_KEYS)
+        report(
+            f"{len(empty)} of {len(empty) + len(read)} files are left out ({empty[0]}, for one): "
+            f"they hold no body poses, which have the keys {known}"
+        )
     if unrated := [path for path, _, _, has_rate in read if not has_rate]:
         report(
             f"{len(unrated)} of {len(read)} clips say no frame rate ({unrated[0]}, for one): "
@@ -129,20 +142,20 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
             rate = _rate(path, file, len(poses))
             betas = np.asarray(file["betas"], np.float32).reshape(-1) if "betas" in file else []
             gender = _text(file["gender"]) if "gender" in file else "neutral"
-            trans = np.asarray(file["trans"], np.float32) if "trans" in file else None
+            place = next((key for key in ("trans", "transl", "smpl_trans") if key in file), None)
+            trans = np.asarray(file[place], np.float32) if place else None
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise TrainingError(f"{path}: not a readable motion-capture .npz: {error}") from error
-    width = poses.shape[1] if poses.ndim == 2 else 0
-    if width < 3 * BODY_JOINTS or width % 3 or width in _OTHER_WIDTHS:
+    if poses.shape[1] not in _WIDTHS:
         raise TrainingError(
-            f"{path}: 'poses' has shape {poses.shape}, expected axis-angles: (frames, 66), "
+            f"{path}: its poses have shape {poses.shape}, expected axis-angles: (frames, 66), "
             "(frames, 72), (frames, 156) or (frames, 165)"
         )
     stride = max(1, round((rate or frame_rate) / frame_rate))
     poses = poses[::stride, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3)
     finite = poses[np.isfinite(poses).all(axis=(1, 2))]
     if len(finite) and np.median(np.linalg.norm(finite, axis=2).max(axis=1)) > _LONGEST_RAD:
-        raise TrainingError(f"{path}: 'poses' are too large for radians; are they in degrees?")
+        raise TrainingError(f"{path}: its poses are too large for radians; are they in degrees?")
     good = _plausible(poses)
     if not good.any():
         raise TrainingError(f"{path}: no usable frame among {len(poses)}")
@@ -156,17 +169,12 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
 
 
 def _poses(file: np.lib.npyio.NpzFile) -> np.ndarray | None:
-    """(F, D) axis-angles; None where the file holds no motion."""
-    if "poses" in file:
-        poses = np.asarray(file["poses"], np.float32)
-    elif "root_orient" in file and "pose_body" in file:  # SMPL-X files in parts
-        parts = [np.asarray(file[key], np.float32) for key in ("root_orient", "pose_body")]
-        poses = np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
-    else:
+    """(F, D) axis-angles; None where the file holds none."""
+    keys = next((keys for keys in _POSE_KEYS if all(key in file for key in keys)), None)
+    if keys is None:
         return None
-    if poses.ndim == 3 and poses.shape[2] == 3:
-        poses = poses.reshape(len(poses), -1)
-    return poses[None] if poses.ndim == 1 else poses
+    parts = [np.atleast_2d(np.asarray(file[key], np.float32)) for key in keys]
+    return np.concatenate([part.reshape(len(part), math.prod(part.shape[1:])) for part in parts], 1)
 
 
 def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:

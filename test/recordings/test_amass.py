@@ -50,10 +50,13 @@ def test_gender_and_betas_are_read(tmp_path):
     np.testing.assert_array_equal(clip.betas, betas[:10])
 
 
-def test_files_without_motion_are_passed_over(tmp_path):
+def test_files_without_motion_are_left_out_and_said(tmp_path):
     write_clip(tmp_path / "shape.npz", poses=None)
     write_clip(tmp_path / "s" / "a_poses.npz")
-    assert [clip.name for clip in load_clips(find_clips(tmp_path))] == ["a_poses"]
+    said = []
+    clips = load_clips(find_clips(tmp_path), report=said.append)
+    assert [clip.name for clip in clips] == ["a_poses"]
+    assert any("1 of 2 files" in each and "shape.npz" in each for each in said)
 
 
 def test_damaged_files_are_refused_by_name(tmp_path):
@@ -187,19 +190,37 @@ def test_every_body_models_poses_are_read(tmp_path, shape):
     np.testing.assert_array_equal(clip.poses.reshape(40, 66), body)
 
 
-def test_poses_in_parts_are_read(tmp_path):
+@pytest.mark.parametrize("key", ["fullpose", "full_pose", "pose", "smpl_poses"])
+def test_poses_are_read_by_any_of_their_names(tmp_path, key):
+    with np.load(write_clip(tmp_path / "a.npz")) as file:
+        poses = file["poses"]
+    clip = load_clip(write_clip(tmp_path / "b.npz", poses=None, **{key: poses}))
+    np.testing.assert_array_equal(clip.poses.reshape(40, 66), poses[:, :66])
+
+
+@pytest.mark.parametrize("joints", [21, 23])
+@pytest.mark.parametrize(
+    "keys",
+    [("root_orient", "pose_body"), ("global_orient", "body_pose"), ("poses_root", "poses_body")],
+)
+def test_poses_in_parts_are_read(tmp_path, keys, joints):
     with np.load(write_clip(tmp_path / "a.npz")) as file:
         body = file["poses"][:, :66]
-    parts = {"root_orient": body[:, :3], "pose_body": body[:, 3:], "poses": None}
-    np.testing.assert_array_equal(
-        load_clip(write_clip(tmp_path / "b.npz", **parts)).poses.reshape(40, 66), body
-    )
+    others = np.zeros((40, joints, 3), np.float32)
+    others[:, :21] = body[:, 3:].reshape(40, 21, 3)
+    parts = dict(zip(keys, (body[:, None, :3], others), strict=True))
+    clip = load_clip(write_clip(tmp_path / "b.npz", poses=None, **parts))
+    np.testing.assert_array_equal(clip.poses.reshape(40, 66), body)
+    alone = write_clip(tmp_path / "c.npz", poses=None, **{keys[1]: others})
+    assert load_clip(alone) is None
 
 
-@pytest.mark.parametrize("shape", [(40, 88), (40, 132), (40, 216), (40, 24, 3, 3), (40, 65)])
+@pytest.mark.parametrize(
+    "shape", [(40, 88), (40, 132), (40, 216), (40, 24, 3, 3), (40, 65), (1, 40, 66), ()]
+)
 def test_other_rotations_than_axis_angles_are_refused(tmp_path, shape):
     path = write_clip(tmp_path / "a.npz", poses=np.full(shape, 0.1, np.float32))
-    with pytest.raises(TrainingError, match=r"a\.npz: 'poses' has shape"):
+    with pytest.raises(TrainingError, match=r"a\.npz: its poses have shape"):
         load_clip(path)
 
 
