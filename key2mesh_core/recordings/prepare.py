@@ -17,6 +17,9 @@ from key2mesh_core.people.tracking import unshared
 from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 
+_LARGE_CONFIDENCE = 1.2
+"""Detectors' heatmaps reach a little more than 1."""
+
 
 @dataclass
 class Preparation:
@@ -49,6 +52,14 @@ class Preparation:
             CameraError: the image's size is needed and not known.
             KeypointError: keypoints of another shape than the layout's.
         """
+        third = frame.keypoints[..., 2]
+        if (third > _LARGE_CONFIDENCE).any() and not np.isin(third, (0, 1, 2)).all():
+            self.warnings.setdefault(
+                "confidence_above_one",
+                f"confidences of up to {third.max():.3g} ({_place_of(frame)}) count as 1: if the "
+                "third numbers of keypoints are distances or percentages, give confidences of 0 to "
+                "1 instead",
+            )
         camera = frame.camera
         if camera is None or self.options.camera.stated:
             memory = self._cameras.setdefault(frame.stream, CameraMemory())

@@ -93,12 +93,14 @@ def _refuse_no_confidences(people: NDArray[np.float32], where: str) -> None:
     with np.errstate(invalid="ignore"):
         given = np.isfinite(people).all(axis=-1) & (people[..., :2] > 0).all(axis=-1)
         no_confidence = given & ((third < _LEAST_CONFIDENCE) | (third > _MOST_CONFIDENCE))
-    if np.count_nonzero(no_confidence) > _FEW * np.count_nonzero(given):
-        values = third[given]
+    values = third[given]
+    # Some confidence is always low, while metres and percentages may all be large.
+    large = len(values) and np.count_nonzero(values <= 1) <= _FEW * len(values)
+    if np.count_nonzero(no_confidence) > _FEW * len(values) or (large and (values != 2).any()):
         raise TargetError(
             f"{where}: the third number of keypoints, from {values.min():.3g} to "
-            f"{values.max():.3g}, is no confidence (MediaPipe's third number is z): give x px, "
-            "y px, confidence (MediaPipe's `visibility`)"
+            f"{values.max():.3g}, is no confidence of 0 to 1 but z, a distance or a percentage: "
+            "give x px, y px, confidence (MediaPipe's `visibility`)"
         )
 
 

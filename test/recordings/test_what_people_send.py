@@ -190,6 +190,30 @@ def test_third_numbers_that_are_depths_are_refused(tmp_path: Path, scale: float)
             open_recording(source)
 
 
+@pytest.mark.parametrize(("low", "high"), [(9.9, 11.7), (3.0, 99.0)])
+def test_third_numbers_that_are_metres_or_percentages_are_refused(
+    tmp_path: Path, low: float, high: float
+) -> None:
+    people = coco_17().astype(float)
+    people[..., 2] = np.random.default_rng(0).uniform(low, high, people.shape[:2])
+    for source in sources(tmp_path, people):
+        with pytest.raises(TargetError, match="is no confidence"):
+            open_recording(source)
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1.05, False), (1.4, True), (3.0, True)])
+def test_large_confidences_are_read_with_a_warning(
+    tmp_path: Path, factor: float, warned: bool
+) -> None:
+    """Heatmaps may exceed 1 a little, distances from a plane more."""
+    people = coco_17().astype(float)
+    people[..., 2] = np.random.default_rng(0).uniform(0.2, factor, people.shape[:2])
+    for source in sources(tmp_path, people):
+        recording = open_recording(source)
+        assert len(list(recording)) == len(people)
+        assert ("confidence_above_one" in recording.warnings) == warned
+
+
 # Values.
 
 
