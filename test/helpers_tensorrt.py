@@ -321,12 +321,13 @@ class RuntimeCache:
 
 class RuntimeConfig:
     dynamic_shapes_kernel_specialization_strategy = _Specialization.LAZY
+    _cache: RuntimeCache | None = None
 
     def create_runtime_cache(self) -> RuntimeCache:
         return RuntimeCache()
 
     def set_runtime_cache(self, cache: RuntimeCache) -> bool:
-        self.cache = cache
+        self._cache = cache
         return True
 
     def set_execution_context_allocation_strategy(self, strategy: object) -> None:
@@ -379,15 +380,14 @@ class Engine:
     def create_runtime_config(self) -> RuntimeConfig:
         return RuntimeConfig()
 
-    def create_execution_context(self, asked: object) -> Context | None:
+    def create_execution_context(self, asked: RuntimeConfig) -> Context | None:
         if not self.answer("create_execution_context"):
             return None
-        if isinstance(asked, RuntimeConfig):
-            assert asked.allocation is _Strategy.USER_MANAGED
-            asked.cache.content += b"k"  # what is compiled for a context
-            return Context(self, asked.dynamic_shapes_kernel_specialization_strategy)
-        assert asked is _Strategy.USER_MANAGED
-        return Context(self)
+        assert asked.allocation is _Strategy.USER_MANAGED
+        if asked._cache is None:
+            return Context(self)
+        asked._cache.content += b"k"  # what is compiled for a context
+        return Context(self, asked.dynamic_shapes_kernel_specialization_strategy)
 
 
 FLAVOURS = ("10.16.1", "11.4.0", "rtx")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -104,21 +104,14 @@ def _build(plan: Plan, cache: EngineCache, rebuild: bool) -> None:
     if not rebuild and cache.read(plan.file()) is not None:
         print(f"{name}: already built, {path}")
         return
-    shown = ""
-
-    def report(phase: str, share: float) -> None:
-        nonlocal shown
-        if sys.stdout.isatty():
-            line = f"{name}: {phase} {100 * share:3.0f} %"
-            print(f"\r{line:<{len(shown)}}", end="", flush=True)
-            shown = line
-
+    print(f"{name}: building, which may take minutes", flush=True)
     start = time.monotonic()
+    # The library returns only when it is done: Ctrl-C ends the process, as nothing is half-written.
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        content = build(plan, report)
+        content = build(plan)
     finally:
-        if shown:
-            print(f"\r{'':<{len(shown)}}\r", end="", flush=True)
+        signal.signal(signal.SIGINT, previous)
     cache.write(plan.file(), content)
     cache.remove(plan.file("kernels"))  # compiled for the one before
     took, size = time.monotonic() - start, len(content) / 1e6

@@ -66,18 +66,11 @@ def people(count: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", ["pose fp32", "pose fp16", "mesh fp32"])
 def test_both_graphs_build(graphs, library, name):
     graph, _, signature = graphs[name]
-    told = []
-    plan = build(
-        Plan(name, graph, signature, library, "none", name.split()[1]),
-        lambda phase, share: told.append((phase, share)),
-    )
+    plan = build(Plan(name, graph, signature, library, "none", name.split()[1]))
     # The weights are in it, in their type: 6.5 million in the network, 0.4 million in the body.
     megabytes = len(plan) / 1e6
     least, most = {"pose fp32": (26, 45), "pose fp16": (13, 26), "mesh fp32": (1.4, 10)}[name]
     assert least < megabytes < most
-    assert told
-    assert all(phase for phase, _ in told)
-    assert all(0 < share <= 1 for _, share in told)
 
 
 @pytest.mark.parametrize("name", ["pose fp32", "pose fp16", "mesh fp32"])

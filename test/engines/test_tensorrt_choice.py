@@ -42,10 +42,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(build_command, "find_library", lambda: library)
     library.module.builds = []
 
-    def build(plan, report=None):
-        plan.library.module.builds.append((plan.name, plan.precision, plan.gpu != "none"))
-        if report is not None:
-            report("Building", 0.5)
+    def build(plan):
+        library.module.builds.append((plan.name, plan.precision, plan.gpu != "none"))
         return plan_of(plan.graph)
 
     for module in (tensorrt, build_command):
@@ -240,7 +238,7 @@ def test_an_engine_that_answers_otherwise_is_not_kept(
 
     wrong = make_bundle(tmp_path / "wrong", change_mesh=shift).mesh_path.read_bytes()
 
-    def build(plan, report):
+    def build(plan):
         return plan_of(wrong if plan.name == "mesh.onnx" else plan.graph)
 
     monkeypatch.setattr(build_command, "build", build)

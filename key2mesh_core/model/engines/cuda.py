@@ -26,17 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Tensor:
-    """Floats on the host, in memory that the GPU copies by itself, and their place on the GPU.
+    """Floats on the host, in memory that the GPU copies by itself, and their place on the GPU."""
 
-    Attributes:
-        host: (N, ...) zeros, for the most persons.
-        address: of the GPU's memory, aligned to 256 bytes at least.
-        memory: what frees both once it is dropped: the pinned memory and the GPU's.
-    """
-
-    host: NDArray[np.float32]
-    address: int
-    memory: tuple[Any, Any]
+    host: NDArray[np.float32]  # (N, ...) zeros, for the most persons
+    address: int  # of the GPU's memory, aligned to 256 bytes at least
+    memory: tuple[Any, Any]  # pinned and the GPU's, freed once it is dropped
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -44,12 +38,8 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 class CudaCore:
-    """The GPU by cuda-core 1.x. Copies and graphs are enqueued on its one stream.
-
-    Attributes:
-        name: name and compute capability, as "NVIDIA GeForce RTX 3080 Ti (8.6)".
-        stream: the handle of the stream.
-    """
+    """The GPU by cuda-core 1.x: `name` is as "NVIDIA GeForce RTX 3080 Ti (8.6)", `stream` the
+    handle of the one stream on which copies and graphs are enqueued."""
 
     def __init__(self) -> None:
         from cuda.core import Buffer, Device, LegacyPinnedMemoryResource

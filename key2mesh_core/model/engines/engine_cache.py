@@ -57,30 +57,25 @@ class EngineCache:
         Raises:
             EngineError: the folder cannot be made or written, or is not the user's alone.
         """
-        path = make_private(self.folder) / name
+        make_private(self.folder)
         try:
-            with io.atomic_write(path, mode=0o600) as unfinished:
+            with io.atomic_write(self.folder / name, mode=0o600) as unfinished:
                 unfinished.write_bytes(_sum(name, content) + content)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise _unwritable(self.folder, error) from error
 
     def remove(self, name: str) -> None:
         """Forgets a file, if it is there."""
         (self.folder / name).unlink(missing_ok=True)
 
 
-def make_private(folder: Path) -> Path:
-    """The folder, made if it is not there.
-
-    Raises:
-        EngineError: it cannot be made, or others may write to it.
-    """
+def make_private(folder: Path) -> None:
+    """Makes a folder; raises EngineError if it cannot be made, or others may write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
     _check_private(folder, folder.stat())
-    return folder
 
 
 def _sum(name: str, content: bytes) -> bytes:

@@ -15,7 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,8 @@ def open_engines(
     """The engines of a bundle's pose and mesh graphs, ready to run.
 
     Args:
-        build_missing: build what the cache does not have, which may take minutes, and keep it;
-            without it, no GPU is touched unless the cache's folder holds something.
-        recorded: up to so many persons a run is a recorded graph.
+        build_missing: build what the cache does not have, which may take minutes, and keep it.
+        recorded: up to so many persons a run is a recorded graph; 0 records none.
 
     Raises:
         EngineError: an engine is not there, refused by the cache or by the library, or fails.
@@ -85,11 +84,9 @@ class TensorRTEngine:
 
     Args:
         content: from `build`, by the same version of the library, for this GPU.
-        plan: what it was built from.
         gpu: its own.
-        cache: holds the kernels that TensorRT for RTX compiled in an earlier process and gets
-            those of this one; they only save time.
-        recorded: up to so many persons a run is a recorded graph; 0 records none.
+        cache: for the kernels that TensorRT for RTX compiles; they only save time.
+        recorded: see `open_engines`.
 
     Attributes:
         most: the most persons of one run.
@@ -100,12 +97,7 @@ class TensorRTEngine:
     """
 
     def __init__(
-        self,
-        content: bytes,
-        plan: Plan,
-        gpu: Gpu,
-        cache: EngineCache,
-        recorded: int = RECORDED,
+        self, content: bytes, plan: Plan, gpu: Gpu, cache: EngineCache, recorded: int = RECORDED
     ) -> None:
         self._name, self._library, self._signature = plan.name, plan.library, plan.signature
         self._gpu, self._lock, self.most = gpu, threading.Lock(), plan.persons[-1]
@@ -149,9 +141,8 @@ class TensorRTEngine:
                     with contextlib.suppress(Exception):
                         self._gpu.synchronise()
                     raise
-            return {
-                name: self._tensors[name].host[:persons].copy() for name in self._signature.outputs
-            }
+            tensors = self._tensors
+            return {name: tensors[name].host[:persons].copy() for name in self._signature.outputs}
 
     def close(self) -> None:
         """Free the GPU's memory; later runs raise EngineError."""
@@ -173,8 +164,6 @@ class TensorRTEngine:
         except Exception as error:  # cuda-core and pycuda have several kinds
             raise EngineError(f"{self._name}: {type(error).__name__}: {error}") from error
 
-    # Making.
-
     @contextlib.contextmanager
     def _kept_kernels(self, cache: EngineCache, file: str) -> Iterator[None]:
         """While contexts are made: where TensorRT for RTX keeps the kernels it compiles."""
@@ -195,19 +184,17 @@ class TensorRTEngine:
 
     def _new_context(self, persons: int, recorded: bool) -> trt.IExecutionContext:
         """A context in the shared memory, run once: libraries load and compile when first asked."""
-        module = self._library.module
-        strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
-        asked: Any = strategy
+        module, config = self._library.module, cast("Any", self._engine.create_runtime_config())
+        strategies = module.ExecutionContextAllocationStrategy
+        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
         if self._kernels is not None:
-            asked = self._engine.create_runtime_config()
-            asked.set_execution_context_allocation_strategy(strategy)
             # What is recorded must be final: its kernels are compiled now. Elsewhere a number of
             # persons that was never seen must not make anybody wait: it gets a general kernel.
             kinds = module.DynamicShapesKernelSpecializationStrategy
             kind = kinds.EAGER if recorded else kinds.LAZY
-            asked.dynamic_shapes_kernel_specialization_strategy = kind
-            asked.set_runtime_cache(self._kernels)
-        context: trt.IExecutionContext | None = self._engine.create_execution_context(asked)
+            config.dynamic_shapes_kernel_specialization_strategy = kind
+            config.set_runtime_cache(self._kernels)
+        context: trt.IExecutionContext | None = self._engine.create_execution_context(config)
         if context is None:
             raise self._refused("cannot make a context")
         context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
@@ -234,8 +221,6 @@ class TensorRTEngine:
                 _LOG.info("%s: enqueued, not recorded as a graph: %s", self._name, error)
                 return
             self._graphs[persons] = launch, context
-
-    # Running.
 
     def _set_persons(self, context: trt.IExecutionContext, persons: int) -> None:
         for name, shape in self._signature.inputs.items():

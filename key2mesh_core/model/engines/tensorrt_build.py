@@ -10,7 +10,6 @@ import importlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ MODULES = ("tensorrt", "tensorrt_rtx")
 """In the order they are preferred: TensorRT measures its kernels on this GPU, TensorRT for RTX
 takes them from a recipe and compiles them when they are first run."""
 
-_OLDEST = 10  # of TensorRT's major versions: JetPack 7 has 10.16
+_OLDEST = (10, 13)  # has runtime configurations; JetPack 7.2 has 10.16
 
 PRECISION = "fp16"
 """Half precision where it costs nothing that matters (see `typed_graph`); measured against float:
@@ -39,29 +38,18 @@ PERSONS = (1, 8, 512)
 RECIPE = 3
 """Raised when this version builds engines differently from the one before."""
 
-Report = Callable[[str, float], None]
-"""Called while an engine is built, with the library's name of what it does and a share 0..1."""
-
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """An imported library.
+    """An imported library: `tensorrt` or `tensorrt_rtx`, which have the same interface."""
 
-    Attributes:
-        name: of the Python module.
-        version: as the library says it.
-        module: the Python module; both have the interface of `tensorrt`.
-        logger: the one logger that all of the library's objects share; it asks for that.
-        complaints: its latest errors, newest last.
-    """
-
-    name: str
+    name: str  # of the Python module
     version: str
     module: Any
-    logger: trt.ILogger
-    complaints: deque[str]
+    logger: trt.ILogger  # the one that all of the library's objects must share
+    complaints: deque[str]  # its latest errors, newest last
 
     def __str__(self) -> str:
         return f"{'TensorRT for RTX' if self.name == 'tensorrt_rtx' else 'TensorRT'} {self.version}"
@@ -93,8 +81,8 @@ def find_library(modules: tuple[str, ...] = MODULES) -> Library:
 def _load(name: str) -> Library:
     module = importlib.import_module(name)
     version = module.__version__
-    if name == "tensorrt" and int(version.split(".")[0]) < _OLDEST:
-        raise EngineError(f"version {version} is too old: {_OLDEST} or newer is needed")
+    if name == "tensorrt" and tuple(map(int, version.split(".")[:2])) < _OLDEST:
+        raise EngineError(f"version {version} is too old: 10.13 or newer is needed")
     complaints: deque[str] = deque(maxlen=3)
 
     class Logger(module.ILogger):  # type: ignore[name-defined]
@@ -112,23 +100,14 @@ def _load(name: str) -> Library:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One graph of a bundle, and all that its engine depends on.
+    """One graph of a bundle, and all that its engine depends on."""
 
-    Attributes:
-        name: the graph's file name in the bundle.
-        graph: its content.
-        signature: what it must look like.
-        gpu: name and compute capability, or "none" for a trial without one.
-        precision: "fp32" or "fp16".
-        persons: least, usual and most persons of a run.
-    """
-
-    name: str
+    name: str  # the graph's file name in the bundle
     graph: bytes
     signature: Signature
     library: Library
-    gpu: str
-    precision: str
+    gpu: str  # name and compute capability, or "none" for a trial without one
+    precision: str  # "fp32" or "fp16"
     persons: tuple[int, int, int] = PERSONS
 
     def file(self, part: str = "engine") -> str:
@@ -147,16 +126,17 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
     Raises:
         EngineError: a graph cannot be read, or keeps tensors in other files.
     """
-    pose, mesh = bundle.pose_path, bundle.mesh_path
-    signatures = pose_signature(bundle.keypoints), mesh_signature(bundle.vertex_count)
+    graphs = {
+        bundle.pose_path: (pose_signature(bundle.keypoints), precision),
+        bundle.mesh_path: (mesh_signature(bundle.vertex_count), "fp32"),  # no layers to halve
+    }
     return [
-        Plan(pose.name, read_graph(pose), signatures[0], library, gpu, precision),
-        # A mesh has no layers that could be half.
-        Plan(mesh.name, read_graph(mesh), signatures[1], library, gpu, "fp32"),
+        Plan(path.name, read_graph(path), signature, library, gpu, kind)
+        for path, (signature, kind) in graphs.items()
     ]
 
 
-def build(plan: Plan, report: Report | None = None) -> bytes:
+def build(plan: Plan) -> bytes:
     """The engine of a plan, as the library writes it.
 
     Takes seconds with TensorRT for RTX, up to minutes with TensorRT, which tries each kernel.
@@ -168,7 +148,7 @@ def build(plan: Plan, report: Report | None = None) -> bytes:
     try:
         from key2mesh_core.model.engines.typed_graph import typed
 
-        return _compile(*define(typed(plan.graph, plan.precision), plan), plan, report)
+        return _compile(*define(typed(plan.graph, plan.precision), plan), plan)
     except ModuleNotFoundError as error:
         reason = f"building an engine needs the package {error.name!r}: pip install onnx"
         raise EngineError(f"{plan.name}: {reason}") from error
@@ -204,11 +184,9 @@ def define(content: bytes, plan: Plan) -> tuple[trt.Builder, trt.INetworkDefinit
     return builder, network
 
 
-def _compile(
-    builder: trt.Builder, network: trt.INetworkDefinition, plan: Plan, report: Report | None
-) -> bytes:
+def _compile(builder: trt.Builder, network: trt.INetworkDefinition, plan: Plan) -> bytes:
     library, module = plan.library, plan.library.module
-    config, stopped = builder.create_builder_config(), []
+    config = builder.create_builder_config()
     profile: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
     for name, shape in plan.signature.inputs.items():
         profile.set_shape(name, *((count, *shape) for count in plan.persons))
@@ -222,34 +200,7 @@ def _compile(
     if plan.gpu != "none" and hasattr(rtx, "set_compute_capability"):
         rtx.num_compute_capabilities = 1
         rtx.set_compute_capability(module.ComputeCapability.CURRENT, 0)
-
-    class Monitor(module.IProgressMonitor):  # type: ignore[name-defined]
-        """Tells how far the library is; stops it once Ctrl-C was pressed."""
-
-        def __init__(self) -> None:
-            module.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if parent_phase is None:
-                self.steps[phase_name] = max(num_steps, 1)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            # An exception must not leave a callback of the library.
-            try:
-                if report is not None and phase_name in self.steps:
-                    report(phase_name, (step + 1) / self.steps[phase_name])
-            except KeyboardInterrupt:
-                stopped.append(True)
-            return not stopped
-
-        def phase_finish(self, phase_name: str) -> None:
-            self.steps.pop(phase_name, None)
-
-    config.progress_monitor = Monitor()
     built = builder.build_serialized_network(network, config)
-    if stopped:
-        raise KeyboardInterrupt
     if built is None:
         raise EngineError(f"{library} cannot build its engine: {library.complaint()}")
     return bytes(built)

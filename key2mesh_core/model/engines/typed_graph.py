@@ -23,7 +23,6 @@ from key2mesh_core.model.block_linear import with_float_weights
 PRECISIONS = ("fp32", "fp16")
 _NETWORK = "network."  # how the names of the network's weights begin in a bundle's pose graph
 _LEAST_WIDTH = 256  # of a hidden layer, in and out; keypoints and rotations are fewer
-_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def typed(graph: bytes, precision: str) -> bytes:
@@ -62,7 +61,11 @@ def halve_layers(model: onnx.ModelProto) -> None:
             nodes.append(node)
             continue
         for tensor in weights:
-            _halve(tensor)
+            values = numpy_helper.to_array(tensor)
+            if not (largest := np.abs(values).max(initial=0.0)) <= np.finfo(np.float16).max:
+                reason = f"reach {largest:.3g}, more than a half holds: use fp32"
+                raise EngineError(f"weights '{tensor.name}' {reason}")
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
         output = node.output[0]
         source, half = f"{output}.in.fp16", f"{output}.fp16"
         nodes.append(helper.make_node("Cast", [node.input[0]], [source], to=TensorProto.FLOAT16))
@@ -76,13 +79,3 @@ def halve_layers(model: onnx.ModelProto) -> None:
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:], model.graph.value_info[:]  # those speak of layers as they were
     model.graph.node.extend(kept)
-
-
-def _halve(tensor: TensorProto) -> None:
-    values = numpy_helper.to_array(tensor)
-    largest = float(np.abs(values).max(initial=0.0))
-    if not largest <= _LARGEST_HALF:
-        raise EngineError(
-            f"weights '{tensor.name}' reach {largest:.3g}, more than a half holds: use fp32"
-        )
-    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
