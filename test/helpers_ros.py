@@ -43,6 +43,9 @@ PATIENCE_S = 20.0
 PLAIN = {"smoothing": False, "camera_info_timeout": 0.0}
 """A frame's answer depends on that frame alone, and comes at once, unless a test says otherwise."""
 
+ENDING_S = 2.0
+"""How long a program may take to end when it is told to."""
+
 QUICK = {"diagnostics_period": 0.1}
 """For tests that wait for diagnostics."""
 
@@ -93,6 +96,11 @@ def camera_info(fx: float = 600.0, width: int = 640, height: int = 480) -> Camer
     info.header.frame_id = "camera"
     info.k = [fx, 0.0, width / 2, 0.0, fx, height / 2, 0.0, 0.0, 1.0]
     return info
+
+
+def allowed_s() -> float:
+    """`ENDING_S`, and in proportion more while other work keeps the processors busy."""
+    return ENDING_S * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 class Client(Node):

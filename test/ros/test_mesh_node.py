@@ -9,7 +9,6 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from helpers_bundle import FakeEngine, damage, estimator_on, rewrite_manifest, standing_person
 from helpers_ros import QUICK, camera_info, client, node_here, people, standing
-from lifecycle_msgs.msg import Transition
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
@@ -23,50 +22,6 @@ from key2mesh_ros.msg import BodyMeshArray
 def topics(node):
     """Every topic that the node publishes or subscribes, once for each time."""
     return sorted(each.topic_name for each in (*node.publishers, *node.subscriptions))
-
-
-def test_every_transition_can_be_walked_again_and_again(bundle):
-    legal = {
-        "unconfigured": {"configure": "inactive"},
-        "inactive": {"activate": "active", "cleanup": "unconfigured"},
-        "active": {"deactivate": "inactive"},
-    }
-    walk = ["configure", "activate", "deactivate", "activate", "deactivate", "cleanup"]
-    with node_here(model=str(bundle), **QUICK) as node, client() as probe:
-        before, state = topics(node), "unconfigured"
-        for _ in range(10):
-            for transition in walk:
-                for illegal in {"configure", "activate", "deactivate", "cleanup"} - set(
-                    legal[state]
-                ):
-                    assert not probe.change_state(illegal)
-                assert probe.change_state(transition)
-                state = legal[state][transition]
-                assert probe.state() == state
-            assert topics(node) == before  # nothing is left behind
-        assert not probe.change_state(77)  # no such transition at all
-        assert probe.change_state("configure")
-        assert probe.change_state("activate")
-        probe.wait_for_node()
-        assert len(probe.exchange(people(standing())).bodies) == 1
-
-
-@pytest.mark.parametrize(
-    ("steps", "shutdown"),
-    [
-        ([], Transition.TRANSITION_UNCONFIGURED_SHUTDOWN),
-        (["configure"], Transition.TRANSITION_INACTIVE_SHUTDOWN),
-        (["configure", "activate"], Transition.TRANSITION_ACTIVE_SHUTDOWN),
-    ],
-)
-def test_shutdown_releases_everything_from_every_state(bundle, steps, shutdown):
-    with node_here(model=str(bundle), **QUICK) as node, client() as probe:
-        before = topics(node)
-        for step in steps:
-            assert probe.change_state(step)
-        assert probe.change_state(shutdown)
-        assert probe.state() == "finalized"
-        assert topics(node) == before
 
 
 @pytest.mark.parametrize("file", ["pose.onnx", "mesh.onnx", "topology.npz", "model.json"])

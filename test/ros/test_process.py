@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers_ros import client, node_process, people, standing
+from helpers_ros import allowed_s, client, node_process, people, standing
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 
@@ -16,28 +16,26 @@ from key2mesh_ros.msg import BodyMeshArray
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_working_node_cleanly(tmp_path, bundle, number):
+def test_a_signal_ends_a_working_node_cleanly(tmp_path, bundle):
     with node_process(tmp_path / "log", model=bundle) as process:
         with client() as probe:
             probe.wait_for_node()
             probe.exchange(people(standing()))
             assert probe.state() == "active"
-        code, seconds = process.end(number)
+        code, seconds = process.end(signal.SIGTERM)
         assert code == 0, process.log
-        assert seconds < 2
+        assert seconds < allowed_s()
         assert "Traceback" not in process.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_node_that_could_not_configure(tmp_path, number):
+def test_a_signal_ends_a_node_that_could_not_configure(tmp_path):
     with node_process(tmp_path / "log", model=tmp_path / "nothing") as process:
         process.wait_for_log("configure failed")
         assert str(tmp_path / "nothing") in process.log
         with client() as probe:
             assert probe.state() == "unconfigured"  # alive, and answers
-        code, seconds = process.end(number)
-        assert (code, seconds < 2) == (0, True), process.log
+        code, seconds = process.end(signal.SIGINT)
+        assert (code, seconds < allowed_s()) == (0, True), process.log
         assert "Traceback" not in process.log
 
 
@@ -61,11 +59,10 @@ def test_a_second_ctrl_c_changes_nothing(tmp_path, bundle, program):
         assert "Error" not in process.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_midst_of_the_start_is_heard(tmp_path, bundle, number):
+def test_a_signal_in_the_midst_of_the_start_is_heard(tmp_path, bundle):
     with node_process(tmp_path / "log", model=bundle) as process:
         process.wait_for_log("runs on")  # the engine is there, configuring is not over
-        code, _ = process.end(number)
+        code, _ = process.end(signal.SIGTERM)
         assert code == 0, process.log
         assert "Traceback" not in process.log
 
@@ -136,10 +133,8 @@ def test_the_profile_has_the_name_that_the_distribution_reads(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("threads", 0, "threads"),
-        ("horizontal_fov_deg", 60, "DOUBLE"),
-        ("backend", "abacus", "auto, onnx"),
-        ("marker_color", "[2.0, 0.0, 0.0, 1.0]", "within 0 and 1"),
+        ("horizontal_fov_deg", 60, "DOUBLE"),  # what rclpy refuses
+        ("backend", "abacus", "auto, onnx"),  # what we do
     ],
 )
 def test_a_wrong_parameter_ends_the_start_and_is_named(tmp_path, name, value, said):

@@ -8,25 +8,24 @@ import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-from helpers_ros import client, node_process
+from helpers_ros import client, node_process, people, standing
+from rclpy.serialization import serialize_message
 
-DETECTOR = f"""
+DETECTOR = """
 import sys, time
-sys.path.append({str(Path(__file__).parents[2])!r})
 import rclpy
-from helpers_ros import people, standing
 from key2mesh_ros.msg import PersonKeypointsArray
+from rclpy.serialization import deserialize_message
 from rclpy.qos import qos_profile_sensor_data
 rclpy.init()
 node = rclpy.create_node("detector")
 publisher = node.create_publisher(
     PersonKeypointsArray, "/mesh_node/keypoints", qos_profile_sensor_data)
+message = deserialize_message(bytes.fromhex(sys.argv[1]), PersonKeypointsArray)
 while True:
-    message = people(standing())
-    message.header.frame_id = sys.argv[1]
+    message.header.stamp = node.get_clock().now().to_msg()
     publisher.publish(message)
     time.sleep(1 / 30)
 """
@@ -36,8 +35,10 @@ def test_meshes_follow_every_start_of_a_detector(bundle, tmp_path, amount):
     moments = random.Random(0)
     with node_process(tmp_path / "log", model=bundle) as node, client() as probe:
         for number in range(amount(2, 50)):
-            name = f"detector_{number}"
-            process = subprocess.Popen([sys.executable, "-c", DETECTOR, name])
+            name, message = f"detector_{number}", people(standing())
+            message.header.frame_id = name
+            seen = serialize_message(message).hex()
+            process = subprocess.Popen([sys.executable, "-c", DETECTOR, seen])
 
             def five_meshes(name=name):
                 return sum(each.header.frame_id == name for each in probe.meshes) >= 5

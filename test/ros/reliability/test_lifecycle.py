@@ -59,6 +59,7 @@ def test_the_lifecycle_is_walked_through_every_transition(bundle, amount, shutdo
             probe.wait_for_node()
             assert len(probe.exchange(people(standing())).bodies) == 1
         take(probe, f"{shutdown_from} shutdown", "finalized")
+        assert topics_of(node) == topics
         refuse_illegal(probe)
     threads, files = (now - then for now, then in zip(held(), before, strict=True))
     assert threads <= 0
