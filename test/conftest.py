@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every test runs under: a quiet corner of the network and repeatable random examples."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -24,6 +25,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: looking through it in every collection takes minutes."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser):

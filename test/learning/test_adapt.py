@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adaptation runs: what moves and what must not, resuming, processes side by side, bad input."""
 
+import inspect
 import json
 import os
 import pickle
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_adapt import save_model, targets, write_aistpp
+from helpers_bundle import make_bundle, rewrite_manifest
 from helpers_training import write_clip
 
 from key2mesh_core.body.files import load_body
+from key2mesh_core.cli.main import main
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.adapt import job as adapt_module
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig, AdaptWeights
@@ -27,6 +30,7 @@ from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.learning.distributed import ProcessGroup, local_device
+from key2mesh_core.learning.export import write_bundle
 from key2mesh_core.learning.runs import device_named
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.bundle import load_bundle
@@ -177,11 +181,22 @@ def test_a_small_target_is_passed_over_more_often(model, tmp_path):
     assert all(len(torch.unique(each)) == 16 for each in rows[:9])
 
 
-@pytest.fixture(scope="module")
-def finished(model, tmp_path_factory):
-    """A run to its end, bundle and all, and its result."""
+def write_small_bundle(output: Path, **what):
+    """In place of `write_bundle`, which takes half a minute: other graphs, the same words."""
+    inspect.signature(write_bundle).bind(output, **what)
+    make_bundle(output)
+    rewrite_manifest(output, lambda m: m.update(name=what["name"], card=what["card"]))
+    return load_bundle(output)
+
+
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.long)])
+def finished(model, tmp_path_factory, request):
+    """A run to its end, bundle and all, and its result; the parameter exports for real."""
     output = tmp_path_factory.mktemp("finished") / "mine"
-    return adapt(config(model, output))
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.param:
+            patch.setattr(adapt_module, "write_bundle", write_small_bundle)
+        return adapt(config(model, output))
 
 
 @pytest.fixture
@@ -276,14 +291,28 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_killed_process_continues_to_the_same_result(model, tmp_path, monkeypatch):
-    """kill -9 at a random moment of the command, then the very same command again."""
-    output = tmp_path / "killed"
-    words = f"""adapt --target aistpp:{model / "detections"} --init {model / "start.pt"}
+def words_of(model: Path, output: Path) -> list[str]:
+    """A command line."""
+    return f"""adapt --target aistpp:{model / "detections"} --init {model / "start.pt"}
         --body {model / "body.npz"} --output {output} --threads 1 --batch-size 16 --members 2
         --epochs 2 --least-steps 1 --weights.domain 0.1 --weights.agreement 0 --critic-updates 2
         --seconds-between-checkpoints 0.2""".split()
-    command = [sys.executable, "-c", _COMMAND, *words]
+
+
+def test_the_command_adapts(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(adapt_module, "_export", lambda *_: None)
+    threads = torch.get_num_threads()
+    assert main(words_of(model, tmp_path / "mine")) == 0
+    torch.set_num_threads(threads)
+    assert "160 detections in 2 sequences" in capsys.readouterr().out
+    assert (tmp_path / "mine.adaptation" / "last.pt").exists()
+
+
+@pytest.mark.long  # the same loop's pre-training is killed in test_pretrain.py
+def test_a_killed_process_continues_to_the_same_result(model, tmp_path, monkeypatch):
+    """kill -9 at a random moment of the command, then the very same command again."""
+    output = tmp_path / "killed"
+    command = [sys.executable, "-c", _COMMAND, *words_of(model, output)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     last = tmp_path / "killed.adaptation" / "last.pt"
     deadline = time.monotonic() + 240
