@@ -26,6 +26,7 @@ from helpers_bundle import standing_person
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -106,8 +107,8 @@ def allowed_s() -> float:
 class Client(Node):
     """Talks to the mesh node at `node`, and remembers what it says."""
 
-    def __init__(self, node: str = "/mesh_node") -> None:
-        super().__init__("client")
+    def __init__(self, node: str = "/mesh_node", context: Context | None = None) -> None:
+        super().__init__("client", context=context)
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.node = node
         self.meshes: list[BodyMeshArray] = []
@@ -120,7 +121,7 @@ class Client(Node):
         self.create_subscription(BodyMeshArray, f"{node}/meshes", self.meshes.append, 100)
         self.create_subscription(BodyTopology, f"{node}/topology", self.topologies.append, LATCHED)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self.executor_ = SingleThreadedExecutor()
+        self.executor_ = SingleThreadedExecutor(context=self.context)
         self.executor_.add_node(self)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -265,9 +266,9 @@ class Client(Node):
 
 
 @contextmanager
-def client(node: str = "/mesh_node") -> Iterator[Client]:
+def client(node: str = "/mesh_node", context: Context | None = None) -> Iterator[Client]:
     """A client, gone afterwards."""
-    result = Client(node)
+    result = Client(node, context)
     try:
         yield result
     finally:

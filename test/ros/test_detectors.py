@@ -44,14 +44,28 @@ def interfaces():
 
 
 @contextmanager
-def active_node(bundle, tmp_path, **values):
-    """A client of an active node, where nobody publishes keypoints yet.
+def context_of_its_own():
+    """In each context a topic has one type."""
+    context = Context()
+    context.init()
+    try:
+        yield context
+    finally:
+        context.try_shutdown()
 
-    The node is in a process of its own: within one process a topic has one type.
-    """
-    values = {"model": bundle, "smoothing": False, **QUICK_WITH_CAMERA, **values}
-    with node_process(tmp_path / "log", **values), client() as probe:
+
+@contextmanager
+def active_node(bundle, **values):
+    """A client of an active node, where nobody publishes keypoints yet."""
+    values = {"model": str(bundle), **QUICK_WITH_CAMERA, **values}
+    with (
+        node_here(**values),
+        context_of_its_own() as context,
+        client(context=context) as probe,
+    ):
         probe.destroy_publisher(probe.keypoints)
+        probe.bring("configure", "inactive")
+        probe.bring("activate", "active")
         probe.wait(lambda: probe.topologies, "the topology")
         yield probe
 
@@ -89,12 +103,12 @@ def places(message):
     return [[b.position.x, b.position.y, b.position.z] for b in message.bodies]
 
 
-def test_yolo_is_found_and_read(interfaces, bundle, tmp_path):
+def test_yolo_is_found_and_read(interfaces, bundle):
     first, second = standing(200.0), standing(450.0, height=200.0)
     second[[4, 7]] = 0.0  # the model was unsure of the wrists: they are absent
     persons = [in_layout("coco_17", each) for each in (first, second)]
     message = yolo_message(5_000_000_007, [("7", persons[0]), ("", persons[1])])
-    with active_node(bundle, tmp_path) as probe:
+    with active_node(bundle) as probe:
         publisher = probe.create_publisher(message_class(YOLO), TOPIC, NEWEST)
         result = answered(
             probe, lambda: publisher.publish(bytes(store().serialize_cdr(message, YOLO)))
@@ -107,9 +121,9 @@ def test_yolo_is_found_and_read(interfaces, bundle, tmp_path):
         assert probe.fresh_status().level != DiagnosticStatus.ERROR
 
 
-def test_every_skeleton_of_a_zed_is_read(interfaces, bundle, tmp_path):
+def test_every_skeleton_of_a_zed_is_read(interfaces, bundle):
     person = standing(300.0)
-    with active_node(bundle, tmp_path, input_type="zed") as probe:
+    with active_node(bundle, input_type="zed") as probe:
         publisher = probe.create_publisher(message_class(ZED), TOPIC, NEWEST)
         for number, layout in enumerate(("openpose_coco_18", "zed_34", "zed_38")):
             points = in_layout(layout, person)
@@ -125,7 +139,7 @@ def test_every_skeleton_of_a_zed_is_read(interfaces, bundle, tmp_path):
 
 
 @pytest.mark.parametrize("depth", ["none", "image"])
-def test_a_zed_that_publishes_at_half_its_resolution(interfaces, bundle, tmp_path, depth):
+def test_a_zed_that_publishes_at_half_its_resolution(interfaces, bundle, depth):
     """Pixels are of the image that it grabs, the header names the camera's body frame, CameraInfo
     and depth are of the published images and of their optical frame."""
     person = in_layout("zed_38", standing(300.0))
@@ -143,7 +157,7 @@ def test_a_zed_that_publishes_at_half_its_resolution(interfaces, bundle, tmp_pat
     image.header = Header(frame_id=optical, stamp=Time(sec=5))
     image.data = np.full((480, 640), 5.0, np.float32).tobytes()
     values = {"camera_fx": 0.0, "camera_cx": 0.0, "camera_cy": 0.0, "image_rectified": True}
-    with active_node(bundle, tmp_path, input_type="zed", depth=depth, **values) as probe:
+    with active_node(bundle, input_type="zed", depth=depth, **values) as probe:
         publisher = probe.create_publisher(message_class(ZED), TOPIC, NEWEST)
         depths = probe.create_publisher(Image, "/mesh_node/depth", NEWEST)
 
@@ -199,9 +213,9 @@ class Bodies:
             self.bodies[name].publish(message)
 
 
-def test_ros4hri_bodies_are_put_together_by_their_stamps(interfaces, bundle, tmp_path):
+def test_ros4hri_bodies_are_put_together_by_their_stamps(interfaces, bundle):
     anna, bert = standing(200.0), standing(450.0, height=200.0)
-    with active_node(bundle, tmp_path) as probe:
+    with active_node(bundle) as probe:
         detector = Bodies(probe, "anna", "bert")
         stamp = [10]
 
@@ -238,19 +252,17 @@ def test_ros4hri_bodies_are_put_together_by_their_stamps(interfaces, bundle, tmp
 
 @contextmanager
 def elsewhere():
-    """A client in a context of its own, where a topic may have another type."""
-    context = Context()
-    context.init()
-    node = Node("another_client", context=context)
-    try:
-        yield node
-    finally:
-        node.destroy_node()
-        context.try_shutdown()
+    """Another client, for whom a topic may have another type."""
+    with context_of_its_own() as context:
+        node = Node("another_client", context=context)
+        try:
+            yield node
+        finally:
+            node.destroy_node()
 
 
-def test_another_detector_is_followed_when_it_takes_over(interfaces, bundle, tmp_path):
-    with active_node(bundle, tmp_path) as probe:
+def test_another_detector_is_followed_when_it_takes_over(interfaces, bundle):
+    with active_node(bundle) as probe:
         person = in_layout("coco_17", standing())
         message = bytes(store().serialize_cdr(yolo_message(1_000_000_000, [("1", person)]), YOLO))
         with elsewhere() as other:
@@ -261,8 +273,8 @@ def test_another_detector_is_followed_when_it_takes_over(interfaces, bundle, tmp
         assert result.header.stamp.sec == 9
 
 
-def test_what_cannot_be_read_is_named_and_what_can(bundle, tmp_path):
-    with active_node(bundle, tmp_path) as probe:
+def test_what_cannot_be_read_is_named_and_what_can(bundle):
+    with active_node(bundle) as probe:
         probe.create_publisher(String, TOPIC, NEWEST)
         probe.wait(lambda: "std_msgs/msg/String" in probe.fresh_status().message, "the complaint")
         assert probe.status.level == DiagnosticStatus.ERROR
@@ -286,7 +298,9 @@ def test_a_missing_package_fails_configure_by_name(bundle, monkeypatch):
 def test_auto_says_which_package_is_missing_and_waits(interfaces, bundle, tmp_path, monkeypatch):
     kept = [p for p in os.environ["PYTHONPATH"].split(":") if "test_interfaces" not in p]
     monkeypatch.setenv("PYTHONPATH", ":".join(kept))
-    with active_node(bundle, tmp_path) as probe:
+    values = {"model": bundle, **QUICK_WITH_CAMERA}
+    with node_process(tmp_path / "log", **values), client() as probe:
+        probe.destroy_publisher(probe.keypoints)
         with elsewhere() as other:
             other.create_publisher(message_class(YOLO), TOPIC, NEWEST)
             probe.wait(lambda: "not installed" in probe.fresh_status().message, "the complaint")

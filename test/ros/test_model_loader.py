@@ -109,7 +109,7 @@ def exchange_at_30_hz(probe, bundle, taller, count, paced):
 
 @pytest.mark.parametrize("paced", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_no_message_is_lost_while_models_are_exchanged_at_30_hz(bundle, taller, tmp_path, paced):
-    with node_process(tmp_path / "log", model=bundle), client() as probe:
+    with node_process(tmp_path / "log", model=bundle) as process, client() as probe:
         probe.wait_for_node()
         sent, found, answers = exchange_at_30_hz(probe, bundle, taller, 90, paced)
         assert answers == [True] * 3
@@ -117,6 +117,7 @@ def test_no_message_is_lost_while_models_are_exchanged_at_30_hz(bundle, taller, 
         models = [found[each] for each in sent]
         # The last exchange may come after the last message.
         assert 2 <= sum(a != b for a, b in pairwise(models)) <= 3
+        assert process.end()[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -226,19 +227,3 @@ def test_the_node_may_end_while_a_model_is_being_loaded(bundle, taller, slowly):
     while threading.active_count() >= before and time.monotonic() < limit:
         time.sleep(0.05)
     assert threading.active_count() < before  # the loader found nobody, and ended
-
-
-def test_the_program_exchanges_models_too(bundle, taller, tmp_path):
-    with node_process(tmp_path / "log", model=bundle) as process, client() as probe:
-        probe.wait_for_node()
-        probe.exchange(people(standing()))
-        service = probe.create_client(LoadModel, f"{probe.node}/load_model")
-        probe.wait(service.service_is_ready, "load_model")
-        service.call_async(LoadModel.Request(path=str(taller)))
-        probe.wait(
-            lambda: probe.exchange_again(people(standing())).body_model == "long_bones@1",
-            "the other model",
-        )
-        assert process.running()
-        assert process.end()[0] == 0
-        probe.destroy_client(service)
