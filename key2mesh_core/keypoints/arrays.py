@@ -77,6 +77,21 @@ def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
     return np.minimum(array, _CUT_TO, out=result, where=is_seen(array)[..., None])
 
 
+def without_placeholders(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, L, 3) keypoints, those that stand for none outside the image made (0, 0, 0).
+
+    These are (-1, -1), and places with a negative coordinate that several keypoints share exactly:
+    zeros of an image with borders, which were added for the detector and subtracted again.
+    """
+    outside = (keypoints[..., :2] < 0).any(axis=-1)
+    if not outside.any():
+        return keypoints
+    places = keypoints[outside, :2]
+    _, place, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
+    outside[outside] = (counts[place.reshape(-1)] > 1) | (places == -1).all(axis=1)
+    return np.where(outside[..., None], np.float32(0), keypoints)
+
+
 def is_seen(keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(N, K) which of (N, K, 3) keypoints `sanitise` keeps."""
     # NaN is within no limits.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.errors import KeypointError
-from key2mesh_core.keypoints.arrays import as_keypoints, is_seen
+from key2mesh_core.keypoints.arrays import as_keypoints, is_seen, without_placeholders
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS, REQUIRED, number_of
 
 _NECK = number_of("neck")
@@ -161,7 +161,8 @@ def to_network(layout: Layout | str, keypoints: ArrayLike) -> NDArray[np.float32
     Returns:
         (N, K, 3) float32 in the order of `NETWORK_KEYPOINTS`, a new array. A missing neck is the
         middle of the shoulders with the smaller of their confidences, (0, 0, 0) unless both are
-        seen. Other keypoints that the layout lacks are (0, 0, 0). The others are not sanitised.
+        seen. Other keypoints that the layout lacks are (0, 0, 0), and so are placeholders outside
+        the image (`arrays.without_placeholders`). The others are not sanitised.
 
     Raises:
         KeypointError: unknown layout; a shape that is not the layout's.
@@ -169,6 +170,7 @@ def to_network(layout: Layout | str, keypoints: ArrayLike) -> NDArray[np.float32
     if isinstance(layout, str):
         layout = get_layout(layout)
     source = as_keypoints(keypoints, len(layout), f"layout '{layout.name}'")
+    source = without_placeholders(source)
     result = source.take(layout.network_indices, axis=1)
     if "neck" not in layout.keypoint_names:
         shoulders = result[:, _SHOULDERS]

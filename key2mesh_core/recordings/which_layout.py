@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import TargetError
-from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE, without_placeholders
 from key2mesh_core.keypoints.layouts import Layout, get_layout
 
 _BODY_25, _BODY_25B = "openpose_body_25", "openpose_body_25b"
@@ -166,6 +166,7 @@ def _misfit(name: str, people: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _seen_points(people: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N, L, 2) where the seen keypoints are; NaN for the others."""
+    people = without_placeholders(people)
     points = people[..., :2].astype(np.float64)
     with np.errstate(invalid="ignore"):
         seen = (people[..., 2] >= SEEN_CONFIDENCE) & np.isfinite(people).all(axis=2)

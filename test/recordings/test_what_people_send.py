@@ -226,6 +226,20 @@ def test_a_keypoint_at_zero_is_unseen_whatever_its_confidence(tmp_path: Path) ->
             assert not frame.keypoints[0, NETWORK_KEYPOINTS.index("left_wrist")].any()
 
 
+@pytest.mark.parametrize("place", [(-1, -1), (0, -387.0), (-387.0, 0), (-12.5, -80.25)])
+def test_placeholders_outside_the_image_are_unseen(tmp_path: Path, place: tuple) -> None:
+    """The zeros of a detector that gives its image borders, the borders subtracted again."""
+    people = in_order_of(LAYOUTS["coco_17"].keypoint_names, walk())
+    unseen = ("left_shoulder", "left_wrist", "left_knee", "left_ankle")
+    for name in unseen:
+        people[:, LAYOUTS["coco_17"].keypoint_names.index(name), :2] = place
+    for source in sources(tmp_path, people):
+        assert_walk(source, missing=unseen)
+        for frame in open_recording(source):
+            gone = [NETWORK_KEYPOINTS.index(name) for name in (*unseen, "neck")]
+            assert not frame.keypoints[0, gone].any()
+
+
 @pytest.mark.parametrize("scale", [1 / 1768, 1 / 994])
 def test_normalised_coordinates_are_counted_and_refused(tmp_path: Path, scale: float) -> None:
     people = in_order_of(LAYOUTS["coco_17"].keypoint_names, walk())
