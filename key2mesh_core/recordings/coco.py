@@ -26,7 +26,7 @@ from key2mesh_core.io import read_json
 from key2mesh_core.keypoints.layouts import Layout, to_network
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 from key2mesh_core.recordings.dropped import DroppedRecords
-from key2mesh_core.recordings.jsons import keypoint_list
+from key2mesh_core.recordings.jsons import identity, keypoint_list
 from key2mesh_core.recordings.numbering import number_names
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.which_layout import which_layout
@@ -130,14 +130,16 @@ def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:
         raise TargetError(f'{path}: "images" is not a list')
     found = {}
     for index, image in enumerate(images):
-        if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
+        own = identity(image.get("id")) if isinstance(image, dict) else None
+        if own is None:
             raise TargetError(f"{path}: images[{index}] has no id")
         width, height = image.get("width") or 0, image.get("height") or 0
-        if not all(type(n) is int and 0 <= n < 1 << 20 for n in (width, height)):
+        sound = all(type(n) is int and 0 <= n < 1 << 20 for n in (width, height))
+        if not sound or bool(width) != bool(height):
             raise TargetError(f"{path}: images[{index}] is {width!r} x {height!r} pixels large")
         # The id makes names unique, as cameras may name their files alike.
         name = image.get("file_name")
-        found[image["id"]] = (name if isinstance(name, str) else str(image["id"]), width, height)
+        found[own] = (name if isinstance(name, str) else str(own), width, height)
     if len({name for name, _, _ in found.values()}) < len(found):
         found = {key: (f"image {key}", *size) for key, (_, *size) in found.items()}
     return found
@@ -148,12 +150,13 @@ def _person_categories(categories: Any) -> dict[Any, tuple[str, ...]]:
     those with keypoints. Empty where the file does not tell."""
     found, persons = {}, set()
     for category in categories if isinstance(categories, list) else []:
-        if not isinstance(category, dict) or not isinstance(category.get("id"), int | str):
+        own = identity(category.get("id")) if isinstance(category, dict) else None
+        if own is None:
             continue
         names = category.get("keypoints")
-        found[category["id"]] = tuple(map(str, names)) if isinstance(names, list) else ()
+        found[own] = tuple(map(str, names)) if isinstance(names, list) else ()
         if str(category.get("name", "")).lower() == "person":
-            persons.add(category["id"])
+            persons.add(own)
     return {i: names for i, names in found.items() if (i in persons if persons else names)}
 
 
@@ -169,9 +172,10 @@ def _people(
         where = f"{what}[{index}]"
         if not isinstance(entry, dict) or "image_id" not in entry:
             raise TargetError(f'{path}: {where} has no "image_id", as COCO has: {_WAY_OUT}')
-        image = entry["image_id"]
-        if not isinstance(image, int | str):
-            raise TargetError(f"{path}: {where}.image_id is {image!r}, not a number or a name")
+        image = identity(entry["image_id"])
+        if image is None:
+            value = entry["image_id"]
+            raise TargetError(f"{path}: {where}.image_id is {value!r}, not a number or a name")
         # Not a look-up in the set: a category_id may be anything, a list too.
         if categories and entry.get("category_id", next(iter(categories))) not in [*categories]:
             dropped.add("other_category", where)
@@ -182,8 +186,8 @@ def _people(
         if not entry.get("keypoints"):
             dropped.add("no_keypoints", f"{where}; COCO keeps keypoints in person_keypoints_*.json")
             continue
-        track = entry.get("track_id", entry.get("idx"))
-        name = str(track) if isinstance(track, int | str) else ""
+        track = identity(entry.get("track_id", entry.get("idx")))
+        name = "" if track is None else str(track)
         people[image].append((name, keypoint_list(path, f"{where}.keypoints", entry["keypoints"])))
     return people
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of keypoints from JSON files, every number checked."""
+"""Keypoints and ids from JSON files, every number checked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.errors import TargetError
+
+
+def identity(value: Any) -> int | str | None:
+    """An id: a name or a whole number (3.0 is 3); None for all else, true and false included."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:

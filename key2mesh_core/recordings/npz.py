@@ -4,7 +4,7 @@
 | key | shape | meaning |
 |---|---|---|
 | `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image a row |
-| `layout` | () text | name of the layout; without it, by K and the places (`which_layout`) |
+| `layout` | () or (N,) text | its name; without it, by K and the places (`which_layout`) |
 | `sequence` | (N,) | number or name of the person's track; without it, found by nearness |
 | `frame` | (N,) whole numbers | number of the image; without it, the row's |
 | `camera` | (N,) | number or name of the camera or video |
@@ -80,7 +80,7 @@ def read_frames(
             f"{path}: {key} is {raw.dtype} of shape {raw.shape}; expected numbers of shape "
             "(N, K, 3): persons, keypoints, (x px, y px, confidence)"
         )
-    stated = options.layout or (_KEYPOINTS[key] or str(arrays.get("layout", "")))
+    stated = options.layout or _KEYPOINTS[key] or _layout(path, arrays)
     with np.errstate(over="ignore"):  # too large for float32: infinite, so unseen
         people = raw.astype(np.float32)
     layout = which_layout(people, stated, str(path))
@@ -102,6 +102,8 @@ def read_frames(
                 ": number the images on from take to take"
             )
         size = int(width[first]), int(height[first])
+        if bool(size[0]) != bool(size[1]):
+            raise TargetError(f"{path}: images are {size[0]} x {size[1]}: give width and height")
         yield PersonFrame(
             ids=tuple(ids[row] for row in rows),
             keypoints=keypoints[rows],
@@ -116,6 +118,17 @@ def read_frames(
         )
 
 
+def _layout(path: Path, arrays: dict[str, NDArray]) -> str:
+    """What the file names, once or once for each person; empty if nothing."""
+    array = arrays.get("layout", np.array(""))
+    names = sorted(set(_texts(path, "layout", {"layout": array.reshape(-1)}, array.size)))
+    if len(names) > 1:
+        raise TargetError(
+            f"{path}: its layouts are {', '.join(names)}; give each a file of its own"
+        )
+    return "".join(names)
+
+
 def _load(path: Path) -> dict[str, NDArray]:
     try:
         if not zipfile.is_zipfile(path):
@@ -128,11 +141,19 @@ def _load(path: Path) -> dict[str, NDArray]:
                     f"{path} unpacks to {total / 1e6:.0f} MB; up to {MAX_BYTES / 1e6:.0f} MB are "
                     "read: split it"
                 )
-            return {name: stored[name] for name in wanted} or dict.fromkeys(stored.files)
+            found = {name: stored[name] for name in wanted} or dict.fromkeys(stored.files)
+            return {n: _whole_floats(a) if n in _OTHERS else a for n, a in found.items()}
     except _DAMAGE as error:
         raise TargetError(
             f"{path} cannot be read as .npz of plain arrays (nothing pickled): {error}"
         ) from error
+
+
+def _whole_floats(array: NDArray) -> NDArray:
+    """Numbers and ids of other tools are floats at times, 3.0 for 3."""
+    if array.dtype.kind == "f" and (array == np.rint(array)).all() and (abs(array) < 1 << 53).all():
+        return array.astype(np.int64)
+    return array
 
 
 def _images(

@@ -20,7 +20,7 @@ from key2mesh_core.io import read_json
 from key2mesh_core.keypoints.layouts import Layout
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.dropped import DroppedRecords
-from key2mesh_core.recordings.jsons import keypoint_list
+from key2mesh_core.recordings.jsons import identity, keypoint_list
 from key2mesh_core.recordings.numbering import number_names
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.which_layout import which_layout
@@ -112,7 +112,7 @@ def _people(file: Path) -> _People:
 
 def _id(value: Any) -> str:
     """OpenPose writes [-1] where it does not track."""
-    number = value[0] if isinstance(value, list) and len(value) == 1 else value
+    number = identity(value[0] if isinstance(value, list) and len(value) == 1 else value)
     return str(number) if isinstance(number, int) and number >= 0 else ""
 
 

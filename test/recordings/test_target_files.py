@@ -312,6 +312,26 @@ def test_coco_tracks_keep_their_names(tmp_path: Path) -> None:
     assert [name.split()[-1] for name in targets.names] == ["5", "6"]
 
 
+def test_ids_that_are_whole_floats_are_numbers_and_true_is_no_name(tmp_path: Path) -> None:
+    content = results(2) + results(2)
+    for entry, track in zip(content, (5.0, 6.0, 6, True), strict=True):
+        entry |= {"image_id": float(entry["image_id"]), "track_id": track}
+    targets = load_targets([f"coco:{write(tmp_path / 'r.json', content)}"])
+    assert [name.split()[2:] for name in targets.names] == [["5"], ["6"], []]
+    points = np.stack([person("coco_17", s) for s in range(3)])
+    np.savez(tmp_path / "k.npz", keypoints=points, sequence=[2.0] * 3, frame=[0.0, 1.0, 2.0])
+    targets = load_targets([f"npz:{tmp_path / 'k.npz'}"])
+    assert targets.frame.tolist() == [0, 1, 2]
+    assert [name.split()[-1] for name in targets.names] == ["2"]
+
+
+@pytest.mark.parametrize("layout", [["hri_18"], ["hri_18"] * 3, b"hri_18"])
+def test_a_layout_may_be_an_array(tmp_path: Path, layout: Any) -> None:
+    points = np.stack([person("hri_18", s) for s in range(3)])
+    np.savez(tmp_path / "k.npz", keypoints=points, layout=layout)
+    assert_standing(load_targets([f"npz:{tmp_path / 'k.npz'}"]), [0, 1, 2])
+
+
 def test_alphapose_names_its_images(tmp_path: Path) -> None:
     content = results()
     for number, entry in zip((2, 10, 9), content, strict=True):
@@ -336,6 +356,8 @@ def broken(change: Any) -> dict[str, Any]:
         ([{"keypoints": []}], r'results\[0\] has no "image_id"'),
         ([{"image_id": 1}], r"1 x no_keypoints.*person_keypoints_\*\.json"),
         ([{"image_id": [1], "keypoints": []}], "image_id is"),
+        ([{"image_id": True, "keypoints": []}], "image_id is True"),
+        (broken(lambda c: c["images"][1].update(height=0)), r"images\[1\] is 640 x 0"),
         ([{"image_id": 1, "keypoints": ["1"] * 51}], r"keypoints\[0\] is '1', not a number"),
         ([{"image_id": 1, "keypoints": [1] * 50}], "50 numbers, not three"),
         ([{"image_id": 1, "keypoints": [1] * 42}], r"14 keypoints.*layout="),
@@ -443,6 +465,8 @@ def test_npz_with_names_of_images(tmp_path: Path) -> None:
         ({"keypoints": np.zeros((3, 25, 3))}, "say which, layout=openpose_body_25"),
         ({"keypoints": np.full((3, 17, 3), "1")}, "keypoints is <U1"),
         ({"keypoints": np.zeros((3, 17, 3)), "layout": "x"}, "unknown keypoint layout 'x'"),
+        ({"keypoints": np.zeros((3, 17, 3)), "layout": ["x", "y"]}, "layouts are x, y"),
+        ({"keypoints": np.zeros((3, 17, 3)), "width": 1768}, "images are 1768 x 0"),
         ({"keypoints": np.zeros((3, 17, 3)), "sequence": [1, 2]}, r"sequence is int64 of shape"),
         ({"keypoints": np.zeros((3, 17, 3)), "sequence": [1.5] * 3}, "sequence is float64"),
         ({"keypoints": np.zeros((3, 17, 3)), "frame": [0, 1, -1]}, "frame is from -1 to 1"),
