@@ -44,6 +44,8 @@ _ADVICE = {
     },
     LEFT_OUT: {
         "too_few_keypoints": "persons with too few usable keypoints are left out (min_keypoints)",
+        "all_on_one_spot": "persons whose keypoints all lie on one spot are left out: the detector "
+        "must give pixels, not 0 to 1",
         "over_max_people": "more persons than max_people: the smallest are left out",
         "low_quality": "bodies of which too little is seen or fits are left out (min_quality)",
     },
@@ -81,6 +83,8 @@ _ADVICE = {
         "the detector's image, or set image_width and image_height to the size that the detector "
         "sees",
         "callback_failed": "a callback failed unexpectedly: see the log, and please report it",
+        "lens_misfit": "CameraInfo's lens does not explain most keypoints, which count as unseen: "
+        "calibrate the camera, remap camera_info, or set image_rectified",
         "unknown_distortion": "CameraInfo's distortion is of an unknown model and is not undone: "
         "detect on rectified images and set image_rectified",
     },

@@ -12,10 +12,10 @@ from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
-from key2mesh_core.camera.choose import Camera, CameraMemory, doubt_outside
-from key2mesh_core.camera.lens import undistort
+from key2mesh_core.camera.choose import Camera, CameraMemory
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.arrays import bounding_boxes, usable_sanitised
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, bounding_boxes, usable_sanitised
+from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
@@ -95,11 +95,9 @@ class Stream:
         """
         count = self._statistics.count
         warnings = (*frame.warnings, *self._check_stamp(frame.stamp_ns))
-        camera = self._camera_of(frame, camera_info, settings)
+        frame = frame.seen_by(self._camera_of(frame, camera_info, settings))
+        camera = frame.camera
         warnings += camera.warnings
-        if camera.lens is not None:
-            straight = undistort(frame.keypoints, camera.intrinsics, camera.lens)
-            frame = replace(frame, keypoints=straight)
         frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
         for cause, number in left_out.items():
             count(cause, number)
@@ -143,7 +141,7 @@ class Stream:
         self, frame: PersonFrame, camera_info: Any | None, settings: Parameters
     ) -> Camera:
         try:
-            camera = self._cameras.choose(
+            return self._cameras.choose(
                 camera_info,
                 settings.camera,
                 width=frame.width,
@@ -152,7 +150,6 @@ class Stream:
             )
         except CameraError as error:
             raise MessageRefused("no_image_size", str(error)) from error
-        return doubt_outside(camera, frame.keypoints)
 
     def _check_stamp(self, stamp_ns: int) -> tuple[str, ...]:
         """Causes to doubt the stamp; restarts the stream if the clock jumped back.
@@ -215,13 +212,17 @@ def select_people(
     `max_people` those with the smallest boxes.
     """
     keypoints = frame.keypoints
-    good = usable_sanitised(keypoints) & ((keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints)
-    left_out = {}
+    enough = (keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints
+    good = usable_sanitised(keypoints) & enough
+    left_out: dict[str, int] = {}
     if len(good) <= max_people and good.all():
         return frame, left_out
     chosen = np.flatnonzero(good)
     if len(chosen) < len(keypoints):
-        left_out["too_few_keypoints"] = len(keypoints) - len(chosen)
+        enough &= (keypoints[:, :REQUIRED, 2] > 0).sum(axis=1) >= MINIMUM_KEYPOINTS
+        few, spot = np.count_nonzero(~enough), np.count_nonzero(enough & ~good)
+        causes = ("too_few_keypoints", few), ("all_on_one_spot", spot)
+        left_out = {cause: number for cause, number in causes if number}
     if len(chosen) > max_people:
         left_out["over_max_people"] = len(chosen) - max_people
         boxes = bounding_boxes(keypoints[chosen])

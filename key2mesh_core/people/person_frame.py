@@ -79,7 +79,8 @@ class PersonFrame:
         """The persons as a pinhole camera of the camera's intrinsics would have seen them: in the
         network's order, sanitised, the lens undone; `camera`, `width` and `height` are set.
 
-        The camera has the warning `keypoints_outside_image` where the keypoints say so.
+        The camera has the warning `keypoints_outside_image` where the keypoints say so, and
+        `lens_misfit` where its lens explains less than half of them; the others are unseen.
 
         Raises:
             KeypointError: see `in_network_order`.
@@ -87,7 +88,14 @@ class PersonFrame:
         keypoints = self._network_keypoints()
         camera = doubt_outside(camera, keypoints)
         if camera.lens is not None:
+            seen = np.count_nonzero(keypoints[..., 2])
             keypoints = undistort(keypoints, camera.intrinsics, camera.lens)
+            if 2 * (left := np.count_nonzero(keypoints[..., 2])) < seen:
+                camera = camera.with_warning(
+                    "lens_misfit",
+                    f"the lens of CameraInfo explains {left} of {seen} keypoints: calibrate the "
+                    "camera, give its own CameraInfo, or say that the images are rectified",
+                )
         width, height = camera.width or self.width, camera.height or self.height
         frame = replace(self, keypoints=keypoints, layout=NETWORK_LAYOUT)
         return replace(frame, camera=camera, width=width, height=height)

@@ -98,9 +98,10 @@ def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:
 
 
 def _contradiction(path: Path, where: str, promised: int, found: int) -> BagError:
+    reindex = "run `ros2 bag reindex` on it, or " if path.is_dir() else ""
     return BagError(
         f"{path}: its metadata promises {promised} messages {where}, its storage yields {found}; "
-        "run `ros2 bag reindex` on it, or give the .mcap or .db3 file inside"
+        f"{reindex}{_recover(path)}"
     )
 
 

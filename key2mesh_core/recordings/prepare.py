@@ -53,12 +53,13 @@ class Preparation:
             KeypointError: keypoints of another shape than the layout's.
         """
         third = frame.keypoints[..., 2]
-        if (third > _LARGE_CONFIDENCE).any() and not np.isin(third, (0, 1, 2)).all():
+        with np.errstate(invalid="ignore"):
+            large = third[(third > _LARGE_CONFIDENCE) & (third != 2)]  # COCO's visibility is 2
+        if len(large):
             self.warnings.setdefault(
                 "confidence_above_one",
-                f"confidences of up to {third.max():.3g} ({_place_of(frame)}) count as 1: if the "
-                "third numbers of keypoints are distances or percentages, give confidences of 0 to "
-                "1 instead",
+                f"a confidence of {large[0]:.3g} ({_place_of(frame)}) counts as 1: if the third "
+                "numbers of keypoints are distances or percentages, give confidences of 0 to 1",
             )
         camera = frame.camera
         if camera is None or self.options.camera.stated:
@@ -94,7 +95,8 @@ class Preparation:
             TargetError: there was not a single usable person; names every cause.
         """
         if not self.persons:
-            causes = self.dropped if self.dropped.counts else "it is empty"
+            dropped = [str(self.dropped)] if self.dropped.counts else []
+            causes = "; ".join([*dropped, *self.warnings.values()]) or "it is empty"
             raise TargetError(
                 f"{name}: {self.images} images were read and not one usable person was found in "
                 f"them: {causes}"

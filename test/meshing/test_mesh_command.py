@@ -823,6 +823,11 @@ def test_lens_distortion_is_undone_unless_the_images_are_rectified(tmp_path, bun
         assert mesh(config) == 0
         results.append(everything(config.target)["translation"])
     np.testing.assert_allclose(*results, rtol=1e-3)
+    for message in info.messages:
+        message.value.d[:2] = -40.0, 900.0
+    write_bag(tmp_path / "absurd", [keypoint_recording("/people", straight), info])
+    with pytest.raises(Key2MeshError, match="lens of CameraInfo explains 0 of"):
+        mesh(MeshConfig(tmp_path / "absurd", tmp_path / "absurd.npz", model=bundle))
 
 
 # Other detectors' bags.

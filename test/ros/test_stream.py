@@ -115,7 +115,7 @@ def test_any_numbers_give_finite_keypoints_and_only_persons_that_can_be_estimate
     assert np.isfinite(result.keypoints).all()
     chosen, left_out = select_people(result, 6, 10)
     assert usable(chosen.keypoints).all()
-    assert len(chosen.ids) == len(chosen.keypoints) == 1 - left_out.get("too_few_keypoints", 0)
+    assert len(chosen.ids) == len(chosen.keypoints) == 1 - sum(left_out.values())
 
 
 def seen(count):
@@ -132,6 +132,12 @@ def test_persons_with_fewer_keypoints_than_asked_for_are_left_out():
     chosen, left_out = select_people(people, 10, 10)
     assert chosen.ids == ("id0", "id4")
     assert left_out == {"too_few_keypoints": 3}
+    spot = seen(18)
+    spot[:, :2] = [0.4, 0.7]
+    assert select_people(frame(spot, seen(5)), 6, 10)[1] == {
+        "too_few_keypoints": 1,
+        "all_on_one_spot": 1,
+    }
     np.testing.assert_array_equal(chosen.keypoints[1], seen(10))
 
 
