@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The mesh node and the app that stops the robot, in one process.
+"""Runs the mesh node and the app that stops the robot in one process.
 
     python3 examples/one_process.py --ros-args -p stop_distance:=1.2
 
-With two threads the app's timer does not wait while a frame is estimated. The callbacks of one node
-still run one at a time.
+With two threads, the app's timer does not wait for the mesh node. The callbacks of one node still
+run one at a time.
 """
 
 import sys

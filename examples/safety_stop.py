@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Stops a robot while a part of anybody's body is near: an example of an app on the meshes.
+"""Stops a robot while any part of a person is near: an example app that uses the meshes.
 
     ros2 run key2mesh_ros safety_stop --ros-args -p stop_distance:=1.2 -p release_distance:=1.5
 
-Publishes `~/stop` (std_msgs/Bool) all the time, and a zero `cmd_vel` (geometry_msgs/Twist) while
-the robot must stand: give that topic the highest priority in your velocity multiplexer.
+Publishes `~/stop` (std_msgs/Bool) continuously, and a zero `cmd_vel` (geometry_msgs/Twist) while
+the robot must stop: give that topic the highest priority in your velocity multiplexer.
 
-It stops when in doubt: until the first meshes come; when none come for a while (detector, camera or
-node ended); when their stamps are older or newer than `timeout`; when a person was seen who got no
-body (too near, cut off by the image's edge); and when metres are a guess (no CameraInfo). Pixels do
-not tell how tall a person is: a child of 1 m at 3 m looks like an adult at 5 m. So every person
-counts as near as a person of `smallest_person` would be, less two standard deviations of the
-position. The robot goes on only after the way has been clear for a moment.
+It stops when in doubt: until the first meshes arrive; when none arrive for a while (detector,
+camera or node stopped); when their stamps are older or newer than `timeout`; when a person was seen
+who got no body (too near, cut off by the image's edge); and when distances are not metric (no
+CameraInfo). Pixels do not tell how tall a person is: a 1 m child at 3 m looks like an adult at 5 m.
+Every person therefore counts as near as a person of height `smallest_person` would be, minus two
+standard deviations of the position. The robot is released only after the way has been clear for a
+moment.
 
-It cannot know of people whom the detector does not see: behind furniture, outside the image, or so
-near that nothing of them looks like a person. An example, not a certified safety device: keep the
-robot's own.
+It cannot see people whom the detector misses: behind furniture, outside the image, or too near to
+look like a person. This is an example, not a certified safety device: keep the robot's own safety
+functions.
 """
 
 import sys
@@ -38,7 +39,8 @@ from key2mesh_ros.msg import BodyMesh, BodyMeshArray, BodyTopology
 
 PERIOD_S = 0.05
 HEIGHT_OF_CHAIN = 1.14
-"""A standing person's height over the length of ankle, knee, hip, pelvis, spine, neck and head."""
+"""Ratio of a standing person's height to the length of the chain ankle, knee, hip, pelvis, spine,
+neck, head."""
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -47,10 +49,10 @@ class Guard:
     """Decides whether to stop, without ROS.
 
     Attributes:
-        stop_distance: nearer than this [m] is too near.
+        stop_distance: closer than this [m] is too near.
         release_distance: the way is clear when everybody is farther than this [m]...
         release_time: ...for this time [s].
-        timeout: silence of this length [s] is a reason to stop.
+        timeout: stop after this time without meshes [s].
     """
 
     stop_distance: float
@@ -63,7 +65,8 @@ class Guard:
     _clear_since: float | None = None
 
     def saw(self, distance: float, now: float) -> None:
-        """Note the distance [m] of the nearest part of anybody; infinity for nobody in view."""
+        """Record the distance [m] of the nearest part of any person; infinity if nobody is in
+        view."""
         self._heard = now
         if not distance > self.stop_distance:  # NaN is too near
             self.stop(f"somebody is {distance:.2f} m away")
@@ -73,15 +76,15 @@ class Guard:
             self._clear_since = now
 
     def decide(self, now: float) -> bool:
-        """Whether the robot must stand."""
+        """Whether the robot must stop."""
         if self._heard is None or now - self._heard > self.timeout:
-            self.stop("no meshes come")
+            self.stop("no meshes arrive")
         elif self._clear_since is not None and now - self._clear_since >= self.release_time:
             self.stopped, self.reason = False, "the way is clear"
         return self.stopped
 
     def stop(self, reason: str) -> None:
-        """Stop for a reason, such as a message that does not tell where people are."""
+        """Stop for a reason, such as a message that does not say where people are."""
         self.stopped, self.reason, self._clear_since = True, reason, None
 
 
@@ -92,15 +95,15 @@ def nearest(
     robot: np.ndarray,
     smallest: float,
 ) -> float:
-    """Distance [m] of the nearest of `points` (P, 3) from `robot` (3,), on the safe side.
+    """Conservative distance [m] of the nearest of `points` (P, 3) from `robot` (3,).
 
-    A smaller person who looks the same stands nearer, on the same rays: the points move towards the
-    camera as far as a person of height `smallest` [m] would stand (0: the size is known), and then
-    by two standard deviations of the position.
+    A smaller person with the same image is nearer, on the same rays. The points are therefore moved
+    towards the camera to where a person of height `smallest` [m] would stand (0: the size is
+    known), and then by two standard deviations of the position.
 
     Args:
-        joints: (24, 3) of the body [m], which tell how tall it is.
-        covariance: (9,) of the pelvis's position [m^2].
+        joints: (24, 3) joints of the body [m], from which its height follows.
+        covariance: (9,) covariance of the pelvis's position [m^2].
     """
     share = min(1.0, smallest / max(height_of(joints), 1e-6)) if smallest > 0 else 1.0
     away = np.linalg.norm(joints[0])
@@ -110,7 +113,7 @@ def nearest(
 
 
 def height_of(joints: np.ndarray) -> float:
-    """How tall a body is [m], from the lengths of a leg, the trunk and the neck."""
+    """Height of a body [m], from the lengths of a leg, the trunk and the neck."""
     chain = joints[[7, 4, 1, 0, 3, 6, 9, 12, 15]]
     return HEIGHT_OF_CHAIN * float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
 
@@ -137,7 +140,7 @@ class SafetyStop(Node):
                 "release_distance must not be below stop_distance, and both above 0: got "
                 f"{value['release_distance']} and {value['stop_distance']} m"
             )
-        # The robot's place in the camera's frame [m], and the joints that count; none: all of them.
+        # The robot's position in the camera's frame [m], and the joints that count (none: all).
         self._robot = np.array(self.declare_parameter("robot", [0.0, 0.0, 0.0]).value)
         self._parts = self.declare_parameter("parts", [""]).value
         self._joints: list[int] | None = None
@@ -148,7 +151,7 @@ class SafetyStop(Node):
         meshes, topology = "/mesh_node/meshes", "/mesh_node/topology"
         self.create_subscription(BodyMeshArray, meshes, self._on_meshes, qos_profile_sensor_data)
         self.create_subscription(BodyTopology, topology, self._on_topology, LATCHED)
-        # Steady: it must also run while simulated time stands still.
+        # A steady clock: the timer must also run while simulated time is paused.
         self.create_timer(PERIOD_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_topology(self, message: BodyTopology) -> None:
@@ -168,15 +171,15 @@ class SafetyStop(Node):
         elif message.people_without_body:
             self._guard.stop(f"{message.people_without_body} people were seen without a body")
         elif message.bodies and not message.metric:
-            self._guard.stop("distances are a guess: the node has no CameraInfo")
+            self._guard.stop("distances are not metric: the node has no CameraInfo")
         elif any(self._parts) and self._joints is None:
-            self._guard.stop(f"where {self._parts} are is not known: no topology came")
+            self._guard.stop(f"the position of {self._parts} is unknown: no topology received")
         else:
             distances = [self._distance(body) for body in message.bodies]
             self._guard.saw(min(distances, default=np.inf), time.monotonic())
 
     def _distance(self, body: BodyMesh) -> float:
-        """Of the nearest point that counts [m]. Poorly seen people count, too."""
+        """Distance of the nearest point that counts [m]. Poorly seen people also count."""
         joints = np.asarray(body.joints).reshape(-1, 3)
         points = joints if not len(body.vertices) else np.asarray(body.vertices).reshape(-1, 3)
         if self._joints:
@@ -200,7 +203,7 @@ def main() -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        with suppress(RuntimeError):  # rclpy's own thread for signals may just be doing the same
+        with suppress(RuntimeError):  # rclpy's own signal thread may be doing the same
             rclpy.try_shutdown()
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Key2Mesh: body meshes in metres from 2D keypoints. Nothing in here imports ROS.
+"""Key2Mesh: body meshes in metres from 2D keypoints. Nothing here imports ROS.
 
-The names below are the public surface; each is imported when it is first used, and none of them
-imports torch. Whatever else the modules hold may change.
+The names below are the public interface; each is imported when first used, and none of them imports
+torch. Everything else in the modules may change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MODULES = {
     "usable": "keypoints.arrays",
 }
 
-__all__ = [  # type checkers read a list of words only
+__all__ = [  # type checkers understand only a literal list
     "Bodies",
     "Bundle",
     "Camera",

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error that key2mesh raises on purpose descends from one root.
+"""Every error that key2mesh raises on purpose derives from one class.
 
-A caller that wants to survive bad input catches `Key2MeshError`; a message names the
-offending value (or file) and says what to do about it.
+Catch `Key2MeshError` to survive bad input. The message names the offending value or file and says
+what to do about it.
 """
 
 
 class Key2MeshError(Exception):
-    """Root of all errors raised on purpose by this project."""
+    """Base class of all errors that this project raises on purpose."""
 
 
 class BodyFileError(Key2MeshError):
@@ -19,7 +19,7 @@ class BundleError(Key2MeshError):
 
 
 class KeypointError(Key2MeshError):
-    """Keypoints of an unknown layout, of a wrong shape, or too few of them."""
+    """Keypoints have an unknown layout or a wrong shape, or there are too few."""
 
 
 class CameraError(Key2MeshError):
@@ -35,16 +35,16 @@ class BagError(Key2MeshError):
 
 
 class TargetError(Key2MeshError):
-    """Detections to adapt to that are missing, damaged, of another format, or of no use."""
+    """Detections to adapt to are missing, damaged, in another format, or unusable."""
 
 
 class TrainingError(Key2MeshError):
-    """A training run cannot start, continue or trust its numbers."""
+    """A training run cannot start or continue, or its numbers are not finite."""
 
 
 class EvaluationError(Key2MeshError):
-    """Predictions, truth or measuring data that cannot be compared."""
+    """Predictions, ground truth or test data cannot be compared."""
 
 
 class RenderError(Key2MeshError):
-    """A picture is asked for of things that do not fit one another."""
+    """A picture cannot be drawn because its inputs do not match."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Ctrl-C does to a command: it waits while half a step would be no state to continue from, and
-a second one ends a command that is cleaning up. For commands only: both replace the process's
-handler, and a handler that C code has set, as rclpy does, would not come back."""
+"""Ctrl-C in commands: delays it while an interrupted step could not be resumed, and lets a second
+one end a command that is cleaning up. For commands only: both functions replace the process's
+signal handler, and a handler set by C code, as in rclpy, would not be restored."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from types import FrameType
 
 
 def end_at_next_interrupt(status: int) -> None:
-    """Makes the next Ctrl-C end the process at once and without a word; for a command that was
+    """Makes the next Ctrl-C end the process at once and silently; for a command that was
     interrupted and is cleaning up."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(status))
-        # While Python itself ends it forgets its handlers, and Ctrl-C would kill the process.
+        # While Python exits, it removes its handlers, and Ctrl-C would kill the process.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
@@ -28,7 +28,7 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
     """Yields a function that raises KeyboardInterrupt if Ctrl-C was pressed since.
 
     A second Ctrl-C does not wait. Outside the main thread, where Python allows no handler, an
-    interrupt is raised wherever it comes.
+    interrupt is raised at once.
     """
     pressed = False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets the scale of bodies by what the node knows besides keypoints: depth, floor, height."""
+"""Sets the scale of bodies from measured depth, the floor or a known height."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .parameters import Parameters
 
 
 class Anchors:
-    """The anchors of one configuration. Measured depth comes before the floor, the floor before the
-    stated height of everybody.
+    """The scale sources of one configuration. Measured depth takes precedence over the floor, and
+    the floor over the stated height of everybody.
 
     Args:
-        node: subscribes to depth.
-        resources: destroys the subscription.
-        settings: of the configuration.
+        node: the node that subscribes to depth.
+        resources: destroys the subscription when closed.
+        settings: the configuration's parameters.
     """
 
     def __init__(self, node: Any, resources: ExitStack, settings: Parameters) -> None:
@@ -45,11 +45,11 @@ class Anchors:
         self._shapes: tuple[Estimator, ShapeSpace] | None = None
 
     def wanted(self, settings: Parameters) -> bool:
-        """Whether there is anything to apply."""
+        """Whether any source is configured."""
         return self._depth is not None or settings.body_height > 0 or settings.camera_height > 0
 
     def description(self, settings: Parameters) -> str:
-        """Say in words what sets the scale, best first."""
+        """What sets the scale, in words, best source first."""
         known = [
             (self._depth is not None, f"depth {settings.depth}"),
             (settings.camera_height > 0, f"camera {settings.camera_height:g} m above the floor"),
@@ -58,7 +58,7 @@ class Anchors:
         return ", else ".join(text for so, text in known if so) or "the network's guess"
 
     def warm_up(self, estimator: Estimator) -> ShapeSpace:
-        """The shape space of the estimator's body, computed once, in some 20 ms.
+        """The shape space of the estimator's body, computed once in about 20 ms.
 
         Raises:
             EngineError: the engine failed.
@@ -76,8 +76,8 @@ class Anchors:
         estimator: Estimator,
         count: Callable[[str, int], None],
     ) -> Bodies:
-        """Scale bodies, which have no vertices yet. Persons whose size no anchor tells stay as they
-        are, and are counted as `unanchored`.
+        """Scale bodies that have no vertices yet. People whose size no source measures keep their
+        scale and are counted as `unanchored`.
 
         Raises:
             EngineError: the engine failed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images and point clouds: keeps the last few and reads the one of a frame."""
+"""Keeps the last few depth images or point clouds and finds the one that belongs to a frame."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 KEPT = 8
-"""Depth messages to choose from: enough for a detector that takes a quarter of a second."""
+"""Number of depth messages kept: enough for a detector that takes a quarter of a second."""
 
 CLOUD_RADIUS_PX = 6.0
-"""Points count for a pixel within this distance, in an image 640 px wide."""
+"""A point counts for a pixel within this distance, in an image 640 px wide."""
 
 CLOUD_POINTS = 30_000
-"""Of a denser cloud every n-th point is taken."""
+"""From a denser cloud, only every n-th point is used."""
 
 _QUALITY = QoSProfile(depth=KEPT, reliability=ReliabilityPolicy.BEST_EFFORT)
 _METRES = {"16UC1": (np.uint16, 1e-3), "mono16": (np.uint16, 1e-3), "32FC1": (np.float32, 1.0)}
@@ -54,7 +54,7 @@ class DepthSource:
 
         Raises:
             MessageRefused: `no_depth`, no message within `most_age` s of the frame's stamp;
-                `depth_frame`, a message of another frame; `depth_encoding`.
+                `depth_frame`, a message with another frame_id; `depth_encoding`.
         """
         stamp = frame.stamp_ns
 
@@ -67,7 +67,7 @@ class DepthSource:
         if message.header.frame_id != frame.frame_id:
             raise MessageRefused(
                 "depth_frame",
-                f"{self.topic} is of frame '{message.header.frame_id}', keypoints are of "
+                f"{self.topic} has frame '{message.header.frame_id}', the keypoints have "
                 f"'{frame.frame_id}'",
             )
         return self._lookup_of(message, frame, camera)
@@ -93,15 +93,15 @@ def _cloud(message: PointCloud2, frame: PersonFrame, camera: Camera) -> Lookup:
 
 
 def image_metres(message: Image) -> NDArray[np.floating]:
-    """(H, W) float32 [m] of a sensor_msgs/Image of depth.
+    """(H, W) float32 [m] from a depth sensor_msgs/Image.
 
     Raises:
-        MessageRefused: `depth_encoding`, or fewer bytes than the size needs.
+        MessageRefused: `depth_encoding`, also if there are fewer bytes than the size requires.
     """
     if message.encoding not in _METRES:
         raise MessageRefused(
             "depth_encoding",
-            f"depth image of encoding '{message.encoding}'; known: {', '.join(_METRES)}",
+            f"depth image has encoding '{message.encoding}'; known: {', '.join(_METRES)}",
         )
     kind, unit = _METRES[message.encoding]
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
@@ -119,16 +119,17 @@ def image_metres(message: Image) -> NDArray[np.floating]:
 
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float32]:
-    """(P, 3) [m] of a sensor_msgs/PointCloud2.
+    """(P, 3) [m] from a sensor_msgs/PointCloud2.
 
     Raises:
-        MessageRefused: `depth_encoding`, no x, y, z of 32-bit floats, or fewer bytes than points.
+        MessageRefused: `depth_encoding`, without x, y, z as 32-bit floats, or with too few bytes
+            for the points.
     """
     known = {each.name: each for each in message.fields if each.datatype == PointField.FLOAT32}
     if not set("xyz") <= set(known):
         names = sorted(each.name for each in message.fields)
         raise MessageRefused(
-            "depth_encoding", f"point cloud of fields {names}; x, y, z must be 32-bit floats"
+            "depth_encoding", f"point cloud has fields {names}; x, y, z must be 32-bit floats"
         )
     order = ">" if message.is_bigendian else "<"
     try:
@@ -142,5 +143,5 @@ def cloud_points(message: PointCloud2) -> NDArray[np.float32]:
         )
         points = np.frombuffer(message.data, dtype, message.width * message.height)
     except ValueError as error:
-        raise MessageRefused("depth_encoding", f"point cloud that does not fit: {error}") from error
+        raise MessageRefused("depth_encoding", f"inconsistent point cloud: {error}") from error
     return np.stack([points[name] for name in "xyz"], axis=-1).astype(np.float32)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subscription to the detector's messages, of any known detector.
+"""Subscribes to the messages of any known detector.
 
-A detector's message package is imported when it is needed: none has to be installed.
+Imports a detector's message package only when it is needed, so none has to be installed.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .msg import PersonKeypointsArray
 from .qos import NEWEST
 
 LOOKING_PERIOD_S = 0.3
-"""How often `auto` looks for a publisher while there is none [s]."""
+"""Period at which `auto` looks for a publisher while there is none [s]."""
 
 ReceivedReader = Callable[[Any, Any | None, CameraOptions], PersonFrame]
-"""Makes the frame, in the network's order and sanitised, of what the subscription's callback got,
-given CameraInfo or None and what the user states; raises MessageRefused."""
+"""Converts what the subscription's callback received to a frame, in the network's order and
+sanitised, given CameraInfo or None and what the user states. Raises MessageRefused."""
 
 
 class DetectorError(Key2MeshError):
-    """A detector's messages cannot be received."""
+    """The node cannot receive the detector's messages."""
 
 
 OWN = DETECTORS["key2mesh"]
@@ -47,20 +47,21 @@ _BY_TOPIC_TYPE = {name: each for each in DETECTORS.values() for name in each.top
 class Detector:
     """The configured node's subscription to the detector's messages.
 
-    With `auto` it subscribes to our own message at first, and to another known type when only that
-    is published.
+    With `auto` it first subscribes to our own message, and to another known type when only that is
+    published.
 
     Args:
-        resources: destroys what is created.
+        resources: destroys the subscriptions and the timer when closed.
         input_type: a key of DETECTORS, or "auto".
-        callback: gets what is received, for `read`, and the middleware's facts about it.
-        log: gets types that cannot be read.
-        refuse: called with the cause and a sentence for messages that are not handed over.
+        callback: called with what was received, for `read`, and the middleware's message info.
+        log: logs message types that cannot be read.
+        refuse: called with the cause and a sentence for each message that does not reach
+            `callback`.
 
     Attributes:
-        kind: the present detector.
-        read: reads what the callback got.
-        trouble: what keeps `auto` from subscribing to what is published; empty if nothing does.
+        kind: the current detector.
+        read: converts what the callback received.
+        trouble: why `auto` cannot subscribe to what is published; empty if it can.
 
     Raises:
         DetectorError: the message package is not installed.
@@ -78,7 +79,7 @@ class Detector:
         self._node, self._callback, self._log = node, callback, log
         self._refuse = refuse
         self._topic = node.resolve_topic_name("~/keypoints")
-        self._received = resources.enter_context(ExitStack())  # of the present subscription
+        self._received = resources.enter_context(ExitStack())  # of the current subscription
         self.trouble = ""
         if input_type == "auto":
             self._subscribe(OWN.types[0])
@@ -111,7 +112,8 @@ class Detector:
             self._received.callback(gatherer.close)
             self._subscription = gatherer.tracked
         else:
-            # Bytes: what rclpy itself cannot decode raises out of the executor's `spin`.
+            # Raw bytes: if rclpy itself failed to decode, the exception would leave the executor's
+            # `spin`.
             self._subscription = self._node.create_subscription(
                 message_type, self._topic, self._callback, NEWEST, raw=True
             )
@@ -126,7 +128,7 @@ class Detector:
             return
         published = self._types_on(self._topic)
         known = [each for each in published if each in _BY_TOPIC_TYPE]
-        if not published:  # detectors that list bodies have a topic of their own for that
+        if not published:  # detectors that list bodies publish the list on a topic of its own
             listed = [(each.list_type, each.list_topic) for each in DETECTORS.values()]
             known = [kind for kind, topic in listed if kind and kind in self._types_on(topic)]
         if not known:
@@ -139,7 +141,7 @@ class Detector:
                 )
             return
         if known[0] == self._type:
-            return  # discovered, and not yet matched
+            return  # discovered, but not yet matched
         try:
             self._subscribe(known[0])
         except DetectorError as error:
@@ -157,7 +159,7 @@ class Detector:
 
 
 def _stream_reader(detector: DetectorKind, message_type: Any) -> ReceivedReader:
-    """A reader of one stream of received messages, as they are or as bytes."""
+    """The reader for one stream of received messages, decoded or as bytes."""
     read = skeletons_reader(detector.read) if detector.list_type else detector.read
     resolution = StreamResolution()
 
@@ -172,11 +174,11 @@ def _stream_reader(detector: DetectorKind, message_type: Any) -> ReceivedReader:
 def _decoded(data: bytes, message_type: Any) -> Any:
     try:
         return deserialize_message(data, message_type)
-    except Exception as error:  # rclpy's own, which are not public, and Unicode's
+    except Exception as error:  # rclpy's own errors, which are not public, and Unicode's
         raise MessageRefused(
             "malformed",
-            f"{len(data)} bytes are no {message_type.__name__} ({error}): build detector and node "
-            "with the same version of its messages",
+            f"{len(data)} bytes are not a {message_type.__name__} ({error}): build detector and "
+            "node with the same version of its messages",
         ) from error
 
 
@@ -184,7 +186,7 @@ def message_class(type_name: str) -> Any:
     """Import the class of a ROS message type.
 
     Raises:
-        DetectorError: its package is not installed, or does not have it.
+        DetectorError: its package is not installed, or has no such message.
     """
     package, _, name = type_name.split("/")
     if type_name == OWN.types[0]:
@@ -195,7 +197,7 @@ def message_class(type_name: str) -> Any:
         raise DetectorError(
             f"the detector's messages are {type_name}, and their package {package} is not "
             f"installed here ({error}): install it, or source the workspace that it was built in, "
-            "and start the node again"
+            "and restart the node"
         ) from error
     except AttributeError as error:
         raise DetectorError(

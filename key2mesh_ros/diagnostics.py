@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's diagnostics: counts and times of its frames, and a sentence that judges them."""
+"""The node's diagnostics: counts and times of its frames, and a sentence that says what is
+wrong."""
 
 from __future__ import annotations
 
@@ -15,26 +16,26 @@ from .causes import CAUSES, LEFT_OUT, REFUSED, WARNING
 from .stages import MESH, POSE, STAGES
 
 WINDOW = 300
-"""Percentiles are of the newest frames, 10 s of them at 30 Hz."""
+"""Percentiles cover the newest frames, 10 s of them at 30 Hz."""
 
 SILENCE_S = 3.0
-"""An active node that receives nothing for longer [s] warns."""
+"""An active node warns if it receives nothing for longer than this [s]."""
 
 DROPPED_SHARE = 0.1
-"""An active node that drops more than this share of the frames warns."""
+"""An active node warns if it drops more than this share of the frames."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What diagnostics say about a node besides its frames.
+    """What the diagnostics report about the node apart from its frames.
 
     Attributes:
         active: whether frames are processed.
         failure: why the last transition failed; empty if it did not.
-        topic: of the keypoints.
-        publishers: how many there are on that topic.
-        trouble: why what is published there cannot be read; empty if it can.
-        facts: model, engine, camera... in words, by key.
+        topic: the keypoints' topic.
+        publishers: number of publishers on that topic.
+        trouble: why the node cannot read what is published there; empty if it can.
+        facts: model, engine, camera... as text, by key.
     """
 
     active: bool = False
@@ -46,11 +47,11 @@ class About:
 
 
 class FrameStatistics:
-    """Counts and times of a stream of frames. Times are in seconds on any steady clock."""
+    """Counts and times of a stream of frames. Times are in seconds of any steady clock."""
 
     def __init__(self, now: float) -> None:
         self.totals: Counter[str] = Counter()
-        self._lock = threading.Lock()  # of the counts: several threads add to them
+        self._lock = threading.Lock()  # for the counts, to which several threads add
         self._period: Counter[str] = Counter()
         self._period_start = now
         self._last_arrival = now
@@ -60,7 +61,7 @@ class FrameStatistics:
         self._last_person: float | None = None
 
     def restart(self, now: float) -> None:
-        """Forget all but the totals: the clock jumped, or another stream begins."""
+        """Reset everything but the totals, because the clock jumped or another stream begins."""
         with self._lock:
             self._period.clear()
         self._period_start = self._last_arrival = now
@@ -69,22 +70,23 @@ class FrameStatistics:
         self._sequence = None
 
     def arrived(self, now: float, sequence: int | None) -> None:
-        """Note a message, and count those that were dropped before it, on the way or in the
-        subscription, which holds one: the gap in `sequence`, its publisher's number (or None)."""
+        """Record a message, and count the messages dropped before it, on the way or in the
+        subscription of depth 1: the gap in `sequence`, the publisher's sequence number (or
+        None)."""
         self._last_arrival = now
         if sequence is None:
             return
-        # A lower number is that of another publisher, or of one that restarted.
+        # A lower number comes from another publisher, or from one that restarted.
         if self._sequence is not None and sequence > self._sequence + 1:
             self.count("dropped", sequence - self._sequence - 1)
         self._sequence = sequence
 
     def published(self, latency: float, stages: Mapping[str, float], people: int) -> None:
-        """Count a message whose meshes were published `latency` [s] after it came.
+        """Count a message whose meshes were published `latency` [s] after it arrived.
 
         Args:
-            stages: how much of that each stage took [s].
-            people: how many bodies there were.
+            stages: the share of each stage [s].
+            people: the number of bodies.
         """
         self.count("meshes")
         self.count("people", people)
@@ -137,7 +139,7 @@ class FrameStatistics:
     def _judge(
         self, period: Counter[str], elapsed: float, about: About, now: float
     ) -> tuple[bytes, str]:
-        """The level, and what is wrong and what to do, worst first."""
+        """The level, and sentences that say what is wrong and what to do, worst first."""
         if about.failure:
             return DiagnosticStatus.ERROR, about.failure
         if not about.active:
@@ -148,7 +150,7 @@ class FrameStatistics:
         if silent > SILENCE_S:
             text = "nobody publishes there; start the detector or remap ~/keypoints"
             if about.publishers:
-                text = "the detector is there but sends nothing that arrives"
+                text = "the detector is running, but no message arrives"
             topic = f"no keypoints on {about.topic} for {silent:.0f} s"
             return DiagnosticStatus.WARN, f"{topic}: {text}"
         sentences = [
@@ -159,10 +161,10 @@ class FrameStatistics:
         ]
         dropped = period["dropped"]
         if about.publishers > 1:
-            # Each numbers its own messages, so gaps say nothing; and frames of two detectors mix.
+            # Each publisher numbers its own messages, so gaps mean nothing, and the frames mix.
             sentences.append(
                 f"{about.publishers} publishers on {about.topic}: only one detector should be "
-                "there, and what is dropped cannot be told"
+                "there; dropped messages cannot be counted"
             )
         elif dropped > DROPPED_SHARE * (dropped + period["frames"]):
             sentences.append(

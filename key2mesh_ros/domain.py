@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims a ROS domain, so that demos, tests and benchmarks on one machine stay apart."""
+"""Claims a ROS domain, so that demos, tests and benchmarks on one machine do not hear one
+another."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ import os
 import tempfile
 from collections.abc import MutableMapping
 
-# Above 101 a domain's ports may be those that the operating system hands out.
+# Above 101, a domain's ports may collide with the operating system's ephemeral ports.
 _DOMAINS = range(1, 102)
-_claims: list[int] = []  # open descriptors: a claim lasts as long as the process
+_claims: list[int] = []  # open file descriptors: a claim lasts as long as the process
 
 
 def claim_domain(environment: MutableMapping[str, str] = os.environ) -> int:
-    """Set ROS_DOMAIN_ID to a domain that no other process has claimed, and stay on this machine.
+    """Set ROS_DOMAIN_ID to a domain that no other process has claimed, and restrict discovery to
+    this machine.
 
     A lock on a file holds the claim until this process ends. ROS_DOMAIN_ID and
     ROS_AUTOMATIC_DISCOVERY_RANGE are kept if they are set. Returns the domain.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes frames in a thread of its own, always the newest one.
+"""Processes frames in its own thread, always the newest one.
 
-So no thread of an executor waits for a frame. rclpy's MultiThreadedExecutor retries a callback for
-which it has no free thread without a pause, and slows down the very frames that it waits for.
+A frame therefore never blocks an executor's thread. rclpy's MultiThreadedExecutor busy-waits while
+it has no free thread for a callback, which would slow down the very frame that it waits for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 YIELD_S = 1e-4
-"""Long enough [s] for the worker to take Python's lock from the thread that hands over a frame."""
+"""Long enough [s] for the worker to take the GIL from the thread that hands over a frame."""
 
 
 class FrameWorker:
@@ -22,8 +22,8 @@ class FrameWorker:
     Args:
         work: called with the arguments of `put`; must not raise.
         dropped: called for each frame that a newer one replaces.
-        patience: returns how long [s] the first frame may wait for `release`; by then the newest
-            frame has taken its place.
+        patience: returns how long [s] the first frame may wait for `release`; a newer frame
+            replaces it while it waits.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FrameWorker:
         time.sleep(YIELD_S)
 
     def release(self) -> None:
-        """Let the first frame wait no longer."""
+        """End the first frame's wait."""
         with self._changed:
             self._released = True
             self._changed.notify()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lifecycle node whose callbacks never end the process, in any executor.
 
-An exception in a callback leaves the executor's `spin`, which ends the process. rclpy's own
-callbacks raise, too: on a request for a transition that the node's state does not have.
+An exception in a callback propagates out of the executor's `spin` and ends the process. rclpy's own
+callbacks also raise, on a request for a transition that the node's state does not allow.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from key2mesh_core.errors import Key2MeshError
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 
 LOG_PERIOD_S = 5.0
-"""A cause is logged at most this often [s]."""
+"""Shortest time between two log entries for the same cause [s]."""
 
 
 class ThrottledLogger:
-    """Logs each cause at most every 5 s. (rclpy throttles by line of code, so that one cause would
-    hide another.)"""
+    """Logs each cause at most every 5 s. (rclpy throttles by line of code, so one cause would hide
+    another.)"""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
@@ -54,15 +54,16 @@ class ThrottledLogger:
 
 
 class GuardedNode(LifecycleNode):
-    """Guards every callback that is made with its `create_...` methods, and rclpy's own services.
+    """A lifecycle node that guards every callback passed to its `create_...` methods, and rclpy's
+    own services.
 
-    An exception in a callback is logged (throttled) and handed to `on_callback_error`; a service
+    It logs an exception in a callback (throttled) and hands it to `on_callback_error`; a service
     then sends its response as it is. Services, timers and parameter callbacks hold `lock` while
     they run; subscriptions, which must not wait, do not.
 
     Attributes:
         lock: reentrant; guards what transitions and parameters change.
-        throttled_log: for errors that may come with every frame.
+        throttled_log: for errors that may occur in every frame.
         failure: why the last transition failed; empty if it did not.
     """
 
@@ -81,8 +82,8 @@ class GuardedNode(LifecycleNode):
     def create_subscription(
         self, msg_type: Any, topic: str, callback: Callable[..., None], *args: Any, **options: Any
     ) -> Any:
-        # Publishers warn of incompatible qualities of service, too; and a subscription destroyed
-        # with an event pending can make rclpy's MultiThreadedExecutor raise InvalidHandle.
+        # Publishers also warn of incompatible QoS, and a subscription that is destroyed
+        # with a pending event can make rclpy's MultiThreadedExecutor raise InvalidHandle.
         options.setdefault("event_callbacks", NO_EVENTS)
         guarded = self.guarded(callback, locked=False)
         return super().create_subscription(msg_type, topic, guarded, *args, **options)
@@ -108,7 +109,8 @@ class GuardedNode(LifecycleNode):
         """`callback`, with its exceptions handed to `on_callback_error`.
 
         Args:
-            otherwise: called with the exception and the callback's arguments for what to return.
+            otherwise: called with the exception and the callback's arguments; returns the
+                callback's result.
             locked: whether the callback holds the lock while it runs.
         """
 
@@ -131,8 +133,8 @@ class GuardedNode(LifecycleNode):
         return call
 
     def transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
-        """Do a transition's work under the lock. rclpy swallows what it raises: a failure is logged
-        and kept in `failure`."""
+        """Do a transition's work under the lock. Because rclpy swallows exceptions, a failure is
+        logged and kept in `failure`."""
         with self.lock:
             try:
                 work()
@@ -158,7 +160,7 @@ class GuardedNode(LifecycleNode):
             known = {each.transition.id: each.transition.label for each in transitions}
             if not asked.label and asked.id not in known:
                 self.get_logger().error(
-                    f"transition {asked.id} refused: from here the node can "
+                    f"transition {asked.id} refused: in this state the node allows "
                     f"{', '.join(f'{label} ({number})' for number, label in known.items())}"
                 )
                 response.success = False

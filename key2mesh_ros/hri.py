@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Assembles frames of bodies that each have a topic of their own (ROS4HRI, REP-155).
+"""Assembles frames from bodies that each have their own topic (ROS4HRI, REP-155).
 
 `.../bodies/tracked` lists the ids; `.../bodies/<id>/skeleton2d` carries one body. The bodies of one
 image have the same stamp.
@@ -25,10 +25,10 @@ from key2mesh_core.people.stamps import LATE_NS
 from .qos import LATEST_IDS, NEWEST
 
 MOST_OPEN = 2
-"""How many images may wait for bodies at the same time: a detector with several threads may send a
+"""Number of images that may wait for bodies at the same time: a multi-threaded detector may send a
 body of one image after the first body of the next."""
 
-# What ROS allows between two slashes of a topic's name, which may have 247 characters in all.
+# What ROS allows between two slashes of a topic name, which may have 247 characters in all.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -41,7 +41,7 @@ class Skeletons:
 
 
 def skeletons_reader(read: Reader) -> Reader:
-    """The reader of `Skeletons`, from that of one body's messages."""
+    """The reader of `Skeletons`, made from the reader of one body's messages."""
 
     def read_skeletons(message: Skeletons, info: Any | None, options: CameraOptions) -> PersonFrame:
         nobody = read(SimpleNamespace(header=message.header, skeleton=()), info, options)
@@ -54,26 +54,26 @@ def skeletons_reader(read: Reader) -> Reader:
 
 
 class FrameAssembler:
-    """Collects bodies by their stamps, and returns complete frames in the order of time.
+    """Collects bodies by their stamps and returns complete frames in chronological order.
 
-    A frame is complete when all tracked bodies have come. A tracked body that does not come is
-    waited for until the image after the next begins, and then no more until it is seen again. A
-    body that comes after its frame, or after a newer one, is dropped as late. Bodies without stamps
-    are a frame each time that one of them comes again.
+    A frame is complete when all tracked bodies have arrived. It waits for a missing tracked body
+    until the image after the next begins; later frames do not wait for that body until it is seen
+    again. A body that arrives after its frame, or after a newer one, is dropped as late. Bodies
+    without stamps form a frame each time one of them repeats.
 
     Args:
-        late: called with a sentence for every body that is late.
+        late: called with a sentence for every late body.
     """
 
     def __init__(self, late: Callable[[str], None]) -> None:
         self._late = late
         self._tracked: frozenset[str] = frozenset()
-        self._unseen: set[str] = set()  # tracked, and not waited for
+        self._unseen: set[str] = set()  # tracked, but not waited for
         self._open: dict[int, Skeletons] = {}  # by stamp [ns]
-        self._newest = 0  # stamp of the newest frame that was complete [ns]
+        self._newest = 0  # stamp of the newest complete frame [ns]
 
     def track(self, ids: list[str], header: Any) -> list[Skeletons]:
-        """The frames that a new list of tracked ids completes; an empty list is a frame itself."""
+        """The frames that a new list of tracked ids completes; an empty list is itself a frame."""
         self._tracked = frozenset(ids)
         self._unseen &= self._tracked
         stamp = stamp_ns_of(header)
@@ -100,7 +100,7 @@ class FrameAssembler:
             self._open, self._newest = {}, 0
             return False
         if name:
-            self._late(f"body '{name}' of {stamp} ns came after the frame of {self._newest} ns")
+            self._late(f"body '{name}' of {stamp} ns arrived after the frame of {self._newest} ns")
         return True
 
     def _complete(self) -> list[Skeletons]:
@@ -123,10 +123,10 @@ class Gatherer:
     """Subscribes to the tracked ids and to each body, and hands over complete frames.
 
     Args:
-        topic: of the tracked ids; the bodies' topics lie beside it.
+        topic: topic of the tracked ids; the bodies' topics are next to it.
         ids_type, skeleton_type: hri_msgs/IdsList and hri_msgs/Skeleton2D.
-        callback: gets `Skeletons`, and what the middleware tells about the message that completed
-            the frame, without its number: each publisher numbers its own messages.
+        callback: called with `Skeletons` and the middleware's info on the message that completed
+            the frame, without the sequence number, because each publisher numbers its own messages.
         late: see `FrameAssembler`.
     """
 
@@ -153,7 +153,7 @@ class Gatherer:
         self._subscriptions = {}
 
     def _on_ids(self, message: Any, info: dict[str, Any]) -> None:
-        # An id becomes part of a topic's name; ids that cannot are ignored.
+        # An id becomes part of a topic name; unsuitable ids are ignored.
         ids = [each for each in message.ids if _NAME.fullmatch(each)]
         for gone in set(self._subscriptions) - set(ids):
             self._node.destroy_subscription(self._subscriptions.pop(gone))

@@ -15,7 +15,7 @@ from launch import LaunchContext
 
 
 class LaunchArgumentError(RuntimeError):
-    """A launch argument that does not exist, or whose value is wrong."""
+    """A launch argument that does not exist or has a wrong value."""
 
 
 def truth(text: str) -> bool:
@@ -42,8 +42,8 @@ def value_of(context: LaunchContext, name: str, kind: Callable[[str], Any] = str
 def refuse_unknown(context: LaunchContext, file: str, known: Iterable[str]) -> None:
     """Refuse arguments on the command line that a launch file does not declare.
 
-    Launch itself accepts any name. Only the file that was started is checked: a file that includes
-    it has arguments of its own.
+    Launch itself accepts any name. Only the launch file named on the command line is checked,
+    because a file that includes it has its own arguments.
 
     Args:
         file: `__file__` of the launch file.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meshes as visualization_msgs/MarkerArray, for RViz.
 
-A marker's triangles are a list of Points, three for each: 41,328 Python objects per body, which
-take 280 ms. So the message is serialised with two placeholder points per marker, and the points
-replace them in the bytes, which takes 2.3 ms.
+A marker stores each triangle as three Points: 41,328 Python objects per body, which take 280 ms.
+The message is therefore serialised with two placeholder points per marker, which are then replaced
+in the bytes; this takes 2.3 ms.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ NAMESPACE = "bodies"
 UNCERTAINTY = "position_uncertainty"
 
 LIFETIME = Duration(sec=1)
-"""Markers of a node that died or was disconnected disappear by themselves."""
+"""After this time, RViz removes the markers of a node that died or was disconnected."""
 
-_PLACEHOLDER = Point(x=-7.1e-201, y=3.3e-187, z=-1.9e-211)  # no coordinate of anything
+_PLACEHOLDER = Point(x=-7.1e-201, y=3.3e-187, z=-1.9e-211)  # not a plausible coordinate
 _PLACEHOLDERS = 2
 _PLACEHOLDER_BYTES = struct.pack("<3d", _PLACEHOLDER.x, _PLACEHOLDER.y, _PLACEHOLDER.z)
 
@@ -41,14 +41,14 @@ def mesh_markers(
 ) -> bytes:
     """A serialised MarkerArray, for `Publisher.publish`.
 
-    A body is a TRIANGLE_LIST and, where its position's covariance is known, a line through the
-    pelvis as long as one standard deviation to either side of it in the least certain direction.
+    Each body is a TRIANGLE_LIST and, if the covariance of its position is known, a line through the
+    pelvis that extends one standard deviation to either side in the least certain direction.
 
     Args:
-        bodies: N of them with vertices, in the header's frame.
+        bodies: N bodies with vertices, in the header's frame.
         triangles: (F, 3).
         color: red, green, blue, opacity, each within 0..1.
-        previous: how many bodies the last message had; markers of more than N are deleted.
+        previous: number of bodies in the last message; markers beyond N are deleted.
     """
     vertices = bodies.vertices
     if len(vertices) == 0:
@@ -95,15 +95,15 @@ def no_markers(header: Header) -> bytes:
 def _with_points(message: bytes, points: Sequence[NDArray[np.float32]]) -> bytes:
     """`message` (CDR, little endian) with each run of placeholders replaced by (P, 3) points.
 
-    In CDR a sequence of doubles is its length as uint32, padding to a multiple of 8, the numbers.
-    A point has 24 bytes, so that what follows keeps its alignment.
+    In CDR, a sequence of doubles is its length as uint32, padding to a multiple of 8, and the
+    numbers. A point has 24 bytes, so what follows keeps its alignment.
     """
     run = _PLACEHOLDER_BYTES * _PLACEHOLDERS
     length = struct.pack("<I", _PLACEHOLDERS)
     parts, start = [], 0
     for each in points:
         first = message.index(run, start)
-        # The length stands right before the numbers, or before 4 bytes of padding.
+        # The length is right before the numbers, or before 4 bytes of padding.
         at = first - 4 if message[first - 4 : first] == length else first - 8
         parts += [message[start:at], struct.pack("<I", len(each)), message[at + 4 : first]]
         parts.append(np.ascontiguousarray(each, dtype="<f8").tobytes())

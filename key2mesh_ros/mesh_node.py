@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lifecycle node: keypoints of a detector in, body meshes in metres out.
+"""The lifecycle node: subscribes to a detector's keypoints, publishes body meshes in metres.
 
-A thread of its own processes frames (`frame_worker.py`), under the lock that transitions and model
-swaps take (`guarded_node.py`), so that these happen between two frames in any executor.
+A worker thread processes frames (`frame_worker.py`) under the lock that transitions and model swaps
+take (`guarded_node.py`), so these happen between two frames in any executor.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class MeshNode(GuardedNode):
     Works in any executor.
 
     Raises:
-        ParameterError, rclpy.exceptions.ParameterException: a parameter's wrong value.
+        ParameterError, rclpy.exceptions.ParameterException: a parameter has a wrong value.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -72,7 +72,7 @@ class MeshNode(GuardedNode):
         self.add_post_set_parameters_callback(self.guarded(self._take_parameters))
         self._loader = ModelLoader(self, lambda: self._resources, self._open, self._swap)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady: diagnostics continue while simulated time stands still.
+        # A steady clock: diagnostics continue while simulated time is paused.
         self._timer = self.create_timer(
             self._settings.diagnostics_period,
             self._publish_diagnostics,
@@ -121,7 +121,7 @@ class MeshNode(GuardedNode):
         settings = self._settings
         with ExitStack() as resources:  # undone in reverse, also when a step fails
             self._estimator = self._open(settings.model)
-            resources.callback(lambda: self._estimator.close())  # of the model at that time
+            resources.callback(lambda: self._estimator.close())  # of that time
             self._outputs = Publishers(self, resources, self._estimator.bundle)
             topic, callback = "~/camera_info", self._on_camera_info
             cameras = self.create_subscription(CameraInfo, topic, callback, NEWEST)
@@ -146,7 +146,7 @@ class MeshNode(GuardedNode):
         self.get_logger().info(f"configured: {facts}, from {self._detector.topic}")
 
     def _open(self, model: str) -> Estimator:
-        """A warmed-up estimator; `load_model` calls this in a thread of its own."""
+        """A warmed-up estimator; `load_model` calls this in its own thread."""
         estimator = Estimator(load_bundle(model), self._settings.backend, self._settings.threads)
         try:
             estimator.warm_up()
@@ -173,10 +173,10 @@ class MeshNode(GuardedNode):
             self._stream.change_estimator(estimator)
         self._estimator = estimator
         self._facts |= self._facts_of_model()
-        # The parameter names the current model, which configuring again loads again.
+        # The parameter names the current model, so that configuring again loads it again.
         self._settings = replace(self._settings, model=model)
         self.set_parameters([Parameter("model", value=model)])
-        threading.Thread(target=before.close, daemon=True).start()  # which may take a while
+        threading.Thread(target=before.close, daemon=True).start()  # closing may take a while
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)
@@ -218,7 +218,7 @@ class MeshNode(GuardedNode):
         if (worker := self._worker) is None:
             return
         self._statistics.arrived(time.monotonic(), info.get("publication_sequence_number"))
-        # `auto` may change the detector before the frame's turn.
+        # `auto` may change the detector before the frame is processed.
         worker.put(received, self._detector.read, info)
 
     def _patience(self) -> float:
@@ -233,7 +233,7 @@ class MeshNode(GuardedNode):
         self, stream: Stream, received: Any, read: ReceivedReader, info: dict[str, Any]
     ) -> None:
         if stream is not self._stream:
-            return  # deactivated meanwhile
+            return  # deactivated in the meantime
         self._statistics.count("frames")
         stages, settings = Stages(self._since(info)), self._settings
         try:
@@ -251,16 +251,16 @@ class MeshNode(GuardedNode):
         except EngineError as error:
             self._refuse("engine_failed", str(error))
         except Exception:  # one bad message must not end the node
-            if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
+            if self.context.ok():  # else ROS was shut down: nothing to report
                 self._refuse("failed", traceback.format_exc())
 
     @staticmethod
     def _since(info: dict[str, Any]) -> float:
-        """Seconds since the middleware received a message, waiting for the executor included."""
+        """Seconds since the middleware received a message, including the wait for the executor."""
         return 1e-9 * (time.time_ns() - info["received_timestamp"])
 
     def _publish_more(self, result: Result) -> None:
-        """Publish what may come after the meshes."""
+        """Publish what may follow the meshes: TF and markers."""
         frames = self._body_frames
         if frames is not None and frames.prefix != self._detector.kind.tf_prefix:
             frames.publish(result.header, result.frame.ids, result.bodies)
@@ -268,7 +268,7 @@ class MeshNode(GuardedNode):
         self._outputs.publish_markers(result, self._settings)
 
     def _tell_camera(self, camera: Camera) -> None:
-        """Log which camera is used, and the reasons to doubt it, when something changes."""
+        """Log the camera in use, and the reasons to doubt it, when either changes."""
         told = camera.description, "; ".join(camera.reasons) or "none"
         if told != (self._facts.get("camera"), self._facts.get("camera_doubts")):
             if self._facts.get("camera") != camera.description:
@@ -291,7 +291,7 @@ class MeshNode(GuardedNode):
         return SetParametersResult(successful=True)
 
     def _take_parameters(self, changes: Sequence[Parameter]) -> None:
-        # They were checked; those that may change only while unconfigured count from then on.
+        # Already checked; those that may change only while unconfigured take effect at configure.
         self._settings = node_parameters.change(self._settings, changes, True)
 
     def _publish_diagnostics(self) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`~/load_model`: changes the model while frames are processed.
 
-A thread of its own reads, checks and warms up the bundle, exchanges the models under the node's
-lock, between two frames, and sends the response. Not an `async` callback: rclpy's executor polls a
-waiting one without a pause.
+A separate thread reads, checks and warms up the bundle, swaps the models under the node's lock,
+between two frames, and sends the response. An `async` callback would not do: rclpy's executor polls
+a waiting one without a pause.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .srv import LoadModel
 
 @dataclass
 class _Job:
-    path: str  # of the requested bundle
-    owner: Any  # the configuration that it is loaded for
+    path: str  # the requested bundle
+    owner: Any  # the configuration it is loaded for
     response: LoadModel.Response
 
 
 class ModelLoader:
-    """The service, for the node's whole life.
+    """The service; it exists as long as the node.
 
     Args:
         owner: returns the node's configuration, or None while it has none.
-        load: makes a warm estimator of a bundle's path; called in another thread.
+        load: makes a warmed-up estimator from a bundle's path; called in another thread.
         swap: takes the estimator and its path; called in that thread under the node's lock.
     """
 
@@ -48,14 +48,14 @@ class ModelLoader:
         self._node, self._owner, self._load, self._swap = node, owner, load, swap
         self._job: _Job | None = None
         service = node.create_service(LoadModel, "~/load_model", self._load_model)
-        # The executor sends at once what the callback returns; a job's response comes later.
+        # The executor sends what the callback returns at once; a job's response follows later.
         self._send, service.send_response = service.send_response, self._respond
 
     def _load_model(
         self, request: LoadModel.Request, response: LoadModel.Response
     ) -> LoadModel.Response:
         if self._job is not None:
-            response.message = f"{self._job.path} is being loaded: wait for its answer"
+            response.message = f"{self._job.path} is being loaded: wait for its response"
         elif self._owner() is None:
             response.message = (
                 "the node is not configured: set the parameter 'model' and configure it"
@@ -87,7 +87,7 @@ class ModelLoader:
                 log.error(traceback.format_exc())
             log.error(f"load_model {job.path}: {response.message}")
         self._job = None
-        with suppress(Exception):  # the node is gone, and with it the response
+        with suppress(Exception):  # the node, and with it the response, is gone
             self._send(response, header)
 
     def _exchange(self, job: _Job) -> None:

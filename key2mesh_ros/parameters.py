@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's parameters: one frozen dataclass, their ROS descriptors, and when they may change.
+"""The node's parameters: one frozen dataclass, their ROS descriptors, and the checks of changes.
 
-Descriptors, ranges and defaults come from the dataclass; a test compares `config/mesh.yaml`.
+Descriptors, ranges and defaults come from the dataclass; a test compares `config/mesh.yaml` with
+it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ START = "only at start"
 INPUT_TYPES = ("auto", *DETECTORS)
 
 SHORTEST_BODY_M = 0.5
-"""No person is shorter [m]; a smaller number was meant in another unit."""
+"""Shortest plausible body height [m]; a smaller number is probably in another unit."""
 
 
 class ParameterError(Key2MeshError):
@@ -52,26 +53,26 @@ def _parameter(
 
 @dataclass(frozen=True)
 class Parameters:
-    """Every parameter of the node with its default; descriptions, ranges and times of change are
-    in the fields' metadata.
+    """Every parameter of the node with its default. The fields' metadata hold descriptions, ranges
+    and when a parameter may change.
 
     Raises:
-        ParameterError: a value outside its range, naming it, the value and the rule.
+        ParameterError: a value is outside its range; names the parameter, the value and the range.
     """
 
     model: str = _parameter(
         "default",
-        "Model bundle: 'default' for the one that comes with the package, or a folder's path.",
+        "Model bundle: 'default' for the one in the package, or a folder's path.",
         change=UNCONFIGURED,
     )
     backend: str = _parameter(
         "auto",
-        "Engine that runs the model: 'auto' takes the fastest that is ready here.",
+        "Inference engine: 'auto' takes the fastest that is ready on this machine.",
         change=UNCONFIGURED,
         choices=BACKENDS,
     )
     threads: int = _parameter(
-        2, "CPU threads for frames with more than a few persons.", (1, 64), change=UNCONFIGURED
+        2, "CPU threads for frames with more than a few people.", (1, 64), change=UNCONFIGURED
     )
     autostart: bool = _parameter(
         True, "Configure and activate at start, without a lifecycle manager.", change=START
@@ -80,19 +81,19 @@ class Parameters:
         "auto",
         "The detector's messages: "
         + ", ".join(f"'{each.name}' ({each.title})" for each in DETECTORS.values())
-        + "; 'auto' takes the type that is published.",
+        + "; 'auto' follows the published type.",
         change=UNCONFIGURED,
         choices=INPUT_TYPES,
     )
     publish_vertices: bool = _parameter(
-        True, "Publish the mesh's points with each body; without them a frame costs less."
+        True, "Publish each body's vertices; without them a frame costs less."
     )
     max_people: int = _parameter(
-        32, "Persons per frame; of more, those with the largest boxes are taken.", (1, 1024)
+        32, "Maximum number of people per frame; those with the largest boxes are kept.", (1, 1024)
     )
     min_keypoints: int = _parameter(
         MINIMUM_KEYPOINTS,
-        "Persons with fewer usable keypoints are left out.",
+        "Leave out people with fewer usable keypoints.",
         (MINIMUM_KEYPOINTS, len(NETWORK_KEYPOINTS)),
     )
     horizontal_fov_deg: float = _parameter(
@@ -106,8 +107,8 @@ class Parameters:
     camera_fy: float = _parameter(
         0.0, "Vertical focal length [px]; 0: the same as camera_fx.", (0.0, 1e6)
     )
-    camera_cx: float = _parameter(0.0, "Principal point [px]; 0: the image's middle.", (0.0, 1e6))
-    camera_cy: float = _parameter(0.0, "Principal point [px]; 0: the image's middle.", (0.0, 1e6))
+    camera_cx: float = _parameter(0.0, "Principal point [px]; 0: the image centre.", (0.0, 1e6))
+    camera_cy: float = _parameter(0.0, "Principal point [px]; 0: the image centre.", (0.0, 1e6))
     image_width: int = _parameter(
         0,
         "Width [px] of the detector's image, if neither its messages nor CameraInfo give it; "
@@ -117,60 +118,58 @@ class Parameters:
     image_height: int = _parameter(0, "Height [px] of the detector's image, likewise.", (0, 65535))
     camera_info_timeout: float = _parameter(
         1.0,
-        "How long [s] the first frames wait for a published CameraInfo before the field of view is "
-        "assumed.",
+        "How long [s] the first frames wait for CameraInfo, if it has a publisher, before the node "
+        "assumes the field of view.",
         (0.0, 60.0),
     )
     image_rectified: bool = _parameter(
         False,
-        "The detector looks at rectified images (image_rect): CameraInfo's P is used, and its "
-        "distortion is not undone again.",
+        "The detector sees rectified images (image_rect): use CameraInfo's P, and do not undo "
+        "distortion.",
     )
     body_height: float = _parameter(
         0.0,
-        "Height [m] of everybody in view, if known: sets the scale of bodies and distances; "
-        "0: not known.",
+        "Height [m] of everybody in view; sets the scale of bodies and distances; 0: not known.",
         (0.0, 2.5),
     )
     camera_height: float = _parameter(
         0.0,
-        "Height [m] of the camera above the floor that people stand on: sets the scale by their "
+        "Height [m] of the camera above the floor that people stand on; sets the scale from their "
         "feet; 0: not known.",
         (0.0, 100.0),
     )
     camera_pitch_deg: float = _parameter(
-        0.0, "With camera_height: how far the camera looks down [degrees].", (-90.0, 90.0)
+        0.0, "With camera_height: downward pitch of the camera [degrees].", (-90.0, 90.0)
     )
     camera_roll_deg: float = _parameter(
         0.0,
-        "With camera_height: how far the camera is turned clockwise about its view [degrees].",
+        "With camera_height: clockwise roll of the camera about its viewing direction [degrees].",
         (-180.0, 180.0),
     )
     depth: str = _parameter(
         "none",
-        "Measured distances that set the scale: a depth 'image' on ~/depth or a point 'cloud' on "
-        "~/points.",
+        "Measured depth that sets the scale: an 'image' on ~/depth or a point 'cloud' on ~/points.",
         change=UNCONFIGURED,
         choices=("none", "image", "cloud"),
     )
     depth_max_age: float = _parameter(
-        0.1, "Depth whose stamp differs from the keypoints' by more [s] is not used.", (0.001, 10.0)
+        0.1, "Largest difference [s] between the stamps of depth and keypoints.", (0.001, 10.0)
     )
     smoothing: bool = _parameter(
         True, "Smooth each person's pose, position and shape over time; adds no delay."
     )
     track_timeout: float = _parameter(
         1.0,
-        "How long [s] a person may be unseen and still keep the name (where the detector gives "
-        "none) and the filters' state.",
+        "How long [s] an unseen person keeps their name (where the detector gives none) and "
+        "filter state.",
         (0.05, 60.0),
     )
     min_quality: float = _parameter(
-        0.0, "Bodies of lower quality are not published; 0: all are.", (0.0, 1.0)
+        0.0, "Leave out bodies of lower quality; 0: publish all.", (0.0, 1.0)
     )
     tf_prefix: str = _parameter(
         "body_",
-        "A body's frame in TF is named by the node's namespace, this prefix and the body's id; a "
+        "A body's TF frame is the node's namespace, this prefix and the body's id; a "
         "leading '/' leaves out the namespace; empty: no TF.",
         change=UNCONFIGURED,
     )
@@ -179,13 +178,13 @@ class Parameters:
         "Colour of the markers: red, green, blue, opacity, each within 0 and 1.",
     )
     diagnostics_period: float = _parameter(
-        1.0, "Seconds between two diagnostics.", (0.1, 60.0), change=START
+        1.0, "Seconds between diagnostics messages.", (0.1, 60.0), change=START
     )
 
     @cached_property
     def camera(self) -> CameraOptions:
-        """What they state about the camera. Numbers that need another one are ignored without it,
-        because parameters are set one after the other."""
+        """What the parameters state about the camera. Values that require fx are ignored without
+        it, because parameters may be set one at a time."""
         fx, size = self.camera_fx, (self.image_width, self.image_height)
         return CameraOptions(
             fx=fx,
@@ -242,21 +241,21 @@ def descriptor(parameter: Field[Any]) -> ParameterDescriptor:
 
 
 def declare(node: Node) -> Parameters:
-    """Declare every parameter on `node`; returns the values that it was given from outside.
+    """Declare every parameter on `node`; return their values, overrides included.
 
-    Unknown parameters that the node was given, maybe misspelt, are named in a warning.
+    Logs a warning for each unknown parameter that the node was given.
 
     Args:
-        node: made with `automatically_declare_parameters_from_overrides=True`, by which rclpy tells
-            the parameters that the node was given.
+        node: made with `automatically_declare_parameters_from_overrides=True`, so that rclpy
+            reveals the parameters that the node was given.
 
     Raises:
-        ParameterError: a value the node cannot work with.
-        rclpy.exceptions.ParameterException: a value of another type or outside its range.
+        ParameterError: the node cannot work with a value.
+        rclpy.exceptions.ParameterException: a value has the wrong type or is outside its range.
     """
     values = {}
     for each in fields(Parameters):
-        if node.has_parameter(each.name):  # as it was given, with no descriptor
+        if node.has_parameter(each.name):  # declared from an override, without descriptor
             node.undeclare_parameter(each.name)
         default = list(each.default) if isinstance(each.default, tuple) else each.default
         declared = node.declare_parameter(each.name, default, descriptor(each))
@@ -275,10 +274,10 @@ _RCLPY = ("use_sim_time", "start_type_description_service")
 
 
 def change(current: Parameters, changes: Iterable[Parameter], unconfigured: bool) -> Parameters:
-    """The parameters after `changes`; those of other names (use_sim_time) are passed over.
+    """The parameters after `changes`; other parameters (use_sim_time) are ignored.
 
     Raises:
-        ParameterError: a value the node cannot work with, or one that may not change now.
+        ParameterError: the node cannot work with a value, or the parameter may not change now.
     """
     known = {each.name: each for each in fields(Parameters)}
     values = {}
@@ -296,5 +295,5 @@ def change(current: Parameters, changes: Iterable[Parameter], unconfigured: bool
 
 
 def _from_ros(value: Any) -> Any:
-    # Arrays of doubles arrive as array.array; a tuple compares and prints plainly.
+    # Arrays of doubles arrive as array.array; tuples compare and print well.
     return value if isinstance(value, bool | int | float | str) else tuple(value)

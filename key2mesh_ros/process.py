@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs nodes as a process, from rclpy's start to a clean end."""
+"""Runs nodes as a process, from rclpy's initialisation to a clean shutdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from .middleware import make_room_for_meshes
 from .parameters import ParameterError
 
 PATIENCE_S = 10.0
-"""At the end, a callback that takes longer [s], say to build an engine, is not waited for."""
+"""At shutdown, the process does not wait longer than this [s] for a callback, for example one that
+builds an engine."""
 
 
 def run(
@@ -33,8 +34,9 @@ def run(
     """Run nodes in one executor until SIGINT or SIGTERM.
 
     Args:
-        make_nodes: called with rclpy initialised; a node that has a method `start` is started.
-        arguments: of the command line; None for the process's own.
+        make_nodes: called after rclpy is initialised; the `start` method of a node is called if it
+            has one.
+        arguments: command line arguments; None for the process's own.
         executor: makes the executor.
 
     Returns:
@@ -45,8 +47,8 @@ def run(
         signals = _StopSignals()
         ended.callback(signals.ignore)
         try:
-            # rclpy's own signal handling shuts ROS down from another thread amid callbacks, which
-            # crashes now and then.
+            # rclpy's own signal handler shuts ROS down from another thread during callbacks, which
+            # sometimes crashes.
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
             ended.callback(rclpy.try_shutdown)
             running = executor()
@@ -56,19 +58,20 @@ def run(
                 running.add_node(node)
                 getattr(node, "start", bool)()
             ended.callback(running.shutdown)
-            gc.freeze()  # garbage collection of all this would delay frames
+            gc.freeze()  # collecting all of this would delay frames
             _spin(running, signals)
-        except (ParameterError, ParameterException) as error:  # of the node; of rclpy
+        except (ParameterError, ParameterException) as error:  # the node's; rclpy's
             rclpy.logging.get_logger("key2mesh_ros").fatal(f"wrong parameter: {error}")
             return 1
     return 0
 
 
 class _StopSignals:
-    """Waits for SIGINT and SIGTERM, in the main thread.
+    """Waits for SIGINT and SIGTERM in the main thread.
 
-    Python runs signal handlers in the main thread only, between two bytecodes. So that thread
-    waits for the byte that Python's C handler writes to a pipe, whichever thread gets the signal.
+    Python runs signal handlers only in the main thread, between two bytecodes. That thread
+    therefore waits for the byte that Python's C handler writes to a pipe, whichever thread gets the
+    signal.
     """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -81,7 +84,7 @@ class _StopSignals:
             signal.signal(number, lambda *_: None)
 
     def wait(self) -> None:
-        """Wait until a signal comes, or came since the start, or `wake` is called."""
+        """Wait until a signal arrives, or has arrived since the start, or `wake` is called."""
         os.read(self._read, 1)
 
     def wake(self) -> None:
@@ -95,7 +98,7 @@ class _StopSignals:
 
 
 def _spin(executor: Executor, signals: _StopSignals) -> None:
-    """Run the executor in another thread until a signal comes, or ROS is shut down."""
+    """Run the executor in another thread until a signal arrives or ROS is shut down."""
     stopped = threading.Event()
 
     def work() -> None:
@@ -104,7 +107,7 @@ def _spin(executor: Executor, signals: _StopSignals) -> None:
                 executor.spin_once()
             except ExternalShutdownException:
                 break
-            except Exception:  # callbacks are guarded, so this is rclpy's: the node lives on
+            except Exception:  # rclpy's own: our callbacks are guarded
                 rclpy.logging.get_logger("key2mesh_ros").error(traceback.format_exc())
                 time.sleep(0.1)
         signals.wake()
@@ -113,10 +116,10 @@ def _spin(executor: Executor, signals: _StopSignals) -> None:
     thread.start()
     signals.wait()
     stopped.set()
-    executor.create_task(bool)  # wakes `spin_once` and gives it something to return from
+    executor.create_task(bool)  # wakes `spin_once`, so that it returns
     thread.join(PATIENCE_S)
     if thread.is_alive():
         rclpy.logging.get_logger("key2mesh_ros").warning(
-            f"ending without waiting for a callback that takes more than {PATIENCE_S:g} s"
+            f"shutting down without waiting for a callback that takes more than {PATIENCE_S:g} s"
         )
         os._exit(0)

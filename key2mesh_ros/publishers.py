@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The publishers of a configured node: meshes, topology, and markers if somebody subscribes.
 
-Arrays are passed to messages as a whole, which rclpy copies at memcpy speed.
+Messages get whole arrays, which rclpy copies at memcpy speed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Publishers:
     """The publishers of one configuration.
 
     Args:
-        resources: destroys them, also when the constructor fails half-way.
+        resources: destroys the publishers when closed, even if the constructor fails half-way.
         bundle: the model whose body is published.
     """
 
@@ -46,14 +46,14 @@ class Publishers:
         self._bundle = bundle
         self._meshes = lifecycle_publisher(BodyMeshArray, "~/meshes")
         self._markers = lifecycle_publisher(MarkerArray, "~/markers")
-        # Not a lifecycle publisher, which drops what is sent before it is activated.
+        # Not a lifecycle publisher, which drops messages until it is activated.
         self._topology = node.create_publisher(BodyTopology, "~/topology", LATCHED)
         resources.callback(node.destroy_publisher, self._topology)
         self._topology.publish(body_topology(bundle))
-        self._shown: tuple[Header, int] | None = None  # of the markers: header, bodies
+        self._shown: tuple[Header, int] | None = None  # the markers' header and bodies
 
     def change_bundle(self, bundle: Bundle) -> None:
-        """Publish another bundle's bodies from now on, and its topology if that differs."""
+        """Publish another bundle's bodies from now on, and its topology if it differs."""
         if bundle.body_model != self._bundle.body_model:
             self._topology.publish(body_topology(bundle))
         self._bundle = bundle
@@ -78,10 +78,10 @@ class Publishers:
         )
 
     def publish_markers(self, result: Result, settings: Parameters) -> None:
-        """Replace the markers shown before, if somebody subscribes to them."""
+        """Replace the previous markers, if somebody subscribes to them."""
         bodies, triangles, header = result.bodies, self._bundle.triangles, result.header
         if bodies.vertices is None or not self.marking:
-            self._shown = None  # what was shown expires by itself
+            self._shown = None  # the previous markers expire by themselves
             return
         before = self._shown[1] if self._shown else 0
         self._markers.publish(
@@ -90,7 +90,7 @@ class Publishers:
         self._shown = header, len(bodies)
 
     def delete_markers(self) -> None:
-        """Delete the markers that are shown, if any."""
+        """Delete the current markers, if any."""
         if self._shown:
             self._markers.publish(no_markers(self._shown[0]))
         self._shown = None
@@ -106,7 +106,7 @@ def body_mesh_array(
     metric: bool,
     vertices: bool = True,
 ) -> BodyMeshArray:
-    """The message of N bodies, N = 0 included.
+    """The message of N bodies; N may be 0.
 
     Args:
         header: stamp and frame of the keypoints.
@@ -114,7 +114,7 @@ def body_mesh_array(
         bodies: with their `position_covariance`.
         people_seen: how many people the detector saw, N or more.
         metric: False while the field of view is a guess; `quality` is then at most 0.5.
-        vertices: whether to send the mesh's points, where `bodies` have them.
+        vertices: whether to send the vertices, where `bodies` have them.
     """
     points = bodies.vertices if vertices else None
     most_quality = np.float32(1.0 if metric else GUESSED_CAMERA_QUALITY)
@@ -150,7 +150,7 @@ def body_topology(bundle: Bundle) -> BodyTopology:
 
 
 def _packed(typecode: str, values: NDArray[np.generic]) -> array:
-    """A flat `array.array`, which rclpy takes without a look at each number."""
+    """A flat `array.array`, which rclpy accepts without checking each number."""
     result = array(typecode)
     result.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
     return result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The qualities of service of the node's topics."""
+"""The QoS profiles of the node's topics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
-"""Sent once; later subscribers get it, too."""
+"""Sent once; later subscribers also get it."""
 
 LATEST_IDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-"""For a list that is sent only when it changes: no message may be dropped."""
+"""For a list that is sent only when it changes, so no message may be dropped."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of a frame, from the receipt of keypoints to published meshes, and their times."""
+"""The stages of a frame, from the receipt of keypoints to the published meshes, and their times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES: dict[str, str] = {
     MESH: "the mesh graph",
     PUBLISH: "bodies to bytes, handed to the middleware",
 }
-"""Every stage in the order of a frame, with what it is."""
+"""Every stage in the order of a frame, with its description."""
 
 
 class Stages:
@@ -32,7 +32,7 @@ class Stages:
         self._last = time.perf_counter()
 
     def end(self, stage: str) -> None:
-        """End a stage, which began when the last one ended."""
+        """End a stage, which began when the previous one ended."""
         now = time.perf_counter()
         self.seconds[stage] = now - self._last
         self._last = now

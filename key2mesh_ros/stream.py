@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes bodies of frames, and remembers what one frame leaves to the next."""
+"""Estimates the bodies of frames, and keeps the state from one frame to the next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .parameters import Parameters
 from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 FUTURE_TOLERANCE_NS = 100_000_000
-"""Synchronised clocks of two machines differ by less than this [ns]."""
+"""The synchronised clocks of two machines differ by less than this [ns]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Result:
     """The bodies of a frame.
 
     Attributes:
-        frame: with the persons who were estimated, all of them named.
+        frame: the estimated people, each with a name.
         bodies: one per person.
         camera: the camera that saw them.
         warnings: causes to doubt the result, by their names in the diagnostics.
@@ -53,14 +53,14 @@ class Result:
 
     @property
     def header(self) -> Header:
-        """The header of what is published for the frame."""
+        """The header of the messages published for the frame."""
         return header_of(self.frame)
 
 
 class Stream:
-    """The frames of one detector, from the node's activation on. Not thread-safe.
+    """The frames of one detector since the node's activation. Not thread-safe.
 
-    Remembers the newest stamp, the persons' tracks and their motion until the clock jumps back.
+    Keeps the newest stamp, the tracks and the filters' state until the clock jumps back.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Stream:
         vertices: bool,
         stages: Stages,
     ) -> Result:
-        """Estimate the bodies of a frame's persons; counts persons who are left out.
+        """Estimate the bodies of a frame's people; count the people who are left out.
 
         Args:
             camera_info: the newest sensor_msgs/CameraInfo, or None.
             vertices: whether to make meshes.
-            stages: of this frame; `SELECT` to `MESH` end here.
+            stages: this frame's stages; `SELECT` to `MESH` end here.
 
         Raises:
-            MessageRefused: `late`; `no_image_size`, which the camera needs.
+            MessageRefused: `late`; `no_image_size`, if the camera needs the size.
             EngineError: the engine failed.
         """
         count = self._statistics.count
@@ -104,7 +104,7 @@ class Stream:
         if tracking.unshared(frame.ids) != frame.ids:
             warnings += ("repeated_id",)
         stages.end(SELECT)
-        # Selected persons are usable, and sanitised unless a lens was undone since.
+        # Selected people are usable, and sanitised unless a lens was undone since.
         clean = camera.lens is None
         bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, checked=clean)
         stages.end(POSE)
@@ -133,7 +133,7 @@ class Stream:
             self._statistics.count(cause)
 
     def change_estimator(self, estimator: Estimator) -> None:
-        """Continue with another model. Persons keep their names; smoothing starts again."""
+        """Continue with another model. People keep their names; smoothing starts over."""
         self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
         self._estimator = estimator
 
@@ -167,7 +167,7 @@ class Stream:
     def _steady(
         self, frame: PersonFrame, bodies: Bodies, settings: Parameters
     ) -> tuple[PersonFrame, Bodies]:
-        """Name all persons, leave out bodies of too low quality, smooth the others."""
+        """Name all people, leave out bodies of too low quality, smooth the others."""
         stamp = frame.stamp_ns
         for each in (self._tracker, self._smoother):
             if each.settings.timeout_s != settings.track_timeout:
@@ -186,8 +186,8 @@ class Stream:
 
 
 def warm_up(estimator: Estimator, anchors: Anchors, settings: Parameters) -> None:
-    """Import and run now what a frame with two unnamed persons needs, so that the first frame does
-    not take longer.
+    """Import and run everything that a frame with two unnamed people needs, so that the first frame
+    takes no longer than others.
 
     Raises:
         ImportError: a package is missing.
@@ -199,7 +199,8 @@ def warm_up(estimator: Estimator, anchors: Anchors, settings: Parameters) -> Non
 
 
 def header_of(frame: PersonFrame) -> Header:
-    """The header of what is published for a frame: the stamp as it came, and the optical frame."""
+    """The header of the messages published for a frame: its stamp, unchanged, and the optical
+    frame."""
     seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
     return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame.frame_id)
 
@@ -207,9 +208,9 @@ def header_of(frame: PersonFrame) -> Header:
 def select_people(
     frame: PersonFrame, min_keypoints: int, max_people: int
 ) -> tuple[PersonFrame, dict[str, int]]:
-    """The persons to estimate, in the message's order, and how many were left out by cause: those
-    with fewer than `min_keypoints` usable keypoints or all of them on one spot, and beyond
-    `max_people` those with the smallest boxes.
+    """The people to estimate, in the message's order, and the number of those left out, by cause:
+    people with fewer than `min_keypoints` usable keypoints or all of them on one spot, and, beyond
+    `max_people`, those with the smallest boxes.
     """
     keypoints = frame.keypoints
     enough = (keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints
@@ -236,7 +237,8 @@ def header_warnings(frame: PersonFrame, now_ns: int) -> list[str]:
     """Causes to doubt a frame's stamp and frame_id, by their names in the diagnostics.
 
     Args:
-        now_ns: the node's time [ns]; 0 while simulated time has not begun, which says nothing.
+        now_ns: the node's time [ns]; 0 while simulated time has not begun, which disables the
+            check.
     """
     causes = []
     if not frame.frame_id:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each body's frame in TF, as ROS4HRI has it (REP-155): origin between the hips, x forward, y to
-the person's left, z up along the body.
+"""Publishes each body's frame in TF as ROS4HRI defines it (REP-155): origin between the hips, x
+forward, y to the person's left, z up along the body.
 
-There is no TF where tf2_msgs, which this package does not depend on, is not installed.
+Without tf2_msgs, which is an optional dependency, there is no TF.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ except ImportError:
     TFMessage = None
 
 QUALITY = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-"""That of tf2_ros' broadcasters."""
+"""The QoS of tf2_ros' broadcasters."""
 
 _LEFT_HIP, _RIGHT_HIP = 1, 2
 
@@ -35,8 +35,8 @@ def body_transforms(
     """The transforms from the header's frame to each body's.
 
     Args:
-        ids: N names; an empty one is replaced by the body's number, and characters that a frame's
-            name may not have by underscores.
+        ids: N names; an empty one is replaced by the body's number, and characters that are not
+            allowed in frame names by underscores.
     """
     hips = bodies.joints[:, (_LEFT_HIP, _RIGHT_HIP)].mean(axis=1).astype(np.float64)
     # SMPL's pelvis has x to the left, y up and z forward.
@@ -55,15 +55,15 @@ def body_transforms(
 
 
 def frame_prefix(namespace: str, prefix: str) -> str:
-    """The prefix of the frames' names, like a topic's name relative to the node's namespace or,
-    with a leading "/", absolute."""
+    """The prefix of the frame names: like a topic name, relative to the node's namespace or, with a
+    leading "/", absolute."""
     if prefix.startswith("/"):
         return prefix.lstrip("/")
     return f"{namespace}/{prefix}".lstrip("/")
 
 
 class BodyFrames:
-    """The configured node's publisher on /tf, with `prefix` for the frames' names.
+    """The configured node's publisher on /tf; `prefix` begins the frame names.
 
     Args:
         resources: destroys the publisher.

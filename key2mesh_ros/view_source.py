@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feeds the live view with the messages that the node publishes."""
+"""Feeds the node's messages to the live view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def topology_topic(meshes: str) -> str:
-    """The topic of the topology, beside that of the meshes."""
+    """The topology's topic, next to the meshes' topic."""
     return f"{meshes.rpartition('/')[0]}/topology"
 
 
@@ -31,8 +31,8 @@ def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
     """Show the meshes of a topic until SIGINT or SIGTERM.
 
     Args:
-        topic: of BodyMeshArray messages.
-        camera_topic: of CameraInfo messages; only the first calibrated one is used.
+        topic: topic of BodyMeshArray messages.
+        camera_topic: topic of CameraInfo messages; only the first calibrated one is used.
     """
     process.run(lambda: _subscriber(viewer, topic, camera_topic), arguments=[])
 
@@ -52,7 +52,7 @@ def _subscriber(viewer: Viewer, topic: str, camera_topic: str) -> Node:
         try:
             camera = choose_camera(message, NOTHING_STATED, width=0, height=0)
         except Key2MeshError:
-            return  # it lacks even the image's size
+            return  # even the image size is missing
         if camera.metric:  # else it is not calibrated
             viewer.set_camera(camera)
             camera_shown = True

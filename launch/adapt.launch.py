@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adapts a model to recorded detections of the robot's own detector.
+"""Adapts a model to recordings of the robot's own detector.
 
     ros2 launch key2mesh_ros adapt.launch.py target:=bag:/data/monday \\
         topic:=/detector/keypoints output:=/data/models/monday
 
 Runs `adapt_bag`, which is `key2mesh adapt`; `ros2 run key2mesh_ros adapt_bag --help` lists all of
-its options. The same command resumes an adaptation that was interrupted.
+its options. The same command resumes an interrupted adaptation.
 """
 
 import shlex
@@ -16,14 +16,14 @@ from launch_ros.substitutions import ExecutableInPackage
 from key2mesh_ros.launching import refuse_unknown, value_of
 from launch import LaunchContext, LaunchDescription
 
-# Options of `key2mesh adapt` by the arguments' names; empty ones keep their defaults.
+# Options of `key2mesh adapt` with the same names; empty arguments keep the defaults.
 ARGUMENTS = {
-    "target": "Detections to adapt to: bag:PATH, openpose:FOLDER, ...; separate several by spaces.",
-    "output": "Folder of the adapted model bundle, for model:=... of mesh.launch.py.",
+    "target": "Detections to adapt to: bag:PATH, openpose:FOLDER, ...; separated by spaces.",
+    "output": "Output folder of the adapted model bundle, for model:=... of mesh.launch.py.",
     "topic": "Topic of the keypoints in bags.",
     "init": "Model to start from: 'default' or the folder of a bundle.",
     "recipe": "'default', which measured best, or 'paper', the published method.",
-    "motions": "Motion capture in AMASS layout; separate several folders by spaces. Optional.",
+    "motions": "Folders of motion capture in AMASS layout, separated by spaces. Optional.",
 }
 
 
@@ -44,6 +44,6 @@ def generate_launch_description() -> LaunchDescription:
     needed = ("target", "output")
     arguments = [
         DeclareLaunchArgument(name, default_value=None if name in needed else "", description=text)
-        for name, text in {**ARGUMENTS, "options": "More options, as on a command line."}.items()
+        for name, text in {**ARGUMENTS, "options": "Further command line options."}.items()
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=start_adapting)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts mesh_node, which configures and activates itself, and on request a viewer and RViz.
+"""Starts mesh_node, which configures and activates itself, and, on request, a viewer and RViz.
 
     ros2 launch key2mesh_ros mesh.launch.py keypoints:=/detector/keypoints \\
         camera_info:=/camera/camera_info
@@ -16,28 +16,28 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 from key2mesh_ros.launching import refuse_unknown, truth, value_of
 from launch import LaunchContext, LaunchDescription
 
-# Topics of the node, by the argument that names them.
+# The node's topics, by launch argument.
 TOPICS = {
-    "keypoints": "Topic of the detector.",
+    "keypoints": "Topic of the detector's keypoints.",
     "camera_info": "Topic of the camera's sensor_msgs/CameraInfo.",
     "depth_topic": "Topic of the depth image, where depth is 'image'.",
     "points_topic": "Topic of the point cloud, where depth is 'cloud'.",
 }
 NAMES = {"depth_topic": "depth", "points_topic": "points"}
 
-# Arguments of these names override the parameter file; empty ones leave it as it is.
+# These arguments override the parameter file; empty ones do not.
 PARAMETERS = {
     "input_type": ("The detector: 'auto', or its name in the table of docs/robot.md.", str),
     "model": ("Model bundle: 'default' or a folder's path.", str),
     "backend": ("Engine: 'auto', 'onnx', 'tensorrt' or 'onnxruntime-gpu'.", str),
-    "publish_vertices": ("Publish the mesh's points: 'true' or 'false'.", truth),
-    "image_width": ("Width [px] of the detector's image, where nothing else tells it.", int),
-    "image_height": ("Height [px] of the detector's image, where nothing else tells it.", int),
+    "publish_vertices": ("Publish vertices: 'true' or 'false'.", truth),
+    "image_width": ("Width [px] of the detector's image, if nothing else provides it.", int),
+    "image_height": ("Height [px] of the detector's image, if nothing else provides it.", int),
     "image_rectified": ("The detector sees rectified images: 'true' or 'false'.", truth),
-    "body_height": ("Height [m] of everybody in view, where it is known.", float),
+    "body_height": ("Height [m] of everybody in view, if known.", float),
     "smoothing": ("Smooth bodies over time: 'true' or 'false'.", truth),
-    "depth": ("Measured distances that set the scale: 'none', 'image' or 'cloud'.", str),
-    "tf_prefix": ("Prefix of the bodies' TF frames; '/body_' ignores the namespace.", str),
+    "depth": ("Measured depth that sets the scale: 'none', 'image' or 'cloud'.", str),
+    "tf_prefix": ("Prefix of the bodies' TF frames; '/body_' leaves out the namespace.", str),
     "use_sim_time": ("Take the time from /clock: 'true' or 'false'.", truth),
 }
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies in SMPL's format: read, write, look at, and (with torch) pose them."""
+"""Bodies in SMPL's format: reading, writing, inspecting and (with torch) posing."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a body model in SMPL's format holds, checked once on construction.
+"""The data of a body model in SMPL's format, checked once on construction.
 
-SMPL: Loper et al., SIGGRAPH Asia 2015. A body is a template mesh in a T-pose, directions in
-which its shape varies, a regressor from vertices to joints, and weights that tie each vertex
-to the joints. Frame: y up, facing +z, the person's left at +x, metres.
+SMPL: Loper et al., SIGGRAPH Asia 2015. A body is a template mesh in a T-pose, shape components, a
+regressor from vertices to joints, and skinning weights. Frame: y up, facing +z, the person's left
+at +x, metres.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ JOINT_NAMES: tuple[str, ...] = (
 JOINT_COUNT = len(JOINT_NAMES)
 
 BETA_COUNT = 10
-"""Shape components that the network predicts; files with 300 are cut to these."""
+"""Number of shape components that the network predicts; of 300 in a file, the first ones are
+used."""
 
 PARENTS: NDArray[np.int32] = np.array(
     [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21],
@@ -38,12 +39,12 @@ PARENTS: NDArray[np.int32] = np.array(
 PARENTS.flags.writeable = False
 
 FACE_NAMES: tuple[str, ...] = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
-"""Rows of the face regressor: points on the head that detectors see and no joint is."""
+"""Rows of the face regressor: points on the head that detectors report but that are not joints."""
 
 GENDERS: tuple[str, ...] = ("neutral", "female", "male")
 
 POSE_DIRECTION_COUNT = (JOINT_COUNT - 1) * 9
-"""SMPL's pose correctives: nine numbers of R - I for each joint but the root."""
+"""SMPL's pose correctives: nine numbers of R - I for each joint except the root."""
 
 _SUM_TOLERANCE = 1e-3
 
@@ -53,21 +54,21 @@ class BodyData:
     """A body model as plain arrays; V vertices, F triangles, B shape components.
 
     Attributes:
-        name: what people call it, e.g. "SMPL_NEUTRAL".
+        name: its usual name, e.g. "SMPL_NEUTRAL".
         gender: "neutral", "female" or "male".
         template: (V, 3) float32, mean body in the T-pose [m].
         shape_directions: (V, 3, B) float32, displacement per unit of each beta [m].
-        pose_directions: (V, 3, 207) float32 pose correctives [m], or None where there are none.
+        pose_directions: (V, 3, 207) float32 pose correctives [m], or None.
         joint_regressor: (24, V) float32, rows sum to 1; joints = regressor @ vertices.
-        skinning_weights: (V, 24) float32, not negative, rows sum to 1.
-        parents: (24,) int32, always SMPL's tree.
+        skinning_weights: (V, 24) float32, non-negative, rows sum to 1.
+        parents: (24,) int32, always those of SMPL.
         triangles: (F, 3) int32, counter-clockwise seen from outside.
         face_regressor: (5, V) float32, rows sum to 1: nose, R eye, L eye, R ear, L ear.
 
     Arrays are converted to these types and made read-only.
 
     Raises:
-        BodyFileError: a shape or a value that no body can have; names the array.
+        BodyFileError: an array has an invalid shape or value; names the array.
     """
 
     name: str
@@ -128,12 +129,12 @@ class BodyData:
         outside = (self.triangles < 0) | (self.triangles >= len(self.template))
         if outside.any():
             raise BodyFileError(
-                f"triangles name vertex {int(self.triangles[outside][0])} of a body of "
+                f"triangles refer to vertex {int(self.triangles[outside][0])} of a body with "
                 f"{len(self.template)} vertices"
             )
         if self.skinning_weights.min() < -_SUM_TOLERANCE:
             least = self.skinning_weights.min()
-            raise BodyFileError(f"skinning_weights must not be negative, got {least}")
+            raise BodyFileError(f"skinning_weights must be non-negative, got {least}")
         for name in ("skinning_weights", "joint_regressor", "face_regressor"):
             sums = getattr(self, name).sum(axis=1, dtype=np.float64)
             worst = int(np.abs(sums - 1).argmax())
@@ -142,7 +143,8 @@ class BodyData:
 
     @cached_property
     def identifier(self) -> str:
-        """`name@` and 12 hexadecimal digits of the content: equal bodies, equal identifiers."""
+        """`name@` and 12 hexadecimal digits of a content hash: equal bodies have equal
+        identifiers."""
         digest = hashlib.sha256()
         for field in fields(self):
             value = getattr(self, field.name)
@@ -174,9 +176,9 @@ class BodyData:
 def _frozen_copy(name: str, value: object, kind: type) -> NDArray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
-        raise BodyFileError(f"{name} must hold numbers, got an array of {array.dtype}")
+        raise BodyFileError(f"{name} must contain numbers, got an array of {array.dtype}")
     if not np.isfinite(array).all():
-        raise BodyFileError(f"{name} holds values that are not finite")
+        raise BodyFileError(f"{name} contains values that are not finite")
     copy = np.array(array, dtype=kind, order="C")
     copy.flags.writeable = False
     return copy

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Body model files: official SMPL downloads (.pkl, .npz) and our own .npz, in and out.
+"""Reads official SMPL downloads (.pkl, .npz), and reads and writes our own .npz body files.
 
-Nothing read here is executed: .npz files may not hold Python objects, and .pkl files go
-through `pickles.read_pickle`, which knows arrays and nothing else.
+Nothing read here is executed: .npz files may not contain Python objects, and .pkl files go through
+`pickles.read_pickle`, which accepts only arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from key2mesh_core.errors import BodyFileError
 from key2mesh_core.io import atomic_write
 
 DEFAULT_BODY = Path(__file__).parent.parent / "assets" / "body" / "default.npz"
-"""The body that key2mesh ships: open licence, see docs/body.md."""
+"""The body that ships with key2mesh, under an open licence; see docs/body.md."""
 
 SMPL_VERTEX_COUNT = 6890
 
@@ -35,12 +35,12 @@ _OPTIONAL_KEYS = ("posedirs", "face_regressor", "name", "gender")
 def load_body(path: str | os.PathLike[str] = "default") -> BodyData:
     """Read a body model from an SMPL `.pkl` or `.npz` file, or "default" for the shipped one.
 
-    At most 10 shape components are kept. Gender and name come from the file where it states
-    them, else from its file name. A body without `face_regressor` is taken as SMPL's own mesh
-    if it has 6,890 vertices.
+    At most 10 shape components are kept. Gender and name come from the file's content if it states
+    them, else from the file name. A body without `face_regressor` counts as SMPL's own mesh if it
+    has 6,890 vertices.
 
     Raises:
-        BodyFileError: missing, damaged, unsafe, or not a body; names the file and the way out.
+        BodyFileError: the file is missing, damaged, unsafe, or not a body.
     """
     return default_body() if os.fspath(path) == "default" else _load(Path(path))
 
@@ -52,20 +52,20 @@ def default_body() -> BodyData:
 
 
 def save_body(path: str | os.PathLike[str], data: BodyData, *, compact: bool = False) -> None:
-    """Write `data` as .npz under SMPL's key names, all or nothing (a temporary file is renamed).
+    """Write `data` atomically as .npz with SMPL's key names.
 
     Args:
         path: file to write, ending in .npz.
         data: the body.
-        compact: half floats for shape and pose directions (0.05 mm) to save two thirds of the
-            room. The identifier of the body read back differs then from that of `data`.
+        compact: store shape and pose directions as half floats (0.05 mm), which saves two thirds of
+            the space. The identifier of the body read back then differs from that of `data`.
 
     Raises:
-        BodyFileError: another ending, or the folder cannot be written.
+        BodyFileError: the name has another extension, or the folder cannot be written.
     """
     path = Path(path)
     if path.suffix != ".npz":
-        raise BodyFileError(f"{path}: bodies are written as .npz; choose a name ending in .npz")
+        raise BodyFileError(f"{path}: bodies are written as .npz; choose a name that ends in .npz")
     directions = np.float16 if compact else np.float32
     vertex_index = np.uint16 if len(data.template) <= 0xFFFF and compact else np.uint32
     arrays: dict[str, NDArray] = {
@@ -110,20 +110,22 @@ def _read_npz(path: Path) -> dict[str, object]:
         with np.load(path, allow_pickle=False) as archive:
             wanted = (*_KEYS, *_OPTIONAL_KEYS)
             return {key: archive[key] for key in archive.files if key in wanted}
-    except Exception as error:  # an altered archive makes numpy raise nearly anything
+    except Exception as error:  # a corrupted archive makes numpy raise nearly anything
         if "allow_pickle" in str(error):
             raise BodyFileError(
-                f"{path}: holds Python objects, which are not read because they may run code; "
+                f"{path}: contains Python objects, which are not read because they may run code; "
                 "use the .pkl of the same download, or save its arrays as plain numbers"
             ) from error
-        raise BodyFileError(f"{path}: damaged ({error}); download or make it again") from error
+        raise BodyFileError(
+            f"{path}: damaged ({error}); download it again or recreate it"
+        ) from error
 
 
 def _from_smpl_keys(path: Path, raw: Mapping[str, object]) -> BodyData:
     missing = [key for key in _KEYS if key not in raw]
     if missing:
         raise BodyFileError(
-            f"{path}: not an SMPL body, {', '.join(missing)} missing; it holds "
+            f"{path}: not an SMPL body, {', '.join(missing)} missing; it contains "
             f"{', '.join(sorted(map(str, raw))) or 'nothing'}"
         )
     template = np.asarray(raw["v_template"])
@@ -141,7 +143,7 @@ def _from_smpl_keys(path: Path, raw: Mapping[str, object]) -> BodyData:
         )
     pose_directions = raw.get("posedirs")
     if pose_directions is not None and not np.any(pose_directions):
-        pose_directions = None  # all zero: no work at run time
+        pose_directions = None  # all zero: save the work at run time
     return BodyData(
         name=_text(raw.get("name")) or path.stem.replace("@", "_"),
         gender=_gender(path, raw),
@@ -157,7 +159,7 @@ def _from_smpl_keys(path: Path, raw: Mapping[str, object]) -> BodyData:
 
 
 def _parents(row: NDArray) -> NDArray[np.int32]:
-    # The root's parent is written as -1, and by the official files as 4294967295.
+    # The root's parent is -1, in the official files 4294967295.
     values = row.astype(np.int64)
     return np.where((values < 0) | (values >= JOINT_COUNT), -1, values).astype(np.int32)
 
@@ -170,7 +172,7 @@ def _face_regressor(path: Path, raw: Mapping[str, object], count: int) -> NDArra
         raise BodyFileError(
             f"{path}: a body of {count} vertices needs a face_regressor (5, {count}) with rows "
             f"{', '.join(FACE_NAMES)}; only SMPL's own mesh of {SMPL_VERTEX_COUNT} vertices is "
-            "known without: add the array to an .npz"
+            "supported without it: add the array to an .npz"
         )
     regressor = np.zeros((len(FACE_NAMES), count), dtype=np.float32)
     regressor[np.arange(len(FACE_NAMES)), SMPL_FACE_VERTICES] = 1

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network's keypoints of a body, reduced from thousands of vertices to a few numbers, exactly.
+"""An exact keypoint regressor that needs a few numbers per keypoint instead of thousands of
+vertices.
 
 A regressed keypoint is linear in the vertices, and linear blend skinning is linear in the joints'
-transforms. So for keypoint j and joint k everything that depends on vertices,
-`sum_v J[j, v] w[v, k] (template_v, shape_directions_v, pose_directions_v, 1)`, is summed once.
-Keypoints then cost a handful of 3x3 products instead of a mesh, equal to the regressed mesh to
-rounding, forward and backward.
+transforms. For keypoint j and joint k, everything that depends on vertices, `sum_v J[j, v] w[v, k]
+(template_v, shape_directions_v, pose_directions_v, 1)`, is therefore summed once. Keypoints then
+cost a few 3x3 products instead of a mesh, and equal those regressed from the mesh up to rounding,
+forward and backward.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from key2mesh_core.body.data import BETA_COUNT, FACE_NAMES, JOINT_COUNT, JOINT_NAMES, BodyData
 from key2mesh_core.keypoints.table import KEYPOINTS, number_of
 
-#: Row of `BodyData.face_regressor` of each keypoint that is a landmark of the skin.
+#: Row of `BodyData.face_regressor` for each keypoint that is a landmark on the skin.
 FACE_ROW = {number_of(name): row for row, name in enumerate(FACE_NAMES)}
 #: Distance between detected hips as a share of the thigh: 0.58 to 0.65 on triangulated COCO
 #: detections of AIST++, where SMPL's own hip joints are closer together.
@@ -26,7 +27,7 @@ _DETECTED_HIP_WIDTH = 0.6
 
 @dataclass(frozen=True)
 class ReducedRegressor:
-    """Keypoints as joints of the tree plus, for regressed ones, sums over (keypoint, joint) pairs.
+    """Keypoints as mixtures of joints plus, for regressed ones, sums over (keypoint, joint) pairs.
 
     `joint_mix (K, 24)`: keypoints that are mixtures of joints (rows sum to 1, or to 0 for
     regressed ones). For P pairs: `keypoint (P,)`, `joint (P,)`, `template (P, 3)` m,
@@ -43,13 +44,13 @@ class ReducedRegressor:
 
 
 def joint_mix(joints: np.ndarray, as_detected: bool) -> np.ndarray:
-    """Rows (K, 24) that turn joints into keypoints; all zero for landmarks of the skin.
+    """Rows (K, 24) that turn joints into keypoints; all zero for landmarks on the skin.
 
     Args:
-        joints: (24, 3) of the body at rest [m]; says how far apart its hips are.
-        as_detected: put neck and hips where COCO-trained detectors do: the neck in the middle of
-            the shoulders (a layout without a neck has it only so), the hips as far apart as
-            detectors see them. Else, as in the paper, at SMPL's joints.
+        joints: (24, 3) joints of the body at rest [m], which give the distance of its hips.
+        as_detected: put neck and hips where COCO-trained detectors do: the neck at the midpoint of
+            the shoulders (as for layouts without a neck), the hips as far apart as detectors report
+            them. Otherwise use SMPL's joints, as in the paper.
     """
     mix = np.zeros((len(KEYPOINTS), JOINT_COUNT), np.float32)
     for row, keypoint in zip(mix, KEYPOINTS, strict=True):
@@ -77,7 +78,7 @@ def reduce_regressor(body: BodyData, as_detected: bool = True) -> ReducedRegress
     face = body.face_regressor.astype(np.float64)
     weights = body.skinning_weights.astype(np.float64)
     mass = np.einsum("fv,vk->fk", face, weights)
-    # Pairs without any vertex contribute exactly zero whatever the pose.
+    # Pairs without vertices contribute exactly zero in any pose.
     rows, joints = np.nonzero(np.einsum("fv,vk->fk", np.abs(face), np.abs(weights)))
     share = np.stack([face[r] * weights[:, k] for r, k in zip(rows, joints, strict=True)])
     keypoint_of_row = {row: keypoint for keypoint, row in FACE_ROW.items()}

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pickles of arrays, read without running anything: SMPL's downloads, AIST++, 3DPW.
+"""Reads pickled arrays without executing anything: SMPL's downloads, AIST++, 3DPW.
 
-Python's unpickler calls what the file names. Here every name becomes an inert stand-in that
-remembers what it was called with; names of anything but arrays are refused. numpy arrays,
-scipy.sparse matrices and chumpy objects (which wrap arrays in SMPL's files, written by Python 2)
-are then built from what the file says of them, after their bytes were compared with their shape.
+Python's unpickler calls what the file names. Here every name becomes an inert stand-in that records
+its arguments, and any name that does not belong to an array is refused. numpy arrays, scipy.sparse
+matrices and chumpy objects (which wrap arrays in SMPL's files, written by Python 2) are then
+rebuilt from the recorded data, after a check that the bytes match the shape.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MAX_FILE_BYTES = 1 << 30
 """Official files have 40 to 250 MB."""
 
 MAX_STEPS = 50_000
-"""Pickle instructions; official files have hundreds. More could nest objects so deeply that
-Python's own functions, which recurse without a limit, crash."""
+"""Limit of pickle instructions; official files have hundreds. More could nest objects so deeply
+that Python's own unlimited recursion crashes."""
 
 _MAX_DENSE = 64_000_000
-"""Largest number of entries that a sparse matrix is expanded to."""
+"""Largest number of entries of an expanded sparse matrix."""
 
 _MAX_DEPTH = 8
 _SPARSE = ("csc_matrix", "csr_matrix", "csc_array", "csr_array")
@@ -51,23 +51,24 @@ _NAMES = {
 def read_pickle(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """Arrays, numbers and texts in a pickled dictionary, and lists and dictionaries of those.
 
-    Python 2's strings become str, one character a byte (latin1).
+    Python 2 strings become str, one character per byte (latin1).
 
     Args:
         path: the file.
-        keys: entries to read; () for all. Other entries, and what is none of the above, are left
-            out (None in a list).
+        keys: entries to read; () for all. Other entries and other types are left out (None in a
+            list).
 
     Raises:
-        BodyFileError: damaged, or naming anything that is not an array; nothing is executed.
+        BodyFileError: the file is damaged, or names anything that is not an array. Nothing is
+            executed.
     """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise BodyFileError(f"{size} bytes is larger than any file of arrays that is known")
+            raise BodyFileError(f"{size} bytes is larger than any known file of arrays")
         content = _load(path.read_bytes())
         if not isinstance(content, dict):
-            raise BodyFileError("holds no dictionary of arrays")
+            raise BodyFileError("contains no dictionary of arrays")
         return {
             key: value
             for key, entry in content.items()
@@ -82,7 +83,7 @@ def read_pickle(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 class _StandIn:
-    """An object as the file describes it: `kind` names what would build it."""
+    """An object as described by the file: `kind` names what would build it."""
 
     __slots__ = ("arguments", "state")
     kind = ""
@@ -117,24 +118,25 @@ def _load(content: bytes) -> Any:
         return _Unpickler(io.BytesIO(content), encoding="latin1").load()
     except BodyFileError:
         raise
-    except Exception as error:  # a damaged pickle makes Python raise nearly anything
+    except Exception as error:  # a corrupted pickle makes Python raise nearly anything
         raise BodyFileError(f"damaged or truncated ({error})") from error
 
 
 def _check_steps(content: bytes) -> None:
-    """Refuses what makes Python's unpickler crash or allocate: lengths beyond the end (which
-    `genops` refuses), far memo places, endless nesting, and its table of extensions."""
+    """Refuses what could make Python's unpickler crash or allocate too much: lengths beyond the end
+    (which `genops` refuses), large memo indices, unlimited nesting, and the extension registry."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         if opcode.name.startswith("EXT"):
             raise BodyFileError(f"refused: no array needs the pickle instruction {opcode.name}")
         if count > MAX_STEPS or (opcode.name.endswith("PUT") and int(argument) > count):
-            raise BodyFileError("refused: built like no file of arrays that is known")
+            raise BodyFileError("refused: its structure matches no known file of arrays")
 
 
 def _plain(key: str, entry: Any, known: dict[int, Any], depth: int = 0) -> Any:
-    """What `entry` describes; `known` keeps what was built, which the file may name many times."""
+    """The value that `entry` describes; `known` caches built values, to which the file may refer
+    many times."""
     if depth > _MAX_DEPTH:
-        raise BodyFileError(f"{key}: arrays wrapped in one another without end")
+        raise BodyFileError(f"{key}: arrays are nested without end")
     if isinstance(entry, str | int | float):
         return entry
     if id(entry) not in known:
@@ -169,7 +171,7 @@ def _array_of(key: str, entry: _StandIn, known: dict[int, Any], depth: int) -> N
         if name == "Select":
             source, picks = (_plain(key, parts.get(n), known, depth) for n in ("a", "idxs"))
             return _picked(key, source, picks, parts.get("preferred_shape"))
-        return None  # computed from others, such as SMPL's J, which is computed here as well
+        return None  # computed from others, such as SMPL's J, which is recomputed here
     arguments = (*entry.arguments, None, None, None, None)
     if name == "_frombuffer":
         return _array(key, arguments[2], arguments[1], arguments[3] == "F", arguments[0])
@@ -178,7 +180,7 @@ def _array_of(key: str, entry: _StandIn, known: dict[int, Any], depth: int) -> N
     if name != "ndarray":
         return None
     if not isinstance(state, tuple) or len(state) not in (4, 5):
-        raise BodyFileError(f"{key}: an array without content")
+        raise BodyFileError(f"{key}: array without content")
     return _array(key, *state[-4:])
 
 
@@ -186,7 +188,7 @@ def _array(key: str, shape: Any, dtype: Any, fortran: Any, content: Any) -> NDAr
     kind, content = _dtype(key, dtype), _bytes(key, content)
     if len(content) != _count(key, shape) * kind.itemsize:
         raise BodyFileError(
-            f"{key}: an array of shape {shape} and {kind} does not fit its {len(content)} bytes"
+            f"{key}: an array of shape {shape} and {kind} does not match its {len(content)} bytes"
         )
     return np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
 
@@ -194,12 +196,12 @@ def _array(key: str, shape: Any, dtype: Any, fortran: Any, content: Any) -> NDAr
 def _count(key: str, shape: Any) -> int:
     good = isinstance(shape, tuple) and len(shape) <= 4
     if not good or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
-        raise BodyFileError(f"{key}: an array without a sensible shape")
+        raise BodyFileError(f"{key}: array with an invalid shape")
     return math.prod(shape)
 
 
 def _bytes(key: str, content: Any) -> bytes:
-    if isinstance(content, _StandIn):  # how Python 3 writes bytes for Python 2
+    if isinstance(content, _StandIn):  # how Python 3 pickles bytes for Python 2
         encoded = content.kind == "_codecs.encode" and content.arguments[1:] == ("latin1",)
         empty = content.kind.endswith(".bytes") and not content.arguments
         content = content.arguments[0] if encoded else b"" if empty else None
@@ -207,7 +209,7 @@ def _bytes(key: str, content: Any) -> bytes:
         return content.encode("latin1")
     if isinstance(content, bytes | bytearray):
         return bytes(content)
-    raise BodyFileError(f"{key}: holds Python objects instead of numbers")
+    raise BodyFileError(f"{key}: contains Python objects instead of numbers")
 
 
 def _dtype(key: str, dtype: Any) -> np.dtype:
@@ -227,7 +229,7 @@ def _picked(key: str, source: Any, picks: Any, shape: Any) -> NDArray:
         or picks.dtype.kind not in "iu"
         or not 0 <= picks.min() <= picks.max() < source.size
     ):
-        raise BodyFileError(f"{key}: a chumpy selection that picks outside its array")
+        raise BodyFileError(f"{key}: a chumpy selection with an index outside its array")
     picked = source.ravel()[picks.ravel()]
     if isinstance(shape, tuple) and _count(key, shape) == picked.size:
         return picked.reshape(shape)
@@ -238,7 +240,7 @@ def _dense(key: str, name: str, parts: dict[str, Any]) -> NDArray:
     """A compressed sparse matrix, expanded."""
     shape = tuple(parts.get("_shape") or parts.get("shape") or ())
     if len(shape) != 2 or _count(key, shape) > _MAX_DENSE:
-        raise BodyFileError(f"{key}: a sparse matrix of shape {shape} belongs to no body")
+        raise BodyFileError(f"{key}: a sparse matrix of shape {shape} cannot belong to a body")
     arrays = [parts.get(part) for part in ("data", "indices", "indptr")]
     if not all(isinstance(each, np.ndarray) and each.ndim == 1 for each in arrays):
         raise BodyFileError(f"{key}: a sparse matrix without data, indices or indptr")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SMPL's forward kinematics and skinning in torch, with keypoints that need no mesh.
+"""SMPL's forward kinematics and skinning in torch, and keypoints without a mesh.
 
-Frames: everything is root-relative (the pelvis at the origin) in the frame that the root rotation
-maps into; metres. Linear blend skinning as in Loper et al., "SMPL" (2015), Eq. 2-4 and 9-10.
+Everything is relative to the pelvis, in metres, in the frame that the root rotation maps into.
+Linear blend skinning as in Loper et al., "SMPL" (2015), Eq. 2-4 and 9-10.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class BodyModel(nn.Module):
     Args:
         body: the body; its first 10 shape directions are used, missing ones are zero.
         as_detected: where neck and hip keypoints are (see `joint_mix`).
-        keypoints: how many keypoints to make, the first ones of the table of keypoints.
+        keypoints: number of keypoints, the first rows of the table of keypoints.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class BodyModel(nn.Module):
         joint_shape = np.einsum("jv,vcb->jcb", regressor, directions)
         root = joints[:1], joint_shape[:1]
         parents = np.maximum(body.parents, 0)
-        # Bones, child minus parent: kinematics needs no joint's place but these. The root's is 0.
+        # Bones, child minus parent, are all that kinematics needs. The root's is 0.
         self._linear("bone", joints - joints[parents], joint_shape - joint_shape[parents])
         self._linear("joint", joints - root[0], joint_shape - root[1])
         self._buffer("bottom_row", np.eye(4)[3:])
@@ -49,7 +49,7 @@ class BodyModel(nn.Module):
         mass = reduced.mass.astype(np.float64)
         self._buffer("joint_mix", reduced.joint_mix[:keypoints])
         self._buffer("pair_joint", reduced.joint, dtype=torch.int64)
-        # Relative to the pelvis, as the joints are.
+        # Relative to the pelvis, like the joints.
         self._linear(
             "pair",
             reduced.template - mass[:, None] * root[0],
@@ -59,7 +59,7 @@ class BodyModel(nn.Module):
         self._buffer("pair_mass", mass[:, None])
         self._buffer("pair_sum", np.eye(len(KEYPOINTS))[:keypoints, reduced.keypoint])
 
-        # Kept as (3, V, ...) so that skinning works on long rows instead of tiny 3-vectors.
+        # Stored as (3, V, ...), so that skinning works on long rows instead of short 3-vectors.
         self._buffer("vertex_template", (body.template - root[0]).T)
         self._buffer(
             "vertex_shape", (directions - root[1]).transpose(1, 0, 2).reshape(-1, BETA_COUNT)
@@ -76,10 +76,11 @@ class BodyModel(nn.Module):
             betas: (N, 10). rotations: (N, 24, 3, 3) relative to the parent, the root absolute.
         """
         bones = self._shaped("bone", betas)[..., None]
-        # shape[0], not len(): an export keeps the number of persons open.
+        # shape[0], not len(): the exported batch size must stay dynamic.
         bottom = self.bottom_row.expand(betas.shape[0], 24, 1, 4)
         local = torch.cat([torch.cat([rotations, bones], -1), bottom], -2)
-        # Joints of equal depth at once, rotation and place in one product: 8 instead of 46.
+        # All joints of one depth at once, rotation and position in one product: 8 products instead
+        # of 46.
         worlds = [local[:, :1]]
         for depth, (first, last, _) in enumerate(self.levels):
             parents = worlds[-1].index_select(1, getattr(self, f"parent_slots_{depth}"))
@@ -109,9 +110,8 @@ class BodyModel(nn.Module):
         rest = self._shaped("joint", betas)
         shift = joints - (world @ rest[..., None])[..., 0]
         if translation is not None:
-            shift = shift + translation[:, None]  # a vertex's weights add up to 1
-        # Axis by axis, on rows of all vertices: long rows without copies, which is what an engine
-        # does fastest.
+            shift = shift + translation[:, None]  # a vertex's weights sum to 1
+        # Axis by axis, on rows of all vertices: engines are fastest on long rows without copies.
         vertices = shift.mT @ self.skinning_weights
         directions = self.vertex_shape.reshape(3, count, BETA_COUNT)
         feature = None if self.vertex_pose is None else _pose_feature(rotations)
@@ -124,12 +124,12 @@ class BodyModel(nn.Module):
         return vertices.mT
 
     def _linear(self, name: str, template: np.ndarray, shape: np.ndarray) -> None:
-        """Keeps points (P, 3) that move with the shape by (P, 3, 10), for `_shaped`."""
+        """Stores points (P, 3) and their displacement per beta (P, 3, 10), for `_shaped`."""
         self._buffer(f"{name}_template", template.reshape(-1))
         self._buffer(f"{name}_shape", shape.reshape(-1, BETA_COUNT))
 
     def _shaped(self, name: str, betas: Tensor) -> Tensor:
-        """Such points (N, P, 3) for betas (N, 10) [m]."""
+        """The stored points (N, P, 3) for betas (N, 10) [m]."""
         template, shape = getattr(self, f"{name}_template"), getattr(self, f"{name}_shape")
         return linear(betas, shape, template).reshape(-1, len(template) // 3, 3)
 
@@ -137,18 +137,18 @@ class BodyModel(nn.Module):
         self, name: str, values: np.ndarray | None, dtype: torch.dtype = torch.float32
     ) -> None:
         tensor = None if values is None else torch.as_tensor(np.ascontiguousarray(values)).to(dtype)
-        # The body is a file of its own: a checkpoint does not repeat it.
+        # The body is a separate file, so a checkpoint does not repeat it.
         self.register_buffer(name, tensor, persistent=False)
 
 
 def _pose_feature(rotations: Tensor) -> Tensor:
-    """(N, 207): how far the 23 body joints are from the T-pose (SMPL Eq. 9)."""
+    """(N, 207): deviation of the 23 joints' rotations from the T-pose (SMPL Eq. 9)."""
     identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
     return (rotations[:, 1:] - identity).flatten(1)
 
 
 def _levels(parents: np.ndarray) -> list[tuple[int, int, list[int]]]:
-    """Joints by depth below the root: first, last + 1, and their parents' places one level up.
+    """Joints by depth below the root: first, last + 1, and their parents' indices one level up.
 
     SMPL numbers its joints level by level, so every level is a slice.
     """

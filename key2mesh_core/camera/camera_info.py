@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sensor_msgs/CameraInfo, live or recorded, says of the image that keypoints lie in.
+"""Derives the intrinsics of the keypoints' image from a sensor_msgs/CameraInfo, live or recorded.
 
-By the message's definition K and P belong to the whole sensor at full resolution; the image may be
+By the message's definition, K and P refer to the whole sensor at full resolution. The image may be
 a part of it (roi, in pixels of the whole sensor), and smaller (binning, or a detector's own
-resizing). Some drivers fill binning and give K of the binned image all the same: the principal
-point, which lies near the middle of the image that a matrix belongs to, tells the two apart.
+resizing). Some drivers set binning but give K of the binned image; the principal point, which is
+near the centre of the image that a matrix belongs to, tells the two cases apart.
 
-Looks at attributes alone, so it works on any object with those of the message.
+Only attributes are read, so any object with the message's attributes works.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from key2mesh_core.camera.pinhole import Intrinsics
 
 
 def image_part(info: Any) -> tuple[int, int, int, int]:
-    """Left, top, width and height [px of the whole sensor] of the part that the images show.
+    """Left, top, width and height [px of the whole sensor] of the region that the images show.
 
-    A region that does not fit into `info.width` x `info.height` px belongs to a driver that gives
-    width, height, K and P of the region itself: there is nothing to cut off then.
+    If the region does not fit into `info.width` x `info.height` px, the driver gives width, height,
+    K and P of the region itself, and nothing is cropped.
     """
     roi = info.roi
     right, bottom = roi.x_offset + roi.width, roi.y_offset + roi.height
@@ -32,7 +32,7 @@ def image_part(info: Any) -> tuple[int, int, int, int]:
 
 
 def binning(info: Any) -> tuple[int, int]:
-    """Sensor pixels in a pixel of the image, across and down; 0 in the message stands for 1."""
+    """Sensor pixels per image pixel, horizontally and vertically; 0 in the message means 1."""
     return max(1, info.binning_x), max(1, info.binning_y)
 
 
@@ -44,7 +44,7 @@ def image_size(info: Any) -> tuple[int, int]:
 
 
 def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Intrinsics:
-    """Intrinsics of an image of `width` x `height` px (0: as `image_size` says).
+    """Intrinsics of an image of `width` x `height` px (0: `image_size`).
 
     Args:
         rectified: whether the image is rectified. The topic is the same for raw and rectified
@@ -61,7 +61,7 @@ def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Int
     left, top, wide, high = image_part(info)
     across, down = binning(info)
     binned = _is_binned(matrix, info)
-    # Pixels of the matrix in a pixel of the sensor, and pixels of the image in one of the matrix.
+    # Scale from sensor to matrix pixels, and from matrix to image pixels.
     unit_x, unit_y = (1 / across, 1 / down) if binned else (1.0, 1.0)
     x = width / (wide * unit_x) if width and wide else 1 / (across * unit_x)
     y = height / (high * unit_y) if height and high else 1 / (down * unit_y)
@@ -75,7 +75,7 @@ def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Int
 
 def _is_binned(matrix: Intrinsics, info: Any) -> bool:
     """Whether a matrix already belongs to the binned image: its principal point is nearer, as a
-    ratio, to the middle of that than to the middle of the whole sensor."""
+    ratio, to the centre of the binned image than to the centre of the whole sensor."""
     misses = {True: 0.0, False: 0.0}
     for centre, size, count in zip(
         (matrix.cx, matrix.cy), (info.width, info.height), binning(info), strict=True

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which camera saw an image: what the user states, else CameraInfo, else a guess.
+"""Chooses the camera of an image: what the user states, else CameraInfo, else a guess.
 
-The one policy of the node and of every command. In this order:
+The node and every command use this policy. In this order:
 
 1. the focal length or field of view that the user states (`CameraOptions`): a pinhole camera;
 2. CameraInfo: region of interest, binning and the image's size applied, P for rectified images,
@@ -25,16 +25,16 @@ from key2mesh_core.errors import CameraError
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 
 ASSUMED_FOV_DEG = 60.0
-"""Horizontal field of view of a camera that nobody describes [degrees]."""
+"""Assumed horizontal field of view of an unknown camera [degrees]."""
 
 ASPECT_TOLERANCE = 0.02
-"""Images whose shapes differ by more were not just resized."""
+"""If aspect ratios differ by more, an image was not just resized."""
 
 _BEYOND = 1.05
-"""Keypoints are outside an image beyond this multiple of its width or height."""
+"""Keypoints beyond this multiple of the image's width or height are outside the image."""
 
 _OUTSIDE_SHARE = 0.25
-"""A person is outside an image with more than this share of the seen keypoints outside."""
+"""A person with more than this share of the seen keypoints outside the image is outside."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Camera:
     """The camera of an image.
 
     Attributes:
-        intrinsics: px of the image that the keypoints lie in.
-        width, height: of that image [px]; 0 where unknown.
-        description: where the intrinsics come from, in words.
+        intrinsics: intrinsics of the keypoints' image [px].
+        width, height: size of that image [px]; 0 if unknown.
+        description: the source of the intrinsics, in words.
         warnings: causes to doubt them, by name: `no_camera_info`, `uncalibrated_camera_info`,
             `unknown_distortion`, `camera_info_aspect`, `camera_info_frame`,
             `keypoints_outside_image`.
-        reasons: a sentence for each of the warnings, which names the values and the way out.
-        metric: False where the field of view is a guess: depth is then to scale only.
-        lens: what the lens does to keypoints, if it does anything.
+        reasons: a sentence for each warning that names the values and says what to do.
+        metric: False if the field of view is a guess; depth is then correct only up to a factor.
+        lens: the lens distortion, if there is any.
     """
 
     intrinsics: Intrinsics
@@ -63,7 +63,7 @@ class Camera:
     lens: Distortion | None = None
 
     def with_warning(self, name: str, reason: str) -> Camera:
-        """The same camera, doubted for one cause more."""
+        """The same camera with one more warning."""
         return replace(self, warnings=(*self.warnings, name), reasons=(*self.reasons, reason))
 
 
@@ -72,11 +72,11 @@ class CameraOptions:
     """What a user states about the camera: parameters of the node, options of every command.
 
     Attributes:
-        fx, fy, cx, cy: px; fx = 0: not stated, fy = 0: the same as fx, cx or cy = 0: the middle.
+        fx, fy, cx, cy: px; fx = 0: not stated, fy = 0: the same as fx, cx or cy = 0: the centre.
         fov_deg: horizontal field of view; 0: not stated.
-        assumed_fov_deg: horizontal field of view where nobody describes the camera.
-        image_size: width and height [px] of the image, where messages and files do not tell.
-        rectified: the detector looked at rectified images: CameraInfo's P counts, and no lens.
+        assumed_fov_deg: horizontal field of view of an otherwise unknown camera.
+        image_size: width and height [px] of the image, if messages and files do not state it.
+        rectified: the detector saw rectified images: use CameraInfo's P and no lens.
 
     Raises:
         CameraError: a value is outside its range, or two contradict each other.
@@ -94,7 +94,7 @@ class CameraOptions:
     def __post_init__(self) -> None:
         for name in ("fx", "fy", "cx", "cy", "fov_deg", "assumed_fov_deg"):
             value, most = getattr(self, name), 180 if name.endswith("deg") else math.inf
-            if not 0 <= value < most:  # so for NaN
+            if not 0 <= value < most:  # also for NaN
                 raise CameraError(
                     f"the camera's {name} must be 0 or more and less than {most:g}, got {value}"
                 )
@@ -103,10 +103,10 @@ class CameraOptions:
                 "the camera's focal length and field of view are both given: give one"
             )
         if not self.fx and (self.fy or self.cx or self.cy):
-            raise CameraError("the camera's fy, cx and cy count only with fx: give fx, too")
+            raise CameraError("the camera's fy, cx and cy require fx: give fx, too")
         size = self.image_size
         if min(size) < 0 or (min(size) == 0 < max(size)):
-            raise CameraError(f"the image's size must be width and height, got {size}")
+            raise CameraError(f"the image size must be width and height, got {size}")
 
     @property
     def stated(self) -> bool:
@@ -131,14 +131,13 @@ def choose_camera(
 
     Args:
         info: the newest sensor_msgs/CameraInfo, or an object with its attributes, or None.
-        options: what the user states.
-        width, height: of the image that the keypoints lie in [px]; 0: as the options or
-            CameraInfo say.
-        frame_id: optical frame of the keypoints; empty where there is none.
-        keypoints: (N, K, 3) sanitised keypoints in that image, to compare its size with.
+        options: what the user states about the camera.
+        width, height: size of the keypoints' image [px]; 0: taken from the options or CameraInfo.
+        frame_id: optical frame of the keypoints; empty if there is none.
+        keypoints: (N, K, 3) sanitised keypoints in that image, to check its size.
 
     Raises:
-        CameraError: the image's size is needed and not known, or no camera has such a size.
+        CameraError: the image size is needed but unknown, or no camera has such a size.
     """
     width, height = known_size(info, options, width, height)
     if options.stated:
@@ -152,7 +151,7 @@ def known_size(
     info: Any | None, options: CameraOptions, width: int = 0, height: int = 0
 ) -> tuple[int, int]:
     """Width and height [px] of the detector's image: its own, else as stated, else CameraInfo's;
-    (0, 0) where nobody tells."""
+    (0, 0) if unknown."""
     if width and height:
         return width, height
     if all(options.image_size):
@@ -161,14 +160,14 @@ def known_size(
 
 
 class CameraMemory:
-    """`choose_camera` for every frame of a stream: chosen again only when something that it depends
-    on has changed. Costs about 1 us where nothing has."""
+    """`choose_camera` for every frame of a stream: chooses again only when an input has changed,
+    else takes about 1 us."""
 
     def __init__(self) -> None:
         self._seen: tuple[Any, Any, dict[str, Any]] | None = None
 
     def choose(self, info: Any | None, options: CameraOptions, **image: Any) -> Camera:
-        """See `choose_camera`; other objects `info` and `options` count as changed ones."""
+        """See `choose_camera`; `info` and `options` are compared by identity."""
         seen = self._seen
         if not seen or seen[0] is not info or seen[1] is not options or seen[2] != image:
             self._camera = choose_camera(info, options, **image)
@@ -177,24 +176,24 @@ class CameraMemory:
 
 
 def newest_info(before: Any | None, info: Any) -> Any:
-    """The newer of two sensor_msgs/CameraInfo; the one before if both say the same.
+    """The newer of two sensor_msgs/CameraInfo; the older one if both have the same content.
 
-    Drivers send it with every image; an unchanged one does not need another choice.
+    Drivers send it with every image; if it is unchanged, the camera need not be chosen again.
     """
     return before if before is not None and _content(before) == _content(info) else info
 
 
 def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
-    """The camera with the warning `keypoints_outside_image` where somebody's keypoints lie well to
-    the right of or below its image; the same object otherwise.
+    """The camera with the warning `keypoints_outside_image` if somebody's keypoints lie well to the
+    right of or below its image; otherwise the same object.
 
     Args:
-        keypoints: (N, K, 3) sanitised, in pixels of the image, lens not undone.
+        keypoints: (N, K, 3) sanitised, in pixels of the distorted image.
     """
     if not (camera.width and camera.height and len(keypoints)):
         return camera
     far = keypoints[..., :2] > np.float32([_BEYOND * camera.width, _BEYOND * camera.height])
-    if not far.any():  # nearly always
+    if not far.any():  # the usual case
         return camera
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
@@ -203,7 +202,7 @@ def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
     x, y = np.where(seen[..., None], keypoints[..., :2], 0.0).max(axis=(0, 1))
     return camera.with_warning(
         "keypoints_outside_image",
-        f"keypoints reach ({x:.0f}, {y:.0f}) px, and the camera's image is "
+        f"keypoints reach ({x:.0f}, {y:.0f}) px, but the camera's image is "
         f"{camera.width} x {camera.height} px ({camera.description}): state the size of the image "
         "that the detector sees (image_size), or give the CameraInfo of that image",
     )
@@ -223,7 +222,7 @@ def _stated(options: CameraOptions, width: int, height: int) -> Camera:
 def _described(
     info: Any | None, options: CameraOptions, width: int, height: int, frame_id: str
 ) -> Camera:
-    """The camera by CameraInfo, or assumed where there is none that can be used."""
+    """The camera from CameraInfo, or an assumed one if there is no usable CameraInfo."""
     doubt = ""
     if info is not None:
         try:
@@ -237,8 +236,8 @@ def _described(
         camera = camera.with_warning("uncalibrated_camera_info", doubt)
     return camera.with_warning(
         "no_camera_info",
-        f"nobody describes the camera: {degrees:g} degrees are assumed, and positions are to scale "
-        "only; publish or record CameraInfo, or state the focal length or the field of view",
+        f"the camera is unknown: {degrees:g} degrees are assumed, and positions are scale-free; "
+        "publish or record CameraInfo, or state the focal length or the field of view",
     )
 
 
@@ -258,13 +257,13 @@ def _from_info(info: Any, options: CameraOptions, width: int, height: int, frame
         text += f" of {wide} x {high} px, scaled to the keypoints' {width} x {height} px"
         if abs(width / wide / (height / high) - 1) > ASPECT_TOLERANCE:
             doubts["camera_info_aspect"] = (
-                f"CameraInfo is of images of {wide} x {high} px, the keypoints of one of {width} x "
-                f"{height} px, which is of another shape: give the CameraInfo of the detector's "
-                "image"
+                f"CameraInfo describes images of {wide} x {high} px, but the keypoints' image has "
+                f"{width} x {height} px, another aspect ratio: give the CameraInfo of the "
+                "detector's image"
             )
     if frame_id and info.header.frame_id != frame_id:
         doubts["camera_info_frame"] = (
-            f"CameraInfo is of the frame {info.header.frame_id!r}, the keypoints of {frame_id!r}: "
+            f"CameraInfo has the frame {info.header.frame_id!r}, the keypoints have {frame_id!r}: "
             "give the CameraInfo of the detector's image"
         )
     doubted = tuple(doubts), tuple(doubts.values())
@@ -279,7 +278,7 @@ def _of_view(degrees: float, width: int, height: int) -> Intrinsics:
 def _need_size(width: int, height: int) -> None:
     if width <= 0 or height <= 0:
         raise CameraError(
-            f"the image's size is not known (it reads {width} x {height} px), and the camera needs "
+            f"the image size is unknown (it reads {width} x {height} px), but the camera needs "
             "it: state it (image_width and image_height in the message or as parameters of the "
             "node, --image-size WIDTH HEIGHT of a command, ?width=WIDTH&height=HEIGHT of a "
             "target), give CameraInfo, or state camera_fx, camera_cx and camera_cy"
@@ -287,7 +286,7 @@ def _need_size(width: int, height: int) -> None:
 
 
 def _content(info: Any) -> tuple[Any, ...]:
-    """All that is looked at."""
+    """Everything that the comparison considers."""
     roi = info.roi
     return (
         (info.header.frame_id, info.width, info.height, info.binning_x, info.binning_y),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads measured depths, of a depth image or a point cloud, at pixels of another image."""
+"""Reads measured depths from a depth image or a point cloud at pixels of another image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from key2mesh_core.camera.pinhole import Intrinsics, project
 
 Lookup = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From pixels (M, 2) of the pinhole camera to measured depths (M,) along the optical axis [m], NaN
-without a measurement."""
+"""Maps pixels (M, 2) of the pinhole camera to measured depths (M,) along the optical axis [m]; NaN
+means no measurement."""
 
 
 def image_lookup(
@@ -21,14 +21,14 @@ def image_lookup(
     """The lookup in a depth image.
 
     Args:
-        depth: (H, W) [m]; zero, negative values and NaN are no measurement.
+        depth: (H, W) [m]; zero, negative values and NaN mean no measurement.
         to_pixels: converts pixels (M, 2) of the pinhole camera to those of the depth image, which
             may have another size and a lens.
     """
 
     def lookup(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         places = to_pixels(pixels)
-        # Pixel 0 reaches from -0.5 to 0.5, as in camera calibration.
+        # Pixel 0 extends from -0.5 to 0.5, as in camera calibration.
         column, row = np.floor(np.nan_to_num(places, nan=-9.0).T + 0.5).clip(-9, 1e6).astype(int)
         inside = (column >= 0) & (row >= 0) & (column < depth.shape[1]) & (row < depth.shape[0])
         result = np.full(len(pixels), np.nan)
@@ -43,7 +43,7 @@ def cloud_lookup(points: NDArray[np.floating], intrinsics: Intrinsics, radius: f
     """The lookup in a point cloud: the median depth of the points within `radius` px of a pixel.
 
     Args:
-        points: (P, 3) in the camera's optical frame [m]; those that are not finite are ignored.
+        points: (P, 3) in the camera's optical frame [m]; non-finite points are ignored.
     """
     ahead = points[np.isfinite(points).all(axis=1) & (points[:, 2] > 0.05)]
     places = project(ahead, intrinsics)

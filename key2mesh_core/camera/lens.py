@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lens distortion undone: keypoints of a real lens to those of a pinhole camera.
+"""Undoes lens distortion: converts keypoints of a real lens to those of a pinhole camera.
 
 The models and the order of their coefficients are those of sensor_msgs/CameraInfo (and of
 OpenCV, which calibrates them):
@@ -7,8 +7,8 @@ OpenCV, which calibrates them):
     plumb_bob, rational_polynomial    k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4, shorter ones end early
     equidistant, fisheye              k1 k2 k3 k4 of Kannala and Brandt
 
-Brown's model has no inverse in closed form: a fixed point is iterated, and what does not
-converge (it lies outside the image that was calibrated) counts as unseen.
+Brown's model has no closed-form inverse: a fixed-point iteration inverts it, and keypoints for
+which it does not converge (outside the calibrated image) count as unseen.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _FORMS = {
 
 _ROUNDS = 30
 _CLOSE_PX = 0.05
-"""Where the distorted result misses its pixel by more, nothing was found [px]."""
+"""If the distorted result misses its pixel by more than this, no solution was found [px]."""
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """How a lens bends rays.
+    """A lens distortion.
 
     Attributes:
         form: `BROWN` or `EQUIDISTANT`.
@@ -52,10 +52,10 @@ class Distortion:
 
 
 def read_distortion(model: str, coefficients: Sequence[float]) -> Distortion | None:
-    """The distortion that a CameraInfo names; None where it names none.
+    """The distortion in a CameraInfo; None if there is none.
 
     Raises:
-        CameraError: an unknown model, more coefficients than it has, or values that are not
+        CameraError: the model is unknown, there are too many coefficients, or values are not
             finite.
     """
     values = [float(value) for value in coefficients]
@@ -78,7 +78,7 @@ def read_distortion(model: str, coefficients: Sequence[float]) -> Distortion | N
 
 
 def distort(rays: NDArray[np.floating], distortion: Distortion) -> NDArray[np.float64]:
-    """Where the lens puts rays x/z, y/z (..., 2); both are in units of the focal length."""
+    """Distorted image points of rays x/z, y/z (..., 2), in units of the focal length."""
     rays = np.asarray(rays, dtype=np.float64)
     if distortion.form == EQUIDISTANT:
         radius = np.linalg.norm(rays, axis=-1, keepdims=True)
@@ -91,7 +91,7 @@ def distort(rays: NDArray[np.floating], distortion: Distortion) -> NDArray[np.fl
 def distort_pixels(
     pixels: NDArray[np.floating], intrinsics: Intrinsics, distortion: Distortion | None
 ) -> NDArray[np.float64]:
-    """Pinhole pixels (..., 2) to those of the real lens [px]."""
+    """Pixels (..., 2) of the real lens for pinhole pixels [px]."""
     if distortion is None:
         return np.asarray(pixels, dtype=np.float64)
     focal, centre = np.reshape(astuple(intrinsics), (2, 2))
@@ -108,13 +108,13 @@ def undistort(
         intrinsics: of the real camera, px.
 
     Returns:
-        A new array of the same shape. Seen points that no ray of the lens explains become
-        (0, 0, 0), unseen; so do those seen 90 degrees or more off the axis.
+        A new array of the same shape. Seen points that no ray of the lens explains become (0, 0,
+        0), unseen, and so do points 90 degrees or more off the axis.
     """
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     focal, centre = np.reshape(astuple(intrinsics), (2, 2))
     target = np.where(seen[..., None], (keypoints[..., :2] - centre) / focal, 0.0)
-    with np.errstate(all="ignore"):  # what overflows or divides by zero is found at the end
+    with np.errstate(all="ignore"):  # overflow and division by zero are detected at the end
         if distortion.form == EQUIDISTANT:
             rays = _straight(target, distortion)
         else:
@@ -128,7 +128,7 @@ def undistort(
 def _brown(
     rays: NDArray[np.float64], distortion: Distortion
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Radial factor (..., 1) and what is added (..., 2): tangential and thin prism."""
+    """Radial factor (..., 1) and the tangential and thin-prism shift (..., 2)."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = distortion.coefficients
     x, y = rays[..., 0], rays[..., 1]
     r2 = x * x + y * y
@@ -152,7 +152,7 @@ def _fixed_point(
     rays = target
     for _ in range(_ROUNDS):
         radial, shift = _brown(rays, distortion)
-        # A radial factor near or below zero lies beyond the calibrated image.
+        # A radial factor near or below zero means a point beyond the calibrated image.
         before, rays = rays, (target - shift) / np.maximum(radial, 0.1)
         moved = np.abs(rays - before).max(initial=0.0)
         if moved <= enough:
@@ -161,7 +161,7 @@ def _fixed_point(
 
 
 def _bent(angle: NDArray[np.float64], distortion: Distortion) -> NDArray[np.float64]:
-    """The radius at which an angle off the axis is seen."""
+    """The image radius of an angle off the axis."""
     k1, k2, k3, k4 = distortion.coefficients
     a2 = angle * angle
     return angle * (1 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4))))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pinhole cameras: pixels to rays, points to pixels.
 
-Camera optical frame: x right, y down, z forward, metres; the pixel of the optical axis is
-(cx, cy). Images are taken as rectified: there is no lens distortion here.
+Camera optical frame: x right, y down, z forward, metres; the optical axis meets pixel (cx, cy).
+There is no lens distortion here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from key2mesh_core.errors import CameraError
 
 INTRINSICS_LIMIT_PX = 1e6
-"""No camera has a longer focal length or a principal point farther out [px]."""
+"""Largest plausible focal length and principal point coordinate [px]."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,22 @@ class Intrinsics:
         if self.fx <= 0 or self.fy <= 0:
             raise CameraError(
                 f"focal lengths must be positive, got {values}; an uncalibrated camera sends "
-                "zeros: calibrate it or state its field of view"
+                "zeros: calibrate the camera or state its field of view"
             )
         if min(self.fx, self.fy) < 1:
             raise CameraError(
-                f"focal lengths below 1 px belong to no image, got {values}; values normalised "
+                f"focal lengths below 1 px are not plausible, got {values}; values normalised "
                 "by the image size must be multiplied by it"
             )
         if max(self.fx, self.fy, abs(self.cx), abs(self.cy)) > INTRINSICS_LIMIT_PX:
-            raise CameraError(f"intrinsics beyond 1e6 px belong to no camera, got {values}")
+            raise CameraError(f"intrinsics beyond 1e6 px are not plausible, got {values}")
 
     @classmethod
     def from_field_of_view(
         cls, width: float, height: float, *, horizontal_degrees: float = 60.0
     ) -> Intrinsics:
-        """Square pixels, principal point in the middle of a `width` x `height` px image."""
+        """Intrinsics with square pixels and the principal point in the centre of a `width` x
+        `height` px image."""
         if not (width > 0 and height > 0 and math.isfinite(width) and math.isfinite(height)):
             raise CameraError(f"image size must be positive, got {width} x {height} px")
         if not 0 < horizontal_degrees < 180:
@@ -72,7 +73,7 @@ class Intrinsics:
     def from_matrix(cls, matrix: ArrayLike) -> Intrinsics:
         """From a 3x3 camera matrix K, nested or as nine numbers row by row (CameraInfo.k).
 
-        A skew (K[0, 1]) is ignored: rectified images have none.
+        The skew K[0, 1] is ignored: rectified images have none.
         """
         values = np.asarray(matrix, dtype=np.float64)
         if values.size != 9:
@@ -88,7 +89,7 @@ class Intrinsics:
 def project(points: NDArray[np.floating], intrinsics: Intrinsics) -> NDArray[np.floating]:
     """Pixels (..., 2) of points (..., 3) in the camera frame [m].
 
-    Points at or behind the camera (z <= 0) have no pixel: they become NaN.
+    Points at or behind the camera (z <= 0) become NaN.
     """
     points = np.asarray(points)
     depth = np.where(points[..., 2:] > 0, points[..., 2:], np.nan)

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a body stands in metres so that it projects onto its keypoints.
+"""Finds the translation [m] at which a body projects onto its keypoints.
 
-With X, Y, Z a point relative to the pelvis and x, y its keypoint on the image plane in units of
-the focal length, the translation obeys X + tx = x (Z + tz) and Y + ty = y (Z + tz). Taken from
-their weighted mean over the keypoints that is `across = tz image`, with `image = (x, y)` and
-`across = (X - x Z, Y - y Z)`: a line, to be found by regression.
+With X, Y, Z a point relative to the pelvis and x, y its keypoint on the image plane in units of the
+focal length, the translation satisfies X + tx = x (Z + tz) and Y + ty = y (Z + tz). Relative to the
+weighted means over the keypoints, this is `across = tz image` with `image = (x, y)` and `across =
+(X - x Z, Y - y Z)`: a line to be fitted by regression.
 
 - `across` on `image` gives tz. It is robust, but pixel noise flattens the line and draws people
   towards the camera: by 3 % for 3 px of noise at 12 m with f = 600 px.
 - `image` on `across` gives s = 1 / tz without that bias, as minimising pixel errors does. Where the
   body does not fit its keypoints it puts people anywhere up to infinity.
 
-`place` starts from the first and takes one Newton step for the reciprocal of s, tz (2 - tz s). That
-removes the bias, and goes to twice the distance at most.
+`place` starts from the first and takes one Newton step for the reciprocal of s, tz (2 - tz s). This
+removes the bias and at most doubles the distance.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from array_api_compat import array_namespace
 Array = Any
 
 NEAREST_M = 0.1
-"""Nobody is nearer to a camera than this: the smallest z of a fitted translation [m]."""
+"""Smallest z of a fitted translation [m]."""
 
 FARTHEST_M = 1000.0
-"""Nobody is seen farther away than this: the largest z of a fitted translation [m]."""
+"""Largest z of a fitted translation [m]."""
 
 
 def place(points: Array, image: Array, weights: Array) -> Array:
-    """Place bodies over keypoints on the image plane: numpy and torch, inside the pose graph too.
+    """Place bodies over keypoints on the image plane; for numpy and torch, and part of the pose
+    graph.
 
     Args:
         points: (N, K, 3) in the camera's orientation, relative to the pelvis [m].
@@ -40,8 +41,8 @@ def place(points: Array, image: Array, weights: Array) -> Array:
 
     Returns:
         (N, 3) translation [m], finite for finite input, z within [0.1, 1000]; never with a larger
-        weighted squared re-projection error than `place_roughly`. Persons whose keypoints do not
-        tell the distance (fewer than two, or all on one pixel) are put at the nearest end.
+        weighted squared re-projection error than `place_roughly`. People whose keypoints do not
+        determine the distance (fewer than two, or all on one pixel) get the smallest z.
     """
     xp = array_namespace(points)
     weights, mean_image, mean_across, sums = _regression(xp, points, image, weights)
@@ -58,7 +59,8 @@ def place(points: Array, image: Array, weights: Array) -> Array:
 
 
 def place_roughly(points: Array, image: Array, weights: Array) -> Array:
-    """`place` without the step against the bias: a closed form, for losses and first guesses."""
+    """`place` without the step that removes the bias: a closed form for losses and initial
+    guesses."""
     xp = array_namespace(points)
     _, mean_image, mean_across, sums = _regression(xp, points, image, weights)
     depth = _rough_depth(sums[0], sums[2])[:, None]
@@ -66,8 +68,8 @@ def place_roughly(points: Array, image: Array, weights: Array) -> Array:
 
 
 def _regression(xp: Any, points: Array, image: Array, weights: Array) -> tuple[Array, ...]:
-    """Weights (N, K, 1) of sum 1, weighted means (N, 2) of `image` and `across`, and their
-    weighted sums (N,): variance of each, covariance."""
+    """Weights (N, K, 1) that sum to 1, the weighted means (N, 2) of `image` and `across`, and their
+    variances and covariance (N,)."""
     weights = (weights / xp.sum(weights, axis=1, keepdims=True).clip(min=1e-6))[..., None]
     across = points[..., :2] - image * points[..., 2:]
     mean_image, mean_across = xp.sum(weights * image, axis=1), xp.sum(weights * across, axis=1)

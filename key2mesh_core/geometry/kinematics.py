@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Computes joints of posed bodies from bones, and bones from joints, fast enough for every frame.
+"""Computes the joints of posed bodies from bones, and bones from joints, fast enough for every
+frame.
 
 A bone is a joint's position in its parent's frame [m]; it depends on the shape alone. Bones follow
-from the pose graph's joints and rotations, so that the body model is not needed. Rotations along
-the tree are multiplied by doubling: three products instead of one per level.
+from the pose graph's joints and rotations, so no body model is needed. Rotations along the tree are
+multiplied by doubling: three products instead of one per level.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ class Kinematics:
     """A tree of J joints.
 
     Args:
-        parents: (J,) each joint's parent, -1 for the root, parents before their children.
+        parents: (J,) parent of each joint, -1 for the root; parents come before their children.
     """
 
     def __init__(self, parents: ArrayLike) -> None:
         parents = np.asarray(parents, dtype=np.intp)
         count = len(parents)
         self._own = np.maximum(parents, 0)
-        # The root's parent is one more joint, which never rotates.
+        # The root's parent is an extra joint that never rotates.
         above = np.append(np.where(parents < 0, count, parents), count)
         self._parents = above[:count]
         self._strides = []

@@ -29,11 +29,11 @@ def _quaternion_products() -> np.ndarray:
 
 
 QUATERNION_PRODUCTS = _quaternion_products()
-"""(10, 16): the nine numbers of a rotation matrix, row by row, and 1, times this table are
-the sixteen products 4 q_i q_j of its quaternion, row by row."""
+"""(10, 16): the nine numbers of a rotation matrix, row by row, and 1, multiplied by this table,
+give the sixteen products 4 q_i q_j of its quaternion, row by row."""
 
 
-# The way back, of -1, 0 and 1, too; what is constant in the products cancels in it.
+# The inverse table, also of -1, 0 and 1; constants of the products cancel in it.
 _TO_MATRIX = np.round(4 * np.linalg.pinv(QUATERNION_PRODUCTS[:9]))
 
 
@@ -42,7 +42,7 @@ def axis_angle_to_matrix(axis_angle: Array) -> Array:
     xp = array_namespace(axis_angle)
     squared = xp.sum(axis_angle * axis_angle, axis=-1)
     small = squared < 1e-8
-    # The second `where` keeps gradients finite: the unused branch must not divide by zero either.
+    # The second `where` keeps gradients finite: the unused branch must not divide by zero.
     safe = xp.where(small, xp.ones_like(squared), squared)
     angle = xp.sqrt(safe)
     sine = xp.where(small, 1 - squared / 6, xp.sin(angle) / angle)
@@ -65,7 +65,7 @@ def axis_angle_to_matrix(axis_angle: Array) -> Array:
 def matrix_to_axis_angle(matrix: Array) -> Array:
     """Axis-angle vectors (..., 3) [rad], angle in [0, pi], of rotation matrices (..., 3, 3).
 
-    Accurate near 0 and near pi, too, where the textbook formula divides by zero.
+    Accurate even near 0 and near pi, where the textbook formula divides by zero.
     """
     return quaternion_to_axis_angle(_scaled_quaternion(matrix))
 
@@ -93,11 +93,11 @@ def quaternion_to_axis_angle(quaternion: Array) -> Array:
     """Axis-angle vectors (..., 3) [rad], angle in [0, pi], of quaternions (..., 4), any length."""
     xp = array_namespace(quaternion)
     w, vector = quaternion[..., :1], quaternion[..., 1:]
-    # The length cancels in both ratios. The smallest norm keeps 0 / 0 out; near it
-    # atan(norm / w) / norm is 1 / w to the last bit.
+    # The length cancels in both ratios. The smallest norm avoids 0 / 0; near it, atan(norm / w) /
+    # norm equals 1 / w to the last bit.
     norm = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True) + 1e-30)
     scale = 2 * xp.atan(norm / (xp.abs(w) + 1e-30)) / norm
-    # q and -q are one rotation; w >= 0 is the shorter way round.
+    # q and -q are the same rotation; w >= 0 is the shorter way round.
     return vector * xp.where(w < 0, -scale, scale)
 
 
@@ -113,9 +113,9 @@ def quaternion_to_matrix(quaternion: Array) -> Array:
 def rotation_6d_to_matrix(rotation_6d: Array) -> Array:
     """Rotation matrices (..., 3, 3) of 6D vectors (..., 6), read row by row as (3, 2).
 
-    The two columns are orthonormalised by Gram-Schmidt, the third is their cross product
-    (Zhou et al., "On the Continuity of Rotation Representations", CVPR 2019, Eq. 15). Finite for
-    every finite input: a degenerate one gives a matrix that is not a rotation, never a NaN.
+    The two columns are orthonormalised by Gram-Schmidt, the third is their cross product (Zhou et
+    al., "On the Continuity of Rotation Representations", CVPR 2019). The result is finite for every
+    finite input: a degenerate one gives a matrix that is not a rotation, but never NaN.
     """
     xp = array_namespace(rotation_6d)
     columns = xp.reshape(rotation_6d, (*rotation_6d.shape[:-1], 3, 2))

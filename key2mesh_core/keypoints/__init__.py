@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keypoints: their names, detectors' layouts, arrays of them (numpy)."""
+"""Keypoints: names, detectors' layouts, arrays (numpy)."""

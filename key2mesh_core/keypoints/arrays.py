@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of keypoints: which keypoints are seen, which persons can be estimated, their boxes.
+"""Arrays of keypoints: which keypoints are seen, which people can be estimated, their boxes.
 
-The last axis is (x px, y px, confidence); a confidence below `SEEN_CONFIDENCE` means *unseen*.
-K is the number of the network's keypoints (`table.NETWORK_KEYPOINTS`).
+The last axis is (x px, y px, confidence); a confidence below `SEEN_CONFIDENCE` means *unseen*. K is
+the number of keypoints that the network takes (`table.NETWORK_KEYPOINTS`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS, REQUIRED
 
 SEEN_CONFIDENCE = 0.1
-"""A keypoint of a lower confidence counts as unseen (the paper's data preparation)."""
+"""A keypoint with a lower confidence counts as unseen, as in the paper's data preparation."""
 
 MINIMUM_KEYPOINTS = 6
-"""A person needs at least this many seen keypoints (the paper's evaluation protocol)."""
+"""A person needs at least this many seen keypoints, as in the paper's evaluation."""
 
 MINIMUM_SIZE_PX = 2.0
-"""A person's box needs a side of at least this length: a smaller one does not tell the pose."""
+"""A person's box needs a side of at least this length; a smaller one does not reveal the pose."""
 
 COORDINATE_LIMIT_PX = 1e5
-"""No image is this large: a coordinate beyond it is a detector's mistake."""
+"""No image is this large; a larger coordinate is a detector error."""
 
-# Limits of a usable keypoint's x, y and confidence.
+# Limits of x, y and confidence of a usable keypoint.
 _LEAST = np.array([-COORDINATE_LIMIT_PX, -COORDINATE_LIMIT_PX, SEEN_CONFIDENCE], np.float32)
 _MOST = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, np.finfo(np.float32).max], np.float32)
 _CUT_TO = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, 1.0], np.float32)
@@ -34,10 +34,10 @@ _CUT_TO = np.array([COORDINATE_LIMIT_PX, COORDINATE_LIMIT_PX, 1.0], np.float32)
 def as_keypoints(keypoints: ArrayLike, count: int, what: str) -> NDArray[np.float32]:
     """`keypoints` as a C-contiguous (N, count, 3) float32 array.
 
-    Values too large for float32 become infinite (and are unseen once sanitised).
+    Values too large for float32 become infinite (and unseen once sanitised).
 
     Raises:
-        KeypointError: another shape, or values that are not numbers.
+        KeypointError: the shape is wrong, or values are not numbers.
     """
     if (
         type(keypoints) is np.ndarray
@@ -46,31 +46,31 @@ def as_keypoints(keypoints: ArrayLike, count: int, what: str) -> NDArray[np.floa
         and keypoints.shape[1:] == (count, 3)
         and keypoints.flags.c_contiguous
     ):
-        return keypoints  # the common case of a stream, without a copy
+        return keypoints  # the common case in a stream, without a copy
     try:
         array = np.asarray(keypoints)
     except ValueError as error:  # rows of unequal length
-        raise KeypointError(f"{what}: persons of unequal numbers of keypoints") from error
+        raise KeypointError(f"{what}: people have different numbers of keypoints") from error
     if array.dtype.kind not in "fiu":
-        raise KeypointError(f"{what}: numbers expected, got values of type {array.dtype}")
+        raise KeypointError(f"{what}: expected numbers, got values of type {array.dtype}")
     if array.ndim != 3 or array.shape[1:] != (count, 3):
         raise KeypointError(
             f"{what}: expected shape (N, {count}, 3), got {tuple(array.shape)}; "
-            f"the axes are persons, {count} keypoints, (x, y, confidence)"
+            f"the axes are people, {count} keypoints, (x, y, confidence)"
         )
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
-    """Replace every unusable keypoint of (N, K, 3) by (0, 0, 0), *unseen*.
+    """Replace every unusable keypoint of (N, K, 3) with (0, 0, 0), which means *unseen*.
 
     Unusable: NaN, infinite, |coordinate| > 1e5 px, confidence < 0.1, and exactly (0, 0), which
     means unseen whatever the confidence. Confidences above 1 become 1. Returns a new float32 array.
-    To be called before a lens is undone or an image cropped, because both move (0, 0).
+    Call this before undoing a lens or cropping an image, because both move (0, 0).
 
     Raises:
-        KeypointError: another shape.
+        KeypointError: the shape is wrong.
     """
     array = as_keypoints(keypoints, len(NETWORK_KEYPOINTS), "keypoints")
     result = np.zeros(array.shape, dtype=np.float32)
@@ -93,15 +93,15 @@ def without_placeholders(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def is_seen(keypoints: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N, K) which of (N, K, 3) keypoints `sanitise` keeps."""
-    # NaN is within no limits.
+    """(N, K) mask of the (N, K, 3) keypoints that `sanitise` keeps."""
+    # NaN fails every comparison.
     within = (keypoints >= _LEAST) & (keypoints <= _MOST)
     placed = keypoints != 0
     return within[..., 0] & within[..., 1] & within[..., 2] & (placed[..., 0] | placed[..., 1])
 
 
 def bounding_boxes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 4) x_min, y_min, x_max, y_max px over the seen ones of sanitised (N, K, 3) keypoints.
+    """(N, 4) x_min, y_min, x_max, y_max px of the seen keypoints among (N, K, 3) sanitised ones.
 
     A person without a seen keypoint gets (0, 0, 0, 0).
     """
@@ -114,22 +114,22 @@ def bounding_boxes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def person_sizes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) px longer sides of `bounding_boxes`."""
+    """(N,) longer sides of `bounding_boxes` [px]."""
     boxes = bounding_boxes(keypoints)
     return (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
 
 
 def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:
-    """(N,) whether each person of (N, K, 3) keypoints can be estimated.
+    """(N,) whether each person with (N, K, 3) keypoints can be estimated.
 
-    True with at least 6 seen keypoints whose box has a side of at least 2 px. Optional keypoints
-    do not count: not every network takes them.
+    True for at least 6 seen keypoints whose box has a side of at least 2 px. Optional keypoints do
+    not count, because not every network takes them.
     """
     return usable_sanitised(sanitise(keypoints))
 
 
 def usable_sanitised(clean: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """`usable` of keypoints that are already sanitised."""
+    """`usable` for keypoints that are already sanitised."""
     clean = clean[:, :REQUIRED]
     enough = (clean[..., 2] >= SEEN_CONFIDENCE).sum(axis=1) >= MINIMUM_KEYPOINTS
     return enough & (person_sizes(clean) >= MINIMUM_SIZE_PX)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keypoint layouts of common detectors, and the map from each to the network's keypoints.
 
-Maps are made from names, never from hand-written numbers.
+The maps are computed from names, never from hand-written indices.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SHOULDERS = [number_of("right_shoulder"), number_of("left_shoulder")]
 
 @dataclass(frozen=True)
 class Layout:
-    """A detector's order of keypoints.
+    """A detector's keypoint order.
 
     Attributes:
-        name: how messages and files call the layout.
+        name: the layout's name in messages and files.
         keypoint_names: one name per keypoint; those not in `NETWORK_KEYPOINTS` are dropped.
 
     Raises:
-        KeypointError: a name repeats, or a required keypoint other than the neck is missing.
+        KeypointError: a name occurs twice, or a required keypoint other than the neck is missing.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Layout:
 
     @cached_property
     def network_indices(self) -> NDArray[np.intp]:
-        """(K,) the place of each network keypoint in this layout; 0 for one that it lacks."""
+        """(K,) index of each network keypoint in this layout; 0 for a missing one."""
         names = self.keypoint_names
         return np.array([names.index(n) if n in names else 0 for n in NETWORK_KEYPOINTS], np.intp)
 
     @cached_property
     def lacking(self) -> list[int]:
-        """Numbers of the network's keypoints that this layout lacks, except the neck."""
+        """Indices of the network's keypoints that this layout lacks, except the neck."""
         known = (*self.keypoint_names, "neck")
         return [number for number, name in enumerate(NETWORK_KEYPOINTS) if name not in known]
 
@@ -82,15 +82,16 @@ _MEDIAPIPE_33 = (
     "right_heel", "left_foot_index", "right_foot_index",
 )  # fmt: skip
 
-# MPII's upper neck (BODY_25B, and Halpe 26 as RTMPose is trained) is as high as the chin, not
-# between the shoulders like the neck of OpenPose's COCO layout: another name keeps it out.
+# MPII's upper neck (in BODY_25B, and in Halpe 26 as used to train RTMPose) is at the height of the
+# chin, not between the shoulders like the neck of OpenPose's COCO layout. A different name keeps it
+# out.
 _HALPE_26 = (
     *_COCO_17, "head_top", "upper_neck", "mid_hip", "left_big_toe", "right_big_toe",
     "left_small_toe", "right_small_toe", "left_heel", "right_heel",
 )  # fmt: skip
 
-# In these two the ZED SDK's neck is a joint inside the body: the middle of the shoulders is nearer
-# to OpenPose's neck. The SDK's 18 keypoints are OpenPose's.
+# In these two, the ZED SDK's neck is a joint inside the body; the midpoint of the shoulders is
+# nearer to OpenPose's neck. The SDK's 18 keypoints are OpenPose's.
 _ZED_34 = (
     "pelvis", "naval_spine", "chest_spine", "neck_joint",
     *(f"left_{n}" for n in ("clavicle", "shoulder", "elbow", "wrist", "hand", "handtip", "thumb")),
@@ -113,8 +114,8 @@ _ZED_38 = (
     ),
 )  # fmt: skip
 
-# InstaVariety as its users store it (the key `joints2D`): LSP's order, then face and feet. Its
-# "ankles" 0 and 5 are heels; the ankles come last.
+# InstaVariety as commonly stored (key `joints2D`): LSP's order, then face and feet. Its "ankles" 0
+# and 5 are heels; the true ankles come last.
 _INSTAVARIETY_25 = (
     "right_heel", "right_knee", "right_hip", "left_hip", "left_knee", "left_heel", "right_wrist",
     "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck",
@@ -143,7 +144,7 @@ def get_layout(name: str) -> Layout:
     """The layout called `name`.
 
     Raises:
-        KeypointError: there is none; the message lists the known ones.
+        KeypointError: the layout is unknown; the message lists the known ones.
     """
     layout = LAYOUTS.get(name)
     if layout is None:
@@ -159,13 +160,13 @@ def to_network(layout: Layout | str, keypoints: ArrayLike) -> NDArray[np.float32
         keypoints: (N, L, 3) x px, y px, confidence, L keypoints in the layout's order.
 
     Returns:
-        (N, K, 3) float32 in the order of `NETWORK_KEYPOINTS`, a new array. A missing neck is the
-        middle of the shoulders with the smaller of their confidences, (0, 0, 0) unless both are
-        seen. Other keypoints that the layout lacks are (0, 0, 0), and so are placeholders outside
-        the image (`arrays.without_placeholders`). The others are not sanitised.
+        (N, K, 3) float32 in the order of `NETWORK_KEYPOINTS`, a new array. A missing neck
+        becomes the midpoint of the shoulders with the smaller of their confidences, or (0, 0, 0)
+        unless both are seen. Other keypoints that the layout lacks are (0, 0, 0), and so are
+        placeholders outside the image (`arrays.without_placeholders`). The result is not sanitised.
 
     Raises:
-        KeypointError: unknown layout; a shape that is not the layout's.
+        KeypointError: the layout is unknown, or the shape does not match it.
     """
     if isinstance(layout, str):
         layout = get_layout(layout)

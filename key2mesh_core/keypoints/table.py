@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of keypoints: one row for each, and the constants that follow from the rows.
+"""The table of keypoints, one row each, and the constants derived from it.
 
-Whatever depends on which keypoints there are derives from `KEYPOINTS`: layouts, the regressor
+Everything that depends on the set of keypoints is derived from `KEYPOINTS`: layouts, the regressor
 from bodies to keypoints, synthetic detections, losses, quality, the network's input, drawing.
 """
 
@@ -15,17 +15,17 @@ class Keypoint:
     """A point of the body that detectors report.
 
     Attributes:
-        name: a kind of keypoint, with its side if there are two: "nose", "left_wrist".
-        joint: the SMPL joint that it lies on; "" for a landmark of the skin, which the body's
+        name: the keypoint's name, with its side if there are two: "nose", "left_wrist".
+        joint: the SMPL joint at its position; "" for a landmark on the skin, which the body's
             landmark regressor (`BodyData.face_regressor`) finds by the keypoint's name.
-        limb: the keypoint that a drawn skeleton joins it to; "" for none.
+        limb: the keypoint that it is connected to in a drawn skeleton; "" for none.
         noise: how far detectors misplace it, relative to the average keypoint.
-        loss_weight: its weight in training losses. Limb ends err most and matter most.
-        part: what it is part of, with its side if there are two; a part that is hidden is hidden
-            as a whole.
-        standing: (x, y) where it appears of a person who stands upright and faces the camera,
-            from the middle of the person (x right, y down) in units of the person's height.
-        optional: whether layouts and networks may do without it.
+        loss_weight: its weight in training losses. The ends of limbs have the largest errors and
+            matter most.
+        part: its body part, with its side if there are two; synthesis hides parts as a whole.
+        standing: (x, y) position on a person who stands upright and faces the camera, relative to
+            the person's centre (x right, y down), in units of the person's height.
+        optional: whether layouts and networks may lack it.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Keypoint:
         return self.name.removeprefix("left_").removeprefix("right_")
 
 
-# The order is OpenPose's COCO layout. Optional keypoints come last: a network that was trained
-# without them takes the first ones.
+# The order is OpenPose's COCO layout. Optional keypoints come last, so a network trained without
+# them takes the first rows.
 KEYPOINTS: tuple[Keypoint, ...] = (
     Keypoint("nose", "", "neck", 0.6, 1, "face", (0.00, -0.43)),
     Keypoint("neck", "neck", "", 0.9, 1, "neck", (0.00, -0.33)),
@@ -67,13 +67,13 @@ KEYPOINTS: tuple[Keypoint, ...] = (
 )
 
 NETWORK_KEYPOINTS: tuple[str, ...] = tuple(keypoint.name for keypoint in KEYPOINTS)
-"""The names, in the network's input order."""
+"""Keypoint names in the network's input order."""
 
 REQUIRED: int = sum(not keypoint.optional for keypoint in KEYPOINTS)
-"""How many keypoints every layout has; they are the first ones."""
+"""Number of keypoints that every layout has; they come first."""
 
 STANDING: tuple[tuple[float, float], ...] = tuple(keypoint.standing for keypoint in KEYPOINTS)
-"""A person who stands upright and faces the camera (`Keypoint.standing`)."""
+"""Keypoints of a person who stands upright and faces the camera (`Keypoint.standing`)."""
 
 
 def number_of(name: str) -> int:
@@ -86,7 +86,7 @@ def number_of(name: str) -> int:
 
 
 def numbers_of(*parts: str) -> tuple[int, ...]:
-    """The rows of the keypoints of `parts`; without a side ("arm") a part means both sides."""
+    """Indices of the keypoints of `parts`; a part without a side ("arm") means both sides."""
     return tuple(
         number
         for number, keypoint in enumerate(KEYPOINTS)
@@ -103,9 +103,9 @@ def _mirrored(name: str) -> str:
 
 
 MIRROR: tuple[int, ...] = tuple(number_of(_mirrored(name)) for name in NETWORK_KEYPOINTS)
-"""Permutation that exchanges left and right: `keypoints[:, MIRROR]` after x -> width - x."""
+"""Permutation that swaps left and right: `keypoints[:, MIRROR]` after x -> width - x."""
 
 LIMBS: tuple[tuple[int, int], ...] = tuple(
     (number_of(keypoint.limb), number) for number, keypoint in enumerate(KEYPOINTS) if keypoint.limb
 )
-"""Pairs of keypoints to join by a line when a skeleton is drawn."""
+"""Pairs of keypoints to connect by a line in a drawn skeleton."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a robot runs: a bundle, an engine, the estimator; never torch."""
+"""What a robot runs: bundle, engine and estimator, without torch."""

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers of an ONNX graph with their weights in blocks of 8-bit integers, exactly.
+"""Exact linear layers of an ONNX graph with weights in blocks of 8-bit integers.
 
-A network that reads 26 MB of weights for one person waits for memory. As 8-bit integers, 64 of a
-column to one scale, they are 7 MB. An exported network's weights are first rounded to what such
-blocks can hold (`rounded`), so the graph and the network it was made from have the same weights.
+A network that reads 26 MB of weights for one person is memory-bound. As 8-bit integers, with one
+scale for 64 weights of a column, they take 7 MB. The export first rounds a network's weights to
+what such blocks can represent (`rounded`), so the graph and the network have the same weights.
 
-ONNX Runtime multiplies such blocks with inputs that it rounds to 8 bits as well, which alone puts
-joints millimetres off. So each input is split into what its own 8 bits hold and the rest, and both
-go through the product as two rows: the weights are read once, and 16 bits of the input count.
+ONNX Runtime also rounds the inputs of such blocks to 8 bits, which alone moves joints by
+millimetres. Each input is therefore split into an 8-bit part and the remainder, and both go through
+the product as two rows: the weights are read once, and the input has 16 bits.
 
-In the graph this is one node, `BlockLinear`, whose definition comes with the file as a function of
-standard operators. For many persons ONNX Runtime gets another definition (`block_function`);
-engines that have no such product get Gemm nodes instead (`with_float_weights`).
+In the graph this is one node, `BlockLinear`, which the file defines as a function of standard
+operators. For many people, ONNX Runtime gets another definition (`block_function`); engines without
+such a product get Gemm nodes instead (`with_float_weights`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from key2mesh_core.errors import EngineError
 from key2mesh_core.model.engines.block_function import BLOCK, DOMAIN, NAME, OPSET
 
 _IR_VERSION = 10
-_LEAST_SIZE = 1 << 14  # smaller layers have nothing to gain
+_LEAST_SIZE = 1 << 14  # smaller layers gain nothing
 
 
 def to_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers (K, N) and scales (K / 64, N) nearest to a weight (K, N), K inputs, N outputs."""
+    """Integers (K, N) and scales (K / 64, N) nearest to a weight (K, N) with K inputs and N
+    outputs."""
     inputs, outputs = weight.shape
     blocks = weight.reshape(inputs // BLOCK, BLOCK, outputs)
     scales = (np.abs(blocks).max(axis=1) / 127).astype(np.float32)
@@ -43,12 +44,12 @@ def to_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
 
 
 def from_blocks(integers: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The weight (K, N) that the blocks stand for."""
+    """The weight (K, N) that the blocks represent."""
     return integers.astype(np.float32) * np.repeat(scales, BLOCK, axis=0)
 
 
 def rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The weight (K, N) that can be stored; as it was where `fits` says no."""
+    """The nearest weight (K, N) that can be stored; unchanged if it does not fit (`fits`)."""
     return from_blocks(*to_blocks(weight)) if fits(weight.shape) else weight
 
 
@@ -58,7 +59,7 @@ def fits(shape: tuple[int, ...]) -> bool:
 
 
 def with_block_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph in which every large Gemm is a BlockLinear of the nearest blocks."""
+    """A copy of the graph in which every large Gemm is a BlockLinear with the nearest blocks."""
     model = copy.deepcopy(model)
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -92,7 +93,7 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the graph in which every BlockLinear is a Gemm of 32-bit floats again.
 
     Raises:
-        EngineError: a BlockLinear whose weights are not in the file, or do not fit each other.
+        EngineError: the weights of a BlockLinear are not in the file, or are inconsistent.
     """
     model = copy.deepcopy(model)
     graph = model.graph
@@ -112,7 +113,7 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def is_block_linear(node: onnx.NodeProto) -> bool:
-    """Whether a node is one of ours."""
+    """Whether a node is a BlockLinear."""
     return node.op_type == NAME and node.domain == DOMAIN
 
 
@@ -132,8 +133,8 @@ def _stored_weight(
 
 
 def _definition() -> onnx.FunctionProto:
-    """y = x @ weight + bias. x (N, K) = high + low, where each block of `high` is a multiple of a
-    127th of its largest: what the engine's own rounding of inputs leaves as it is."""
+    """y = x @ weight + bias. x (N, K) = high + low, where the values of each block of `high` are
+    multiples of 1/127 of its largest, which the engine's own rounding of inputs preserves."""
     node = helper.make_node
     nodes = [
         node("Constant", [], ["in_blocks"], value_ints=[0, -1, BLOCK]),

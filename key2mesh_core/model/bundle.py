@@ -9,8 +9,9 @@
     weights.safetensors   the network once more, to train it further or export it again; a robot
                           does not read it (see network/weights.py). Bundles of format 2 lack it.
 
-A bundle is checked before anything in it is used: a truncated copy is found when it is loaded,
-not by strange poses. The sums protect from accidents; take bundles from those you trust.
+A bundle is checked before anything in it is used, so a truncated copy fails at load time and not
+through strange poses. The checksums protect against accidents, not attacks: take bundles only from
+sources that you trust.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ MESH_GRAPH = "mesh.onnx"
 TOPOLOGY = "topology.npz"
 WEIGHTS = "weights.safetensors"
 FILES = (POSE_GRAPH, MESH_GRAPH, TOPOLOGY)
-"""What a robot needs beside the manifest."""
+"""What a robot needs in addition to the manifest."""
 
-_MANIFEST_LIMIT = 1 << 20  # a manifest is a few kB; what is larger is not one
+_MANIFEST_LIMIT = 1 << 20  # a manifest has a few kB
 _TOPOLOGY_LIMIT = 1 << 28
 _VERTEX_LIMIT = 1_000_000
 _WAY_OUT = "copy or export the whole bundle again"
@@ -53,7 +54,8 @@ _POSE = {"betas": (BETA_COUNT,), "rotations": (JOINT_COUNT, 3, 3), "translation"
 
 
 def pose_signature(keypoints: int) -> Signature:
-    """The pose graph of a network that takes the first `keypoints` of the table of keypoints."""
+    """The signature of the pose graph for a network that takes the first `keypoints` rows of the
+    table."""
     return Signature(
         inputs={"keypoints": (keypoints, 3), "intrinsics": (4,)},
         outputs={
@@ -84,12 +86,12 @@ class Bundle:
     Attributes:
         path: its folder.
         name: the model's name.
-        body_model: the body's identifier, "name@<12 hex>".
+        body_model: the body's identifier, "name@<12 hex digits>".
         vertex_count: V, vertices of the mesh.
-        triangles: (F, 3) int32 vertex numbers, counter-clockwise seen from outside.
+        triangles: (F, 3) int32 vertex indices, counter-clockwise seen from outside.
         parents: (24,) int32, -1 for the root.
         joint_names: 24 names.
-        card: what it was trained on, measured errors; free form.
+        card: training data and measured errors; free form.
         architecture: name and sizes of the network in weights.safetensors; None for a bundle
             without that file.
     """
@@ -114,7 +116,7 @@ class Bundle:
 
     @property
     def keypoints(self) -> int:
-        """How many keypoints the network takes, the first ones of the table of keypoints."""
+        """Number of keypoints that the network takes, the first rows of the table of keypoints."""
         return (self.architecture or {}).get("keypoints", REQUIRED)
 
 
@@ -122,15 +124,15 @@ def load_bundle(path: str | Path = "default") -> Bundle:
     """Read and check a bundle.
 
     Args:
-        path: its folder, or "default" for the one that comes with this package.
+        path: its folder, or "default" for the one in this package.
 
     Raises:
-        BundleError: naming the file, what is wrong with it and what to do.
+        BundleError: the bundle is invalid; names the file, the problem and what to do.
     """
     folder = _DEFAULT if str(path) == "default" else standing(Path(path))
     if not folder.is_dir():
         raise BundleError(
-            f"{folder}: no such folder; a bundle is a folder with {MANIFEST} in it, or 'default'"
+            f"{folder}: no such folder; a bundle is a folder that contains {MANIFEST}, or 'default'"
         )
     manifest = _read_manifest(folder / MANIFEST)
     for name, expected in manifest["files"].items():
@@ -172,13 +174,12 @@ def write_manifest(
     card: Mapping[str, Any],
     architecture: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Make a bundle of a folder that holds the other files, and read it back.
+    """Complete a folder with the other files to a bundle, and read it back.
 
-    The manifest is written last and put in place at once: an interrupted export never looks
-    like a bundle.
+    The manifest is written last and atomically, so an interrupted export never looks like a bundle.
 
     Args:
-        architecture: of the network in weights.safetensors; None where there is no such file.
+        architecture: of the network in weights.safetensors; None without that file.
 
     Raises:
         BundleError: a file is missing, the card is not plain JSON, or the result is not valid.
@@ -216,16 +217,16 @@ def _sha256(path: Path) -> str:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BundleError(f"{path}: missing, so this is no bundle; see `key2mesh export --help`")
+        raise BundleError(f"{path}: missing, so this is not a bundle; see `key2mesh export --help`")
     manifest = read_json(path, _MANIFEST_LIMIT, BundleError, _WAY_OUT)
     _check_manifest(path, manifest)
     return manifest
 
 
 def _check_manifest(path: Path, manifest: Any) -> None:
-    """Refuse what is not a manifest of this format; values are checked before they are used."""
+    """Refuse anything that is not a manifest of this format; checks values before use."""
     if not isinstance(manifest, dict):
-        raise BundleError(f"{path}: must hold an object, holds a {type(manifest).__name__}")
+        raise BundleError(f"{path}: must contain an object, contains a {type(manifest).__name__}")
     version = manifest.get("format")
     if type(version) is not int or version not in (FORMAT, FORMAT_WITHOUT_WEIGHTS):
         raise BundleError(
@@ -248,12 +249,12 @@ def _check_manifest(path: Path, manifest: Any) -> None:
         limits = f"within 1 and {_VERTEX_LIMIT}"
         raise BundleError(f"{path}: 'vertices' must lie {limits}, is {vertices!r:.40}")
     if len(names) != JOINT_COUNT or not all(isinstance(name, str) for name in names):
-        wanted = f"'joint_names' must hold {JOINT_COUNT} names"
-        raise BundleError(f"{path}: {wanted}, holds {len(names)} values")
-    # Exactly the known names: nothing else is read, so no path can lead out of the folder.
+        wanted = f"'joint_names' must contain {JOINT_COUNT} names"
+        raise BundleError(f"{path}: {wanted}, contains {len(names)} values")
+    # Only the known names are allowed, so no path can lead out of the folder.
     if set(files) != known:
         found = f"{sorted(files)!s:.200}"
-        raise BundleError(f"{path}: 'files' must name {sorted(known)}, names {found}")
+        raise BundleError(f"{path}: 'files' must name {sorted(known)}, but names {found}")
     for name, digest in files.items():
         if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
             raise BundleError(f"{path}: SHA-256 of {name} must be 64 hex digits, is {digest!r:.80}")
@@ -261,11 +262,11 @@ def _check_manifest(path: Path, manifest: Any) -> None:
 
 def _read_topology(path: Path, vertex_count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     try:
-        # A small archive can unpack to gigabytes: ask for the sizes first.
+        # A small archive can unpack to gigabytes: check the sizes first.
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > _TOPOLOGY_LIMIT:
-            raise BundleError(f"{path}: unpacks to {size} bytes, which is no topology")
+            raise BundleError(f"{path}: unpacks to {size} bytes, too many for a topology")
         with np.load(path, allow_pickle=False) as archive:
             triangles, parents = archive["triangles"], archive["parents"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -274,7 +275,7 @@ def _read_topology(path: Path, vertex_count: int) -> tuple[NDArray[np.int32], ND
         ) from error
     for name, array in (("triangles", triangles), ("parents", parents)):
         if array.dtype.kind not in "iu":
-            raise BundleError(f"{path}: '{name}' must hold integers, holds {array.dtype}")
+            raise BundleError(f"{path}: '{name}' must contain integers, contains {array.dtype}")
     if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
         raise BundleError(f"{path}: 'triangles' must be (F, 3), is {triangles.shape}")
     if triangles.min() < 0 or triangles.max() >= vertex_count:
@@ -282,7 +283,8 @@ def _read_topology(path: Path, vertex_count: int) -> tuple[NDArray[np.int32], ND
             f"{path}: 'triangles' must lie within 0 and {vertex_count - 1}, "
             f"lie within {triangles.min()} and {triangles.max()}"
         )
-    # Each parent before its children, as SMPL's tree is written: transforms go down in one pass.
+    # Each parent comes before its children, as in SMPL, so that transforms are computed in one
+    # pass.
     tree = parents.shape == (JOINT_COUNT,) and parents[0] == -1
     if not tree or not all(0 <= parent < child for child, parent in enumerate(parents[1:], 1)):
         raise BundleError(

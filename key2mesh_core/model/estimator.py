@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections in pixels to bodies in metres: the run-time interface. Needs numpy and an engine."""
+"""The run-time interface: estimates bodies in metres from detections in pixels, with numpy and an
+engine."""
 
 from __future__ import annotations
 
@@ -33,15 +34,15 @@ from key2mesh_core.people.quality import quality_of
 
 POSE_CHUNK = 128
 MESH_CHUNK = 16
-"""Persons per run of each graph on the CPU: what is computed stays in the processor's cache, and
-memory stays bounded (skinning needs about 0.5 MB a person while it runs)."""
+"""People per run of each graph on the CPU, so that intermediate results stay in the processor's
+cache and memory stays bounded (skinning needs about 0.5 MB per person)."""
 
 
 class Estimator:
-    """Turns keypoints into bodies by a bundle's two graphs.
+    """Estimates bodies from keypoints with a bundle's two graphs.
 
-    Holds no state between calls, and its engines may be shared: several threads may use one
-    estimator at once. They share what it runs on, so two at once are not twice as fast.
+    Holds no state between calls: several threads may use one estimator at once. They share its
+    engines, so two threads are not twice as fast.
 
     Args:
         bundle: from `load_bundle`.
@@ -51,12 +52,13 @@ class Estimator:
 
     Attributes:
         bundle: as given.
-        body_model: the body's identifier, "name@<12 hex>".
+        body_model: the body's identifier, "name@<12 hex digits>".
         device: where the graphs run, in words.
         why: which engines were chosen and why, in a sentence.
 
     Raises:
-        EngineError: unknown backend, or a graph that cannot be loaded or is not as expected.
+        EngineError: the backend is unknown, or a graph cannot be loaded or does not match its
+            signature.
     """
 
     def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
@@ -68,20 +70,20 @@ class Estimator:
     def estimate(
         self, keypoints: ArrayLike, intrinsics: Intrinsics, vertices: bool = True
     ) -> Bodies:
-        """Bodies of N persons.
+        """The bodies of N people.
 
         Args:
             keypoints: (N, K, 3) x px, y px, confidence in the network's order (`to_network`);
                 any float or integer type, any strides; N may be 0 or thousands. NaN, infinite
                 and absurd coordinates count as unseen.
-            intrinsics: the camera the pixels come from.
-            vertices: whether to make meshes.
+            intrinsics: of the camera that the pixels come from.
+            vertices: whether to compute meshes.
 
         Returns:
             N bodies, all numbers finite.
 
         Raises:
-            KeypointError: another shape, or a person that is not `usable`: select them first.
+            KeypointError: the shape is wrong, or a person is not `usable`: select people first.
             CameraError: `intrinsics` is not an `Intrinsics`.
             EngineError: an engine failed, or gave numbers that are not finite.
         """
@@ -91,10 +93,11 @@ class Estimator:
     def estimate_poses(
         self, keypoints: ArrayLike, intrinsics: Intrinsics, checked: bool = False
     ) -> Bodies:
-        """`estimate` without vertices: a smoother may change the bodies before they get them.
+        """`estimate` without vertices, so that a smoother can change the bodies before
+        `add_vertices`.
 
-        `checked` says that the keypoints come from `sanitise` and that everybody is `usable`:
-        they are not looked at again.
+        `checked` states that the keypoints come from `sanitise` and that everybody is `usable`;
+        they are then not checked again.
         """
         if not isinstance(intrinsics, Intrinsics):
             raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
@@ -112,7 +115,7 @@ class Estimator:
         return Bodies(**outputs, quality=quality_of(clean, outputs["reprojection_error"]))
 
     def add_vertices(self, bodies: Bodies) -> Bodies:
-        """The same bodies with `vertices` made from their betas, rotations and translation.
+        """The same bodies with `vertices` computed from their betas, rotations and translation.
 
         Raises:
             EngineError: the engine failed, or gave numbers that are not finite.
@@ -147,7 +150,7 @@ def _refuse_unusable(clean: NDArray[np.float32]) -> None:
     raise KeypointError(
         f"{int((~good).sum())} of {len(good)} persons cannot be estimated; the first is number "
         f"{person} with {seen} usable keypoints (at least {MINIMUM_KEYPOINTS} are needed, in a "
-        f"box of at least {MINIMUM_SIZE_PX:g} px): leave such persons out with usable()"
+        f"box of at least {MINIMUM_SIZE_PX:g} px): leave out such persons with usable()"
     )
 
 
@@ -158,7 +161,7 @@ def _run_in_chunks(
     shapes: Shapes,
     size: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """All persons through one engine, `size` at a time, outputs checked: they may be published."""
+    """Run one engine on all people, `size` at a time, and check that the outputs are finite."""
     count = len(next(iter(inputs.values())))
     results = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
     for start in range(0, count, size):
@@ -171,8 +174,8 @@ def _run_in_chunks(
             if values is None or values.shape != wanted:
                 found = "nothing" if values is None else f"shape {values.shape}"
                 raise EngineError(f"{graph}: '{name}' must be {wanted}, the engine gave {found}")
-            # One number that is not finite makes the sum so: a quarter of the time of looking at
-            # each.
+            # One non-finite number makes the sum non-finite; this takes a quarter of the time of
+            # checking each.
             if not np.isfinite(values.sum()) and not (finite := np.isfinite(values)).all():
                 person = start + int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
                 raise EngineError(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replaces a folder by another one, so that a crash at any moment leaves a whole one to read.
+"""Replaces a folder with another one, so that a crash at any moment leaves a complete one.
 
-No file system that Python knows of exchanges two folders in one step. So the old one is moved to
-`NAME.old` first. Whoever is killed right then leaves `NAME.old` alone: readers use it (`standing`),
-and the next writer moves it back before it begins (`restore`).
+Python cannot exchange two folders atomically, so the old one is first moved to `NAME.old`. A
+process that is killed at that moment leaves only `NAME.old`: readers use it (`standing`), and the
+next writer first moves it back (`restore`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def replace_folder(folder: Path, new: Path) -> None:
-    """Moves `new`, which must be on the same file system, to where `folder` is."""
+    """Moves `new`, which must be on the same file system, to `folder`."""
     old = _old(folder)
     restore(folder)
     if folder.exists():
@@ -23,7 +23,8 @@ def replace_folder(folder: Path, new: Path) -> None:
 
 
 def restore(folder: Path) -> None:
-    """Puts back what an interrupted `replace_folder` moved away, or removes it if it is done."""
+    """Restores what an interrupted `replace_folder` moved away, or removes it if the replacement is
+    complete."""
     old = _old(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scale of bodies: the one number that an image does not tell, from another measurement.
+"""Finds the scale of bodies, which an image does not determine, from another measurement.
 
-An image stays the same when everything in it is scaled about the camera's centre. So a body found
-in it is right up to one factor, for which the network assumes the size of an average person. Each
-function here returns that factor, `scale`, for N persons from one source:
+An image stays the same when everything in it is scaled about the camera's centre. A body is
+therefore known only up to one factor, for which the network assumes the size of an average person.
+Each function here returns that factor, `scale`, for N people from one source:
 
     height_scale    the person's height
     depth_scale     the distance of the hips, measured by a depth camera or a lidar
     ground_scale    the camera's height above the floor
 
-NaN stands for a person whose scale the source does not tell. `rescale` applies the factor.
+NaN means that the source does not determine a person's scale. `rescale` applies the factor.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 
 SCALE_LIMITS = (0.5, 2.0)
-"""A factor outside these is a mistake (another person's depth, feet in the air) and is not used."""
+"""A factor outside this range is an error (another person's depth, feet in the air) and is not
+used."""
 
 SHAPE_SPREAD_M = 0.003
-"""Error [m] per vertex that costs as much as a beta of 1 in the fit of scaled bodies: without that
-cost the least important betas grow to many standard deviations for tenths of a millimetre."""
+"""Error [m] per vertex that costs as much as a beta of 1 in the fit of scaled bodies. Without a
+cost on betas, the least important ones grow to many standard deviations for tenths of a
+millimetre."""
 
-# Of the default body; a person's differ by centimetres, which is the accuracy of these anchors.
+# For the default body; people differ by centimetres, which is the accuracy of these measurements.
 ANKLE_ABOVE_SOLE_M, BALL_ABOVE_SOLE_M = 0.077, 0.009
 FRONT_M, BACK_M, SIDE_M = 0.135, 0.095, 0.158
-"""From the spine's lowest joints to the body's surface, seen from the front, back and side."""
+"""Distance from the spine's lowest joints to the body's surface at the front, back and side."""
 ARM_RADIUS_M = 0.045
 
 _PELVIS, _LEFT_HIP, _RIGHT_HIP, _SPINE = 0, 1, 2, 6
@@ -52,10 +54,10 @@ class ShapeSpace:
     """How betas change a bundle's body in its rest pose.
 
     Attributes:
-        top, bottom: y [m] of the vertices that may be the highest and the lowest one: constants
-            (K,) and rates per beta (K, 10).
-        growth: constants (10,) and rates (10, 10) of the change of betas that scales a body by
-            1 more about its pelvis: growth[0] + growth[1] @ betas.
+        top, bottom: y [m] of the vertices that may be the highest and the lowest: constants (K,)
+            and rates per beta (K, 10).
+        growth: constants (10,) and rates (10, 10) of the change of betas per unit of scale about
+            the pelvis: growth[0] + growth[1] @ betas.
     """
 
     top: tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -64,7 +66,7 @@ class ShapeSpace:
 
     @classmethod
     def of(cls, estimator: Estimator) -> ShapeSpace:
-        """Computed from 11 bodies: the mean one, and one for each beta.
+        """Compute it from 11 bodies: the mean one and one for each beta.
 
         Raises:
             EngineError: the engine failed.
@@ -96,10 +98,10 @@ class ShapeSpace:
     def scaled_betas(
         self, betas: NDArray[np.floating], scale: NDArray[np.floating]
     ) -> NDArray[np.float32]:
-        """Betas (N, 10) of bodies `scale` (N,) times as tall.
+        """Betas (N, 10) of bodies that are `scale` (N,) times as tall.
 
-        Their heights are right to millimetres; the rest follows as the shape space allows,
-        which is 7 mm a vertex for 10 % on the default body.
+        Heights are accurate to millimetres; the rest is as accurate as the shape space allows, 7 mm
+        per vertex for 10 % on the default body.
         """
         betas = np.asarray(betas, dtype=np.float64)
         growth = self.growth[0] + betas @ self.growth[1].T
@@ -107,7 +109,7 @@ class ShapeSpace:
         wanted = scale * before
         step = (scale - 1.0)[:, None] * growth
         result = betas + step
-        for _ in range(2):  # the same way, as far as the height asks for
+        for _ in range(2):  # the same direction, as far as the height requires
             gained = self.heights(result) - before
             missing = np.divide(
                 wanted - before, gained, out=np.ones_like(gained), where=np.abs(gained) > 1e-4
@@ -117,7 +119,7 @@ class ShapeSpace:
 
 
 def rest_bodies(betas: NDArray[np.float32]) -> Bodies:
-    """Bodies of these betas (N, 10) in the rest pose, y up, pelvis at the origin; no joints."""
+    """Bodies with betas (N, 10) in the rest pose, y up, pelvis at the origin; without joints."""
     count = len(betas)
     zeros = np.zeros((count, 24, 3), np.float32)
     return Bodies(
@@ -135,7 +137,8 @@ def rescale(bodies: Bodies, scale: NDArray[np.floating], shapes: ShapeSpace) -> 
     """Bodies scaled about the camera's centre, so that their pixels stay where they are.
 
     Translation and joints are scaled exactly; betas become those of a body of that size (see
-    `ShapeSpace.scaled_betas`), so that vertices made from them fit. Made before the vertices.
+    `ShapeSpace.scaled_betas`), so that vertices computed from them match. Call this before
+    computing vertices.
 
     Args:
         scale: (N,); NaN leaves a body as it is.
@@ -152,7 +155,7 @@ def rescale(bodies: Bodies, scale: NDArray[np.floating], shapes: ShapeSpace) -> 
 
 
 def height_scale(bodies: Bodies, height: float, shapes: ShapeSpace) -> NDArray[np.float64]:
-    """(N,) from the height of everybody in view [m]."""
+    """(N,) scale from the height of everybody in view [m]."""
     return _plausible(height / shapes.heights(bodies.betas))
 
 
@@ -160,8 +163,8 @@ def down_in_camera(pitch: float, roll: float) -> NDArray[np.float64]:
     """(3,) unit vector towards the floor in the camera's optical frame.
 
     Args:
-        pitch: how far the camera looks down [rad].
-        roll: how far it is rotated clockwise about its view, seen from behind it [rad].
+        pitch: downward pitch of the camera [rad].
+        roll: clockwise roll about the viewing direction, seen from behind the camera [rad].
     """
     level = math.cos(pitch)
     return np.array([math.sin(roll) * level, math.cos(roll) * level, math.sin(pitch)])
@@ -173,11 +176,11 @@ def ground_scale(
     height: float,
     down: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """(N,) such that each person's lowest foot stands on the floor.
+    """(N,) scale at which each person's lower foot stands on the floor.
 
     Args:
-        keypoints: (N, K, 3), sanitised: only a foot whose ankle was seen counts.
-        height: of the camera above the floor [m].
+        keypoints: (N, K, 3), sanitised; only a foot with a seen ankle counts.
+        height: height of the camera above the floor [m].
         down: (3,) unit vector towards the floor in the camera's frame.
     """
     lowest = np.full(len(bodies), np.nan)
@@ -193,11 +196,11 @@ def ground_scale(
 
 
 def depth_scale(bodies: Bodies, intrinsics: Intrinsics, lookup: Lookup) -> NDArray[np.float64]:
-    """(N,) from the measured distance of the lower trunk.
+    """(N,) scale from the measured depth of the lower trunk.
 
     Depth is read at 25 points between the hips and the middle of the spine, and compared with the
     depth of the body's surface there: an ellipse about the trunk or, if nearer, an arm. The median
-    tolerates up to half of the points on something else.
+    tolerates up to half of the points being on something else.
     """
     count = len(bodies)
     if count == 0:
@@ -226,7 +229,7 @@ def _trunk_depth(points: NDArray[np.float64], pelvis: NDArray[np.floating]) -> N
     towards = np.einsum("nji,nj->ni", pelvis.astype(np.float64), -rays)
     reach = np.where(towards[:, 2] > 0, FRONT_M, BACK_M)
     flat = np.hypot(towards[:, 0] / SIDE_M, towards[:, 2] / reach)
-    # Seen from above or below the trunk is taken as deep as it is wide.
+    # Seen from above or below, the trunk is assumed to be as deep as it is wide.
     thickness = 1.0 / np.maximum(flat, 1.0 / SIDE_M)
     return points[..., 2] - (thickness * rays[:, 2])[:, None]
 
@@ -236,7 +239,7 @@ def _arm_depth(points: NDArray[np.float64], joints: NDArray[np.float64]) -> NDAr
     rays = (points / np.linalg.norm(points, axis=-1, keepdims=True))[:, :, None]  # (N, K, 1, 3)
     start, end = (joints[:, [arm[k] for arm in _ARMS]][:, None] for k in (0, 1))
     along = end - start  # (N, 1, 6, 3)
-    # The nearest points of ray and bone, from the two conditions of a right angle.
+    # The nearest points of ray and bone, from the two orthogonality conditions.
     b, c = (rays * along).sum(-1), (along * along).sum(-1)
     d, e = (rays * start).sum(-1), (along * start).sum(-1)
     share = np.clip((b * d - e) / np.maximum(c - b * b, 1e-9), 0.0, 1.0)

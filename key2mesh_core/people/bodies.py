@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """N bodies, persons along the first axis; all float32, in the camera's optical frame
-    (x right, y down, z forward).
+    """N bodies along the first axis; all float32, in the camera's optical frame (x right, y down, z
+    forward).
 
     Attributes:
         betas: (N, 10) shape coefficients.
@@ -43,14 +43,14 @@ class Bodies:
         return len(self.betas)
 
     def select(self, persons: ArrayLike) -> Bodies:
-        """Some of the bodies, by numbers or by a mask of N truth values."""
+        """Some of the bodies, by indices or by a mask of N booleans."""
         arrays = {each.name: getattr(self, each.name) for each in fields(self)}
         persons = np.asarray(persons)
         return Bodies(**{n: None if a is None else a[persons] for n, a in arrays.items()})
 
 
 def joined(parts: Sequence[Bodies]) -> Bodies:
-    """Several groups of bodies as one."""
+    """Several sets of bodies as one."""
     values = {}
     for field in fields(Bodies):
         arrays = [getattr(part, field.name) for part in parts]

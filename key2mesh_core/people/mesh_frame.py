@@ -24,15 +24,16 @@ class MeshFrame:
     Attributes:
         stamp_ns: when the image was taken [ns].
         body_model: "name@hash" of the body model.
-        ids: the persons' names, N of them.
+        ids: N names.
         quality: (N,) 0 to 1.
         reprojection_error: (N,) px.
         joints: (N, 24, 3).
         vertices: (N, V, 3); V = 0 without meshes.
         people_without_body: how many more people the detector saw.
-        metric: False while the field of view is a guess: distances are then to scale only.
-        position_deviation: (N,) standard deviation of the pelvis's position along its least
-            certain direction, the viewing ray [m]; NaN where it is not known.
+        metric: False if the field of view is a guess; distances are then correct only up to a
+            factor.
+        position_deviation: (N,) standard deviation of the pelvis's position along its least certain
+            direction, the viewing ray [m]; NaN if unknown.
     """
 
     stamp_ns: int
@@ -57,16 +58,16 @@ class Topology:
 
 
 def mesh_frame(message: Any) -> MeshFrame:
-    """A BodyMeshArray (of rclpy or of a recording alike) as arrays.
+    """A BodyMeshArray (from rclpy or from a recording) as arrays.
 
     Raises:
-        Key2MeshError: meshes of unequal sizes, or not of three numbers a vertex.
+        Key2MeshError: meshes differ in size, or do not have three numbers per vertex.
     """
     bodies = message.bodies
     sizes = {len(body.vertices) for body in bodies} or {0}
     if len(sizes) > 1 or min(sizes) % 3:
         raise Key2MeshError(
-            f"meshes of {sorted(sizes)} numbers in one message; expected 3 a vertex"
+            f"meshes of {sorted(sizes)} numbers in one message; expected 3 per vertex"
         )
     count = len(bodies)
 
@@ -81,7 +82,7 @@ def mesh_frame(message: Any) -> MeshFrame:
         reprojection_error=stack([body.reprojection_error for body in bodies]),
         joints=stack([body.joints for body in bodies], 24, 3),
         vertices=stack([body.vertices for body in bodies], min(sizes) // 3, 3),
-        # Recordings of an earlier BodyMeshArray have none of these.
+        # Recordings of an earlier BodyMeshArray lack these fields.
         people_without_body=getattr(message, "people_without_body", 0),
         metric=getattr(message, "metric", True),
         position_deviation=_deviation(
@@ -91,7 +92,7 @@ def mesh_frame(message: Any) -> MeshFrame:
 
 
 def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFrame:
-    """The bodies of a frame's persons."""
+    """The bodies of a frame's people."""
     count = len(bodies)
     vertices = np.zeros((count, 0, 3), np.float32) if bodies.vertices is None else bodies.vertices
     covariance = bodies.position_covariance
@@ -112,7 +113,8 @@ def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFra
 
 
 def _deviation(covariance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) the largest standard deviation of covariances (N, 3, 3); NaN for one with NaN."""
+    """(N,) the largest standard deviation of covariances (N, 3, 3); NaN for a covariance with
+    NaN."""
     known = np.isfinite(covariance).all(axis=(1, 2))
     largest = np.linalg.eigvalsh(np.where(known[:, None, None], covariance, 0.0))[:, -1]
     return np.where(known, np.sqrt(np.maximum(largest, 0.0)), np.nan).astype(np.float32)

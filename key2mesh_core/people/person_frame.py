@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The persons that a detector found in one image, for the node, bags and files alike."""
+"""The people that a detector found in one image; used for the node, bags and files."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from key2mesh_core.keypoints.layouts import get_layout, to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 
 NETWORK_LAYOUT = "openpose_coco_18"
-"""The layout of frames whose keypoints are in the network's order."""
+"""Layout of frames whose keypoints are in the network's order."""
 
 
 @dataclass(frozen=True, eq=False)
 class PersonFrame:
-    """The persons of one image.
+    """The people in one image.
 
     Attributes:
-        ids: the detector's names of N persons; an empty string for none.
+        ids: the detector's ids of N people; an empty string for none.
         keypoints: (N, K, 3) float32 x px, y px, confidence; K keypoints in the layout's order.
         layout: name of the layout, a key of `keypoints.layouts.LAYOUTS`.
         stamp_ns: when the image was taken [ns]; 0 if not set.
-        frame_id: the optical frame that the keypoints were seen in.
-        width, height: of the image that the keypoints lie in [px]; 0 if unknown.
-        camera: the camera that saw the image, once it was chosen.
-        stream: the sequence of images in time that the image belongs to (a topic, a folder, a
-            camera).
-        number: the image's place in its stream, from 0.
-        take: the recording by several cameras whose images with equal stamps were taken at the
-            same moment; empty if not known.
-        left_out: how many persons the detector saw in the image who are no longer in the frame.
+        frame_id: the optical frame of the image.
+        width, height: size of the keypoints' image [px]; 0 if unknown.
+        camera: the camera that took the image, once it is chosen.
+        stream: the image sequence that the image belongs to (a topic, a folder, a camera).
+        number: the image's index in its stream, from 0.
+        take: the recording by several cameras in which images with equal stamps show the same
+            moment; empty if unknown.
+        left_out: number of people whom the detector saw but who are no longer in the frame.
         warnings: causes to doubt the frame, by their names in the diagnostics.
-        reasons: a sentence for each of the warnings, which names the way out.
+        reasons: a sentence for each warning that says what to do.
     """
 
     ids: tuple[str, ...]
@@ -60,27 +59,27 @@ class PersonFrame:
         return len(self.ids)
 
     def select(self, persons: ArrayLike) -> PersonFrame:
-        """Some of the persons, by numbers or by a mask of N truth values; the others are counted
-        in `left_out`."""
+        """Some of the people, by indices or by a mask of N booleans; `left_out` counts the
+        others."""
         chosen = np.arange(len(self))[np.asarray(persons)]
         ids = tuple(self.ids[person] for person in chosen)
         left_out = self.left_out + len(self) - len(chosen)
         return replace(self, ids=ids, keypoints=self.keypoints[chosen], left_out=left_out)
 
     def in_network_order(self) -> PersonFrame:
-        """The same persons with the network's keypoints, sanitised.
+        """The same people with the network's keypoints, sanitised.
 
         Raises:
-            KeypointError: unknown layout, or keypoints of another shape than the layout's.
+            KeypointError: the layout is unknown, or the keypoints do not have its shape.
         """
         return replace(self, keypoints=self._network_keypoints(), layout=NETWORK_LAYOUT)
 
     def seen_by(self, camera: Camera) -> PersonFrame:
-        """The persons as a pinhole camera of the camera's intrinsics would have seen them: in the
-        network's order, sanitised, the lens undone; `camera`, `width` and `height` are set.
+        """The people as a pinhole camera with the camera's intrinsics would see them: in the
+        network's order, sanitised, lens undone; `camera`, `width` and `height` are set.
 
-        The camera has the warning `keypoints_outside_image` where the keypoints say so, and
-        `lens_misfit` where its lens explains less than half of them; the others are unseen.
+        The camera gets the warning `keypoints_outside_image` if that applies, and `lens_misfit` if
+        its lens explains less than half of the keypoints; the others become unseen.
 
         Raises:
             KeypointError: see `in_network_order`.

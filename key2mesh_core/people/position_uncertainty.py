@@ -2,12 +2,12 @@
 """The covariance of a body's position.
 
 Pixels do not tell a person's size: a person a tenth taller and a tenth farther away looks the same.
-So the error lies mostly along the viewing ray and grows with the distance. Its standard deviation
-there is a share of the distance,
+The error is therefore mostly along the viewing ray and proportional to the distance. Its relative
+standard deviation along the ray is
 
     sqrt(size^2 + focal^2 + (0.88 e)^2 + (0.107 u)^2)
 
-with e the reprojection error as a share of the person's box, u the share of unseen keypoints, and
+where e is the reprojection error relative to the person's box, u the share of unseen keypoints, and
 `size` and `focal` the relative deviations of the body's size (6.5 % among adults) and of the focal
 length. Across the ray it is 4 mm plus 0.76 of the reprojection error. The constants were fitted by
 maximum likelihood on held-out motion capture seen by a poor detector; docs/measurements/accuracy.md
@@ -29,10 +29,11 @@ ADULT_SIZE_SHARE = 0.065
 """Standard deviation of adults' heights, as a share of their mean."""
 
 KNOWN_SIZE_SHARE = 0.03
-"""The same where a known height, the floor or a depth image sets the scale."""
+"""The same if a known height, the floor or a depth image sets the scale."""
 
 GUESSED_FOCAL_SHARE = 0.3
-"""Standard deviation of an assumed field of view of 60 degrees: cameras have 40 to 90."""
+"""Relative standard deviation of the focal length for an assumed field of view of 60 degrees, since
+cameras have 40 to 90."""
 
 
 def with_position_covariance(
@@ -45,8 +46,8 @@ def with_position_covariance(
 
     Args:
         keypoints: (N, K, 3) x px, y px, confidence in the network's order, sanitised.
-        camera: that saw them; with `metric` False its focal length is a guess.
-        size_known: (N,) whether an anchor set each body's scale.
+        camera: the camera; if `metric` is False, its focal length is a guess.
+        size_known: (N,) whether a measurement set each body's scale.
     """
     position = bodies.translation.astype(np.float64)
     distance = np.linalg.norm(position, axis=1)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quality of a body: its expected error, as a number within 0..1.
 
-The expected error E [mm] of a body's joints is estimated from how far the body's keypoints miss
-the detected ones, how sure the detector was, and what it did not see. The logarithm of E is a sum
-of these (`expected_error_mm`), with constants fitted on synthetic and real detections. Quality is
-1 / (1 + (E / 100 mm)^2): 0.5 for 100 mm, 0.8 for 50 mm, 0.2 for 200 mm. The errors measured for
-each range of quality are in docs/measurements/steadiness.md.
+The expected error E [mm] of a body's joints is estimated from how far the body's keypoints miss the
+detected ones, from the detector's confidence, and from the unseen keypoints. The logarithm of E is
+a weighted sum of these (`expected_error_mm`), with constants fitted on synthetic and real
+detections. Quality is 1 / (1 + (E / 100 mm)^2): 0.5 for 100 mm, 0.8 for 50 mm, 0.2 for 200 mm.
+docs/measurements/steadiness.md has the measured error for each range of quality.
 
 A body that misses its keypoints by a large share of the person's size is not a poor estimate but a
-*misfit*: the keypoints' order or layout is not the declared one, or the camera is another.
-Measured on 4,000 people each, as a share of the person's size (1st, 50th and 99th percentile):
+*misfit*: the declared layout or the camera is wrong. Misses measured on 4,000 people each, relative
+to the person's size (1st, 50th and 99th percentile):
 
     seen well                                   0.005  0.011  0.040
     a detector that errs                        0.008  0.021  0.164
@@ -30,17 +30,17 @@ from key2mesh_core.keypoints.table import KEYPOINTS, REQUIRED
 FloatArray = NDArray[np.float32]
 
 HALF_QUALITY_MM = 100.0
-"""The expected error [mm] of a body of quality 0.5."""
+"""Expected error [mm] of a body with quality 0.5."""
 
 GUESSED_CAMERA_QUALITY = 0.5
-"""Most that `quality` may say while the camera is a guess."""
+"""Largest quality while the camera is a guess."""
 
 LEAST_MISS = 0.003
-"""Smaller re-projection errors, as a share of the person's size, do not matter."""
+"""Re-projection errors below this share of the person's size do not matter."""
 
 MISFIT = 0.2
-"""A larger re-projection error, as a share of the person's size, is a misfit: 99 % of people in a
-wrong layout have one, and 0.6 % of those whom a detector that errs sees (2 % of those hard to see).
+"""A re-projection error above this share of the person's size is a misfit. 99 % of people in a
+wrong layout exceed it, 0.6 % of people seen by a poor detector (2 % of those hard to see).
 """
 
 # What the fit found: log E = OFFSET + MISS log(error / size + LEAST_MISS)
@@ -61,8 +61,9 @@ UNSEEN: dict[str, float] = {
     "eye": 0.026,
     "ear": 0.023,
 }
-# Up to a miss of 0.15 the sum without it is right. Wrong layouts, which miss by more, err e^1.2
-# (keypoints under the next one's name) to e^2.1 (Human3.6M given as COCO) times as much.
+# Up to a miss of 0.15, the sum without this term is accurate. Wrong layouts, which miss by more,
+# have e^1.2 (each keypoint under the next one's name) to e^2.1 (Human3.6M given as COCO) times the
+# error.
 GROSS = 1.7
 GROSS_FROM, GROSS_TO = 0.15, 0.3
 
@@ -70,18 +71,18 @@ _UNSEEN = np.array([UNSEEN[keypoint.kind] for keypoint in KEYPOINTS[:REQUIRED]],
 
 
 def relative_error(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
-    """(N,) re-projection errors as shares of the longer side of the person's box. Arguments as of
+    """(N,) re-projection errors relative to the longer side of the person's box. Arguments: see
     `quality_of`."""
     size = np.maximum(person_sizes(keypoints[:, :REQUIRED]), MINIMUM_SIZE_PX)
     return reprojection_error / size
 
 
 def is_misfit(keypoints: FloatArray, reprojection_error: FloatArray) -> NDArray[np.bool_]:
-    """(N,) which bodies miss their keypoints by more than `MISFIT` of the person's size.
+    """(N,) mask of the bodies that miss their keypoints by more than `MISFIT` of the person's size.
 
     A single misfit may be a person whom the detector saw badly; if more than one in ten is a
-    misfit, the layout, the camera or the detector is wrong. What the model can pose is not
-    recognised: x and y exchanged, left and right exchanged, animals (0.01 to 0.12). Arguments as of
+    misfit, the layout, the camera or the detector is wrong. Errors that a body can still fit are
+    not recognised: swapped x and y, swapped left and right, animals (0.01 to 0.12). Arguments: see
     `quality_of`.
     """
     return relative_error(keypoints, reprojection_error) > MISFIT
@@ -89,7 +90,7 @@ def is_misfit(keypoints: FloatArray, reprojection_error: FloatArray) -> NDArray[
 
 def expected_error_mm(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
     """(N,) expected error of each body's joints [mm], pelvis-centred; optional keypoints do not
-    count. Arguments as of `quality_of`."""
+    count. Arguments: see `quality_of`."""
     keypoints = keypoints[:, :REQUIRED]
     share = relative_error(keypoints, reprojection_error)
     unseen = keypoints[..., 2] < SEEN_CONFIDENCE

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smooths bodies over time: one-euro filters on rotations and position, means of the shape.
+"""Smooths bodies over time: one-euro filters for rotations and position, means for the shape.
 
 A one-euro filter (Casiez, Roussel and Vogel, CHI 2012) is a low-pass filter whose cutoff grows with
-the speed: it holds what stands still and follows what moves fast. Here the speed also predicts the
-next value, so that the filter follows an even motion without lag. All persons are filtered at once:
+speed: it is steady at rest and follows fast motion. Here the speed also predicts the next value, so
+the filter follows uniform motion without lag. All people are filtered at once:
 
 - 24 rotations, as unit quaternions. A measured quaternion gets the sign that brings it nearer to
   the filtered one; the four numbers are filtered, and the result is normalised. Rotating all
@@ -40,14 +40,14 @@ from key2mesh_core.people.bodies import Bodies
 FloatArray = NDArray[np.float32]
 
 NOMINAL_PERIOD_S = 1 / 30
-"""Time between frames whose stamps advance by less than a millisecond [s]."""
+"""Assumed time between frames whose stamps advance by less than a millisecond [s]."""
 
 SHAPE_EVERY = 5
-"""The shape is averaged every n-th frame: adjacent frames say the same."""
+"""The shape is averaged every n-th frame, because adjacent frames contain the same information."""
 
 SETTLED_WEIGHT = 60.0
-"""Most weight that the mean shape has against a new frame: ten seconds of good views. The limit
-lets a track that has passed to another person recover."""
+"""Largest weight of the mean shape against a new frame: ten seconds of good views. The limit lets a
+track recover that has switched to another person."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class OneEuro:
 
     Attributes:
         min_cutoff: cutoff at rest [Hz].
-        speed_factor: growth of the cutoff [Hz per unit of speed].
+        speed_factor: increase of the cutoff with speed [Hz per unit of speed].
         speed_cutoff: cutoff of the filter on the speed [Hz].
     """
 
@@ -67,13 +67,13 @@ class OneEuro:
 
 @dataclass(frozen=True)
 class SmoothingSettings:
-    """How each part is smoothed; measured in docs/measurements/steadiness.md.
+    """Filter settings; docs/measurements/steadiness.md has their effect.
 
     Attributes:
         rotation: filter of the joints' rotations; speeds in rad/s.
         image: filter of the pelvis on the image plane; speeds in focal lengths per second.
         distance: filter of the logarithm of the pelvis's distance; speeds per second.
-        timeout_s: a person who was unseen for longer starts without a history [s].
+        timeout_s: after being unseen for longer, a person starts without history [s].
     """
 
     rotation: OneEuro = OneEuro(1.0, 1.5, 1.0)
@@ -85,18 +85,18 @@ class SmoothingSettings:
 _JOINTS, _PARTS = 24, 26
 _IMAGE, _DISTANCE = 24, 25
 # A person's state: 26 filtered quadruples (24 quaternions; x/z, y/z; log z), their speeds, means
-# over the track (`length` is that of all bones together) and the means' weight.
+# over the track (`length` is the total length of all bones) and the weight of the means.
 _STATE = np.dtype("(26,4)f4, (26,4)f4, (24,3)f4, 10f4, f4, f4")
 _STATE.names = ("values", "speeds", "bones", "betas", "length", "weight")
 _SAME_NS = 1_000_000
 _TINY = np.float32(1e-20)
-#: The weight of a body of quality 0: a track's first body must count.
+#: Weight of a body of quality 0, so that a track's first body counts.
 _LEAST_WEIGHT = np.float32(1e-3)
 _PRODUCTS = QUATERNION_PRODUCTS[:9]
 
 
 class _Gains(NamedTuple):
-    """The filters' factors for a period [s]; (26, 1), or (N, 26, 1) for one period per person."""
+    """The filters' gains for a period [s]: (26, 1), or (N, 26, 1) for one period per person."""
 
     period: Any
     at_rest: FloatArray
@@ -124,10 +124,10 @@ class Smoother:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all persons, because the clock jumped back or another stream begins."""
+        """Forget everybody, because the clock jumped back or another stream begins."""
         self._ids: tuple[str, ...] = ()
         self._rows = np.zeros(0, _STATE)
-        self._last_ns = 0  # when those in the rows were seen
+        self._last_ns = 0  # when the people in the rows were last seen
         self._absent: dict[str, tuple[np.void, int]] = {}
         self._until_shape = 0
 
@@ -135,14 +135,14 @@ class Smoother:
         """Smooth a frame's bodies.
 
         Args:
-            ids: N different names; a name stands for one person from frame to frame.
+            ids: N different names; a name denotes the same person in every frame.
             bodies: N bodies without vertices.
-            stamp_ns: when the image was taken [ns]; a stamp that does not advance counts as a
-                thirtieth of a second after the last one.
+            stamp_ns: when the image was taken [ns]; a stamp that does not advance counts as 1/30 s
+                after the last one.
 
         Returns:
-            N bodies with smoothed rotations, poses, translation, joints and betas, in arrays that
-            later frames do not change.
+            N bodies with smoothed rotations, poses, translation, joints and betas; later frames do
+            not modify these arrays.
         """
         steps = self._kinematics.steps(bodies.joints)
         length = np.sqrt(np.einsum("njc,njc->n", steps, steps)) + _TINY
@@ -189,11 +189,11 @@ class Smoother:
         error[:, :_JOINTS] = _quaternions_near(quaternions, bodies.rotations)
         depth = bodies.translation[:, 2]
         error[:, _IMAGE, :2] = bodies.translation[:, :2] / depth[:, None]
-        # The distance at which the track's mean body has the measured body's size in the image.
+        # The distance at which the track's mean body appears as large as the measured body.
         error[:, _DISTANCE, 0] = np.log(depth * (self._rows["length"] / length))
         error -= values
         speeds += gains.to_speed * error
-        # 2 pi * cutoff * period, from which the share of the error that is taken over follows.
+        # 2 pi * cutoff * period, which determines the filter gain.
         rate = np.sqrt(np.einsum("npc,npc->np", speeds, speeds))[..., None]
         rate = rate * gains.with_speed + gains.at_rest
         values += rate / (rate + 1) * error
@@ -203,8 +203,8 @@ class Smoother:
     def _take_up(
         self, ids: tuple[str, ...], bodies: Bodies, length: FloatArray, stamp_ns: int
     ) -> _Gains:
-        """Arrange these persons' states in `_rows`; returns the gains for the time since they were
-        seen."""
+        """Arrange these people's states in `_rows`; return the gains for the time since they were
+        last seen."""
         gap, timeout_ns = stamp_ns - self._last_ns, 1e9 * self.settings.timeout_s
         last_ns, self._last_ns = self._last_ns, stamp_ns
         if ids == self._ids and gap <= timeout_ns:
@@ -216,7 +216,7 @@ class Smoother:
         self._absent = {name: (row.copy(), last) for name, (row, last) in known.items()}
         self._rows = np.array([row for row, _ in found], _STATE)
         self._ids = ids
-        self._until_shape = 0  # new persons have no shape yet
+        self._until_shape = 0  # new people have no shape yet
         gains = [self._gains_for(stamp_ns - last) for _, last in found]
         if len(set(map(id, gains))) <= 1:
             return gains[0] if gains else self._gains_for(0)
@@ -224,8 +224,8 @@ class Smoother:
         return _Gains(period[:, None, None], *others)
 
     def _begin(self, bodies: Bodies, length: FloatArray) -> NDArray[np.void]:
-        """(N,) states of new persons: the filters start at the measurement, bones and betas at
-        0 with weight 0, so that their first mean is the first measurement."""
+        """(N,) states of new people: the filters start at the measurement, bones and betas at 0
+        with weight 0, so that their first mean is the first measurement."""
         rows = np.zeros(len(bodies), _STATE)
         values = rows["values"]
         values[:, :_JOINTS] = matrix_to_quaternion(bodies.rotations)
@@ -247,7 +247,7 @@ def _quaternions_near(near: FloatArray, rotations: FloatArray) -> FloatArray:
     """(N, 24, 4) unit quaternions of rotations (N, 24, 3, 3), with the signs nearer to `near`."""
     flat = rotations.reshape(-1, _JOINTS, 9)
     products = (flat @ _PRODUCTS).reshape(-1, _JOINTS, 4, 4)
-    # The matrix 4 q q^T times a vector p is 4 (q . p) q: along q, with the sign nearer to p. The
-    # table's last row makes it add p itself.
+    # The matrix 4 q q^T times a vector p is 4 (q . p) q, which points along q with the sign nearer
+    # to p. The table's last row adds p itself.
     turned = (products @ near[..., None])[..., 0] + near
     return turned / (np.sqrt(np.einsum("njc,njc->nj", turned, turned)) + _TINY)[..., None]

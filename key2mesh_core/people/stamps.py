@@ -6,8 +6,8 @@ from __future__ import annotations
 from key2mesh_core.people.messages import MessageRefused
 
 LATE_NS = 1_000_000_000
-"""A frame older than the newest one by less [ns] is late; by more, the clock jumped back or a bag
-began again."""
+"""A frame older than the newest one by less than this [ns] is late; by more, the clock jumped back
+or a bag looped."""
 
 
 class StampOrder:
@@ -18,12 +18,12 @@ class StampOrder:
         self._late_since_ns: int | None = None  # of an unbroken run of late frames
 
     def check(self, stamp_ns: int, now_ns: int) -> str:
-        """Why to doubt the next frame's stamp: "", "repeated_stamp", or "clock_jump" where the
-        stream begins again.
+        """The cause to doubt the next frame's stamp: "" for none, "repeated_stamp", or "clock_jump"
+        if a new stream begins.
 
         Args:
-            stamp_ns: 0 if nobody set it.
-            now_ns: when the frame came or was recorded, by a clock that is never set back.
+            stamp_ns: 0 if not set.
+            now_ns: when the frame arrived or was recorded, by a monotonic clock.
 
         Raises:
             MessageRefused: `late`.
@@ -36,12 +36,12 @@ class StampOrder:
             return "repeated_stamp"
         if self._late_since_ns is None:
             self._late_since_ns = now_ns
-        # The frames of a looping bag of less than a second are always late: that is a jump, too.
+        # A looping bag shorter than a second yields only late frames: this also counts as a jump.
         if behind < LATE_NS and now_ns - self._late_since_ns < LATE_NS:
             raise MessageRefused(
                 "late",
                 f"its stamp is {behind / 1e6:.0f} ms older than that of an earlier frame: a "
-                "detector with several threads must publish in order",
+                "multi-threaded detector must publish in order",
             )
         self._newest_ns, self._late_since_ns = stamp_ns, None
         return "clock_jump"

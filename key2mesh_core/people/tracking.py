@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracking: names persons from frame to frame by their keypoints, where the detector does not.
+"""Tracking: names people from frame to frame by their keypoints, where the detector does not.
 
-A track holds a person's last seen keypoints, extrapolated at the last velocity. The persons of a
-frame are assigned to tracks so that the sum of the distances is least. A distance is the mean over
-the keypoints that both have, in sides of the person's box, so that it means the same near and far.
-
-A new person gets a track at once. A track is kept, and its position predicted, for `timeout_s`
-after it was last seen; one seen in a single frame (a false detection) for `trial_s`.
+A track holds a person's last seen keypoints, extrapolated with the last velocity. The people in a
+frame are assigned to tracks such that the sum of the distances is smallest. A distance is the mean
+over the common keypoints, in units of the person's box size, so that it does not depend on the
+person's distance from the camera. A new person gets a track at once. A track is kept, and its
+position predicted, for `timeout_s` after it was last seen; one seen in a single frame (a false
+detection) for `trial_s`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, bou
 FloatArray = NDArray[np.float32]
 
 PREFIX = "track_"
-"""Names given here are this prefix and a number that a tracker never uses twice."""
+"""Names consist of this prefix and a number that a tracker never uses twice."""
 
 NOMINAL_PERIOD_S = 1 / 30
-"""Time between frames whose stamps do not advance [s]."""
+"""Assumed time between frames whose stamps do not advance [s]."""
 
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """When a person counts as the same person.
+    """The limits within which a person is recognised as the same.
 
     Attributes:
         timeout_s: how long a person may be unseen [s].
         trial_s: the same for a person seen in one frame only [s].
-        gate: largest distance from where a track is expected, in sides of the person's box.
-        gate_growth: growth of the gate while the person is unseen, in box sides per second.
-        velocity_memory_s: how long an unseen person is assumed to keep walking [s].
+        gate: largest distance from a track's prediction, in units of the person's box size.
+        gate_growth: growth of the gate while the person is unseen, in box sizes per second.
+        velocity_memory_s: how long an unseen person is assumed to keep moving [s].
     """
 
     timeout_s: float = 1.0
@@ -49,9 +49,9 @@ class TrackingSettings:
     velocity_memory_s: float = 0.5
 
 
-#: Keypoints that a person and a track must share; with fewer, the boxes' middles are compared.
+#: Keypoints that a person and a track must share; with fewer, box centres are compared.
 _SHARED = 3
-#: Share of the newest velocity in a track's.
+#: Weight of the newest velocity in a track's velocity.
 _VELOCITY_SHARE = 0.4
 
 
@@ -65,16 +65,16 @@ class _Track:
 
 
 def unshared(ids: Sequence[str]) -> tuple[str, ...]:
-    """The ids of one image, with "" in place of an id that several of its persons have.
+    """The ids of one image, with "" in place of an id that several people share.
 
-    Such ids (one id for everybody, a tracker's mistake) do not tell the persons apart.
+    Such ids (one id for everybody, a tracking error) do not distinguish people.
     """
     counts = Counter(ids)
     return tuple(each if counts[each] == 1 else "" for each in ids)
 
 
 class Tracker:
-    """Names the persons of one stream of images. Not thread-safe."""
+    """Names the people in one stream of images. Not thread-safe."""
 
     def __init__(self, settings: TrackingSettings | None = None) -> None:
         self.settings = settings or TrackingSettings()
@@ -82,9 +82,9 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all persons, because the clock jumped back or another stream begins.
+        """Forget everybody, because the clock jumped back or another stream begins.
 
-        Persons who come later get names that were not used before.
+        People who appear later get names that were not used before.
         """
         self._tracks: list[_Track] = []
         self._now_ns = 0
@@ -93,11 +93,11 @@ class Tracker:
         """N names, none of them empty, no two equal.
 
         Args:
-            ids: the detector's names of N persons. A name that one person alone has is kept;
-                who has none, or shares it (see `unshared`), is tracked by pose.
+            ids: the detector's ids of N people. A unique id is kept; people without an id, or with
+                a shared one (see `unshared`), are tracked by pose.
             keypoints: (N, K, 3) sanitised: x px, y px, confidence.
-            stamp_ns: when the image was taken [ns]; a stamp that does not advance counts as a
-                thirtieth of a second after the last one.
+            stamp_ns: when the image was taken [ns]; a stamp that does not advance counts as 1/30 s
+                after the last one.
         """
         names = unshared(ids)
         unnamed = [person for person, each in enumerate(names) if not each]
@@ -115,9 +115,9 @@ class Tracker:
     def _match(
         self, names: tuple[str, ...], unnamed: list[int], keypoints: FloatArray
     ) -> tuple[str, ...]:
-        """The names with those of the persons `unnamed`, whose tracks are updated."""
+        """The names, filled in for the people `unnamed`, whose tracks are updated."""
         result, taken = list(names), set(names)
-        # The detector itself may use a name that was given here.
+        # The detector itself may use a name that the tracker has given.
         self._tracks = [track for track in self._tracks if track.name not in taken]
         persons = keypoints[unnamed]
         pairs = self._pairs(persons) if self._tracks else {}
@@ -131,10 +131,11 @@ class Tracker:
         return tuple(result)
 
     def _pairs(self, persons: FloatArray) -> dict[int, int]:
-        """Row of a person: index of its track, by the least sum of distances within the gates.
+        """Maps the row of a person to the index of a track, with the smallest sum of distances
+        within the gates.
 
-        Tracks seen last are served first: a gate grows with the time unseen, and a person who is
-        gone must not take the place of one who is there.
+        Recently seen tracks are assigned first: a gate grows with the time unseen, and the track of
+        a person who has left must not take a person who is there.
         """
         gaps = np.array([(self._now_ns - track.last_ns) / 1e9 for track in self._tracks])
         walked = np.minimum(gaps, self.settings.velocity_memory_s)[:, None]
@@ -142,7 +143,7 @@ class Tracker:
         expected = np.stack([track.keypoints for track in self._tracks])
         expected[..., :2] += (velocities * walked)[:, None]
         gates = self.settings.gate + self.settings.gate_growth * gaps
-        # A pair beyond its gate costs as much as no pair.
+        # A pair beyond its gate costs as much as no assignment.
         cost = np.minimum(distances(persons, expected) - gates, 0.0)
         latest = gaps == gaps.min()
         pairs = _assigned(cost, np.arange(len(persons)), np.flatnonzero(latest))
@@ -161,7 +162,7 @@ class Tracker:
         gap = max((self._now_ns - track.last_ns) / 1e9, 1e-3)
         both = (keypoints[:, 2] >= SEEN_CONFIDENCE) & (track.keypoints[:, 2] >= SEEN_CONFIDENCE)
         if both.sum() >= _SHARED:
-            # The median keypoint's: hands wave, people walk.
+            # The median over the keypoints, because hands wave while people walk.
             moved = np.median(keypoints[both, :2] - track.keypoints[both, :2], axis=0)
             share = _VELOCITY_SHARE if track.frames > 1 else 1.0
             track.velocity = track.velocity + np.float32(share) * (moved / gap - track.velocity)
@@ -172,7 +173,8 @@ class Tracker:
 def _assigned(
     cost: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> dict[int, int]:
-    """Row: column of the least sum of costs over some rows and columns; no pair costs 0."""
+    """Maps rows to columns with the smallest sum of costs over some rows and columns; leaving a row
+    unassigned costs 0."""
     if not (len(rows) and len(columns)):
         return {}
     part = cost[np.ix_(rows, columns)]
@@ -187,7 +189,8 @@ def _assigned(
 
 
 def warm_up() -> None:
-    """Import scipy now, half a second that the first two unnamed persons would otherwise wait.
+    """Import scipy now, which takes half a second, so that the first two unnamed people need not
+    wait.
 
     Raises:
         ImportError: scipy is not installed.
@@ -196,8 +199,8 @@ def warm_up() -> None:
 
 
 def distances(persons: FloatArray, tracks: FloatArray) -> NDArray[np.float64]:
-    """(N, T) mean distance of the keypoints seen of both, in sides of the larger box; with fewer
-    than three such keypoints, the distance of the boxes' middles.
+    """(N, T) mean distance of the keypoints seen in both, in units of the larger box; with fewer
+    than three such keypoints, the distance of the box centres.
 
     Args:
         persons: (N, K, 3) sanitised keypoints. tracks: (T, K, 3).

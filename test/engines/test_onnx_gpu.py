@@ -84,7 +84,7 @@ def test_what_providers_are_told(tmp_path):
     assert provider_options(RTX, POSE_SIGNATURE, options)["nv_runtime_cache_path"] == str(cache)
     assert provider_options(CUDA, POSE_SIGNATURE, GpuOptions())["use_tf32"] == "0"
     cache.chmod(0o777)
-    with pytest.raises(EngineError, match="can be written by others"):
+    with pytest.raises(EngineError, match=str(cache)):
         provider_options(TENSORRT, POSE_SIGNATURE, options)
 
 
@@ -92,7 +92,7 @@ def test_a_provider_that_finds_no_gpu_is_no_gpu(with_cuda, pose_path):
     # The library itself falls back to the CPU with a warning.
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
-        pytest.raises(EngineError, match="finds no GPU"),
+        pytest.raises(EngineError, match="CUDAExecutionProvider"),
     ):
         OnnxGpuEngine(pose_path, POSE_SIGNATURE)
 

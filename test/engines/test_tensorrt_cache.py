@@ -109,9 +109,7 @@ def test_a_flipped_bit_is_found(cache, place):
 def test_a_file_that_others_may_write_is_refused(cache, mode):
     path = write(cache)
     path.chmod(mode)
-    with pytest.raises(
-        EngineError, match=rf"{path.name}: can be written by others \(mode 0{mode:o}\)"
-    ):
+    with pytest.raises(EngineError, match=rf"{path.name}: .*0{mode:o}"):
         cache.read(KEY)
 
 

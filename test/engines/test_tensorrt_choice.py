@@ -57,7 +57,7 @@ def test_without_a_gpu_it_is_onnx_runtime_and_the_log_says_why(bundle, monkeypat
         estimator = Estimator(bundle)
     assert "ONNX Runtime" in estimator.device
     assert "no GPU is used: TensorRT is not installed (tensorrt_nowhere: " in estimator.why
-    assert "has no provider for NVIDIA" in estimator.why
+    assert "CPUExecutionProvider" in estimator.why
     assert [record.getMessage() for record in caplog.records] == [estimator.why]
 
 
@@ -163,7 +163,7 @@ def test_a_bundle_whose_graph_keeps_tensors_elsewhere_is_refused(tmp_path, machi
         tensor.external_data.add(key="location", value="../weights.bin")
 
     bundle = make_bundle(tmp_path / "outside", change_mesh=outside)
-    with pytest.raises(EngineError, match=r"mesh\.onnx: keeps tensors in other files"):
+    with pytest.raises(EngineError, match=r"mesh\.onnx: .*other files"):
         Estimator(bundle, "tensorrt")
     assert machine.builds == []
 

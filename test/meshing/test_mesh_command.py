@@ -441,7 +441,7 @@ def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundl
 )
 def test_options_out_of_range_are_refused_by_name_and_value(option, value):
     named = re.escape(f"{value}") + f"|--{option}".replace("_", "-")
-    with pytest.raises(Key2MeshError, match=f"{named}|needs? fx|with fx"):
+    with pytest.raises(Key2MeshError, match=f"{named}|fx"):
         MeshConfig(Path("a"), Path("b"), **{option: value})
 
 

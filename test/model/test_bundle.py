@@ -87,7 +87,7 @@ def test_another_format_is_refused(folder, version):
         ("vertices", 0, "within 1 and"),
         ("vertices", 10**12, "within 1 and"),
         ("vertices", 20, "'triangles' must lie within 0 and 19"),
-        ("joint_names", ["pelvis"], "24 names, holds 1"),
+        ("joint_names", ["pelvis"], "24 names.* 1 "),
         ("joint_names", [1] * 24, "24 names"),
         ("files", {}, "'files' must name"),
         ("card", None, "'card' must be of type dict"),
@@ -144,7 +144,7 @@ def test_hostile_manifests_are_refused_shortly(folder, content):
 def test_a_place_that_is_no_bundle_says_so(tmp_path):
     with pytest.raises(BundleError, match="nowhere: no such folder"):
         load_bundle(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match=r"model\.json: missing, so this is no bundle"):
+    with pytest.raises(BundleError, match=r"model\.json: missing"):
         load_bundle(tmp_path)
 
 
@@ -170,7 +170,7 @@ _TRIANGLES = np.array([[0, 1, 2]])
         (b"not a zip", "not an archive"),
         (_npz(triangles=_TRIANGLES), "not an archive.*parents"),
         (_npz(triangles=np.array([None], object), parents=PARENTS), "not an archive.*[Pp]ickle"),
-        (_npz(triangles=_TRIANGLES.astype(float), parents=PARENTS), "must hold integers"),
+        (_npz(triangles=_TRIANGLES.astype(float), parents=PARENTS), "'triangles'.*float64"),
         (_npz(triangles=np.array([[0, 1, 2, 3]]), parents=PARENTS), r"must be \(F, 3\)"),
         (_npz(triangles=np.zeros((0, 3), int), parents=PARENTS), r"must be \(F, 3\)"),
         (_npz(triangles=np.array([[0, 1, 138]]), parents=PARENTS), "0 and 137"),
@@ -229,7 +229,7 @@ def test_an_interrupted_export_is_no_bundle(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         make_bundle(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
-    with pytest.raises(BundleError, match="no bundle"):
+    with pytest.raises(BundleError, match=r"model\.json: missing"):
         load_bundle(tmp_path)
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines run a bundle's graphs; each lives in a module that imports its library lazily."""
+"""Engines run a bundle's graphs; each is a module that imports its library lazily."""

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another body for the function `BlockLinear` in an .onnx file's bytes, without the package `onnx`.
+"""Replaces the function `BlockLinear` in the bytes of an .onnx file, without the package `onnx`.
 
-A graph's 8-bit blocks (see `block_linear`) are multiplied as integers by the function that comes
-with the file, which is right for few persons. For many, plain products of 32-bit floats are faster.
-`with_float_products` gives the function the body of a `Gemm` with dequantised weights: ONNX Runtime
-computes the weights once, when it loads the graph, from the same bytes, so both ways have the same
-weights and a bundle holds them once.
+The function in the file multiplies a graph's 8-bit blocks (see `block_linear`) as integers, which
+is fastest for few people. For many, products of 32-bit floats are faster. `with_float_products`
+replaces the function's body with a `Gemm` with dequantised weights. ONNX Runtime computes these
+weights once, when it loads the graph, from the same bytes, so both variants have the same weights
+and a bundle stores them once.
 
-An .onnx file is a protobuf message: a row of records (tag, length, content). Only the records of
-the outermost message are looked at; the numbers are those of onnx.proto (ONNX 1.16 to 1.21).
+An .onnx file is a protobuf message: a sequence of records (tag, length, content). Only the records
+of the outermost message are read; the field numbers are those of onnx.proto (ONNX 1.16 to 1.21).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from key2mesh_core.errors import EngineError
 
 BLOCK = 64
 DOMAIN, NAME = "key2mesh", "BlockLinear"
-OPSET = 21  # the first whose DequantizeLinear knows blocks
+OPSET = 21  # the first opset whose DequantizeLinear supports blocks
 
 _FUNCTIONS = 25  # ModelProto.functions
 _INT = 2  # AttributeProto.AttributeType.INT
@@ -29,7 +29,7 @@ def with_float_products(graph: bytes) -> bytes | None:
     """The same file with products of 32-bit floats; None if it has no BlockLinear.
 
     Raises:
-        EngineError: the bytes are no protobuf message.
+        EngineError: the bytes are not a protobuf message.
     """
     name, domain = _record(1, NAME.encode()), _record(10, DOMAIN.encode())
     kept, found = [], False
@@ -69,7 +69,7 @@ def _node(kind: str, inputs: tuple[str, ...], output: str, attributes: dict[str,
     return b"".join(parts)
 
 
-# Protobuf: a tag is 8 * number + kind; kind 0 is an integer, 2 a length and so many bytes.
+# Protobuf: a tag is 8 * number + kind; kind 0 is an integer, 2 a length and that many bytes.
 
 
 def _records(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -86,7 +86,7 @@ def _records(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         elif tag & 7 == 0:
             _, at = _read_integer(message, at)
         else:
-            at = len(message) + 1  # ModelProto has no other kinds
+            at = len(message) + 1  # ModelProto uses no other kinds
         if at > len(message):
             raise EngineError("the graph is damaged: copy or export it again")
         yield tag >> 3, message[start:at], content

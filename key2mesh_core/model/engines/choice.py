@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine runs a bundle, and why that one."""
+"""Chooses the engine that runs a bundle, and says why."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from key2mesh_core.model.engines.tensorrt_build import find_library
 
 BACKENDS = ("auto", "onnx", "tensorrt", "onnxruntime-gpu")
 """- "auto": TensorRT if the library, a built engine and a GPU are there; else ONNX Runtime on CUDA
-if onnxruntime-gpu and a GPU are there; else ONNX Runtime on the CPU. It never builds, so a robot
-starts as fast after an update of its driver as before.
+if onnxruntime-gpu and a GPU are there; else ONNX Runtime on the CPU. It never builds engines, so a
+robot starts as fast after a driver update as before.
 - "onnx": ONNX Runtime on the CPU.
-- "tensorrt": TensorRT or an error; builds its engines if they are not there yet.
-- "onnxruntime-gpu": ONNX Runtime's providers for NVIDIA or an error; TensorRT's compile the graphs
-when they are first loaded."""
+- "tensorrt": TensorRT or an error; builds missing engines.
+- "onnxruntime-gpu": ONNX Runtime's NVIDIA providers or an error; TensorRT's compile the graphs at
+  the first load."""
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Two running engines of one kind, and a sentence on why it is that kind."""
+    """Two engines of one kind, and a sentence that explains the choice."""
 
     pose: Engine
     mesh: Engine
@@ -37,15 +37,15 @@ class Choice:
 
 
 def choose(bundle: Bundle, backend: str = "auto", threads: int = 2) -> Choice:
-    """The engines of a bundle; says in one log line what was chosen and why.
+    """The engines of a bundle; logs in one line what was chosen and why.
 
     Args:
         backend: one of `BACKENDS`.
         threads: CPU threads for one call of ONNX Runtime.
 
     Raises:
-        EngineError: unknown backend, what was asked for is not available, or a graph that cannot
-            be loaded or is not as expected.
+        EngineError: the backend is unknown or not available, or a graph cannot be loaded or does
+            not match its signature.
     """
     if backend not in BACKENDS:
         raise EngineError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")

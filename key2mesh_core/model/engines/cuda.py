@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first GPU that the process may see, by NVIDIA's cuda-core, or by pycuda where only that is.
+"""The first visible GPU, through NVIDIA's cuda-core, or through pycuda if only that is installed.
 
-Both use the device's primary context, which TensorRT and PyTorch share. What fails later than
-`open_gpu` raises the library's own errors. Memory is freed with its `Tensor`.
+Both use the device's primary context, which TensorRT and PyTorch share. Failures after `open_gpu`
+raise the library's own errors. Memory is freed with its `Tensor`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Tensor:
-    """Floats on the host, in memory that the GPU copies by itself, and their place on the GPU."""
+    """Floats in pinned host memory, and their memory on the GPU."""
 
-    host: NDArray[np.float32]  # (N, ...) zeros, for the most persons
-    address: int  # of the GPU's memory, aligned to 256 bytes at least
-    memory: tuple[Any, Any]  # pinned and the GPU's, freed once it is dropped
+    host: NDArray[np.float32]  # (N, ...) zeros, N the largest batch
+    address: int  # in GPU memory, aligned to at least 256 bytes
+    memory: tuple[Any, Any]  # owns the pinned and the GPU memory
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -38,8 +38,8 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 class CudaCore:
-    """The GPU by cuda-core 1.x: `name` is as "NVIDIA GeForce RTX 3080 Ti (8.6)", `stream` the
-    handle of the one stream on which copies and graphs are enqueued."""
+    """The GPU through cuda-core 1.x: `name` is like "NVIDIA GeForce RTX 3080 Ti (8.6)", `stream`
+    the handle of the single stream on which copies and graphs are enqueued."""
 
     def __init__(self) -> None:
         from cuda.core import Buffer, Device, LegacyPinnedMemoryResource
@@ -51,16 +51,16 @@ class CudaCore:
         self._stream: Stream = self._device.create_stream()
         self.stream = int(self._stream.handle)
         self._pinned, self._view = LegacyPinnedMemoryResource(), Buffer.from_handle
-        self._target: Stream | GraphBuilder = self._stream  # the builder, while a graph is recorded
+        self._target: Stream | GraphBuilder = self._stream  # the builder, while a graph is captured
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Makes the GPU the calling thread's, for the length of a `with` block."""
+        """Makes the GPU current for the calling thread, within a `with` block."""
         self._device.set_current()
         yield
 
     def tensor(self, shape: tuple[int, ...], on_host: bool = True) -> Tensor:
-        """Memory for floats of this shape, on both sides or on the GPU alone."""
+        """Memory for floats of this shape, on host and GPU or on the GPU alone."""
         device = self._device.allocate(_size(shape), stream=self._stream)
         if not on_host:
             return Tensor(np.empty(0, np.float32), device.handle, (None, device))
@@ -71,33 +71,33 @@ class CudaCore:
         return Tensor(host, device.handle, (pinned, device))
 
     def copy(self, tensor: Tensor, persons: int, into_gpu: bool) -> None:
-        """Enqueues a copy of the first persons' numbers, to the GPU or from it."""
+        """Enqueues a copy of the first people's numbers, to or from the GPU."""
         size = _size((persons, *tensor.host.shape[1:]))
-        # Views, which free nothing: a copy must be of two buffers of the same size.
+        # Views, which free nothing, because a copy needs two buffers of equal size.
         pinned, device = (self._view(each.handle, size) for each in tensor.memory)
         source, target = (pinned, device) if into_gpu else (device, pinned)
         source.copy_to(target, stream=self._target)
 
     def synchronise(self) -> None:
-        """Waits for all that was enqueued; raises what failed on the way."""
+        """Waits until all enqueued work is done; raises its errors."""
         self._stream.sync()
 
     def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """Records what `enqueue` enqueues as a graph; returns what launches it."""
+        """Captures what `enqueue` enqueues as a CUDA graph; returns a function that launches it."""
         builder = self._stream.create_graph_builder()
         try:
-            # Other threads (another engine's) may do as they like meanwhile.
+            # Other threads (another engine's) may use the GPU during the capture.
             self._target = builder.begin_building("thread_local")
             enqueue()
             graph = builder.end_building().complete()
         finally:
             self._target = self._stream
-            builder.close()  # ends a recording that failed
+            builder.close()  # ends a failed capture
         return lambda: graph.launch(self._stream)
 
 
 class PyCuda:
-    """The same by pycuda, which Jetson users have; it records no graphs."""
+    """The same through pycuda, which Jetson users have; it cannot capture graphs."""
 
     def __init__(self) -> None:
         import pycuda.driver as driver  # type: ignore[import-not-found]
@@ -135,7 +135,7 @@ class PyCuda:
         self._stream.synchronize()
 
     def record(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        raise EngineError("pycuda records no graphs, cuda-core does")
+        raise EngineError("pycuda cannot capture CUDA graphs, cuda-core can")
 
 
 Gpu = CudaCore | PyCuda
@@ -149,7 +149,7 @@ def open_gpu() -> Gpu:
             return kind()
         except ImportError as error:
             reasons.append(str(error))
-        except Exception as error:  # the libraries have several kinds
+        except Exception as error:  # the libraries raise several kinds
             raise EngineError(f"CUDA: opening the GPU failed: {error or kind}") from error
     raise EngineError(
         f"the GPU needs the package cuda-core or pycuda ({'; '.join(reasons)}): "

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where built engines are kept: in the user's own cache folder.
+"""Stores built engines in the user's cache folder.
 
-An engine file is code that runs on the GPU, and TensorRT trusts it. So it is only ever built here
-and read from here: no bundle, bag, parameter or topic can name one. A file's name has a hash of all
-that it was built from (`tensorrt_build.Plan.file`). What is found under the right name is still
-checked before the library sees it: who owns it, who else may write it, and a sum of its name and
-content.
+An engine file is code that runs on the GPU, and TensorRT trusts it. Engines are therefore only
+written to and read from this folder: no bundle, bag, parameter or topic can name one. A file's name
+contains a hash of everything that it was built from (`tensorrt_build.Plan.file`). Before the
+library gets a file, its owner, its permissions and a checksum of its name and content are checked.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ class EngineCache:
     """A folder of built engines that only its user can read or write.
 
     Args:
-        folder: by default ~/.cache/key2mesh/engines (see `io.cache_folder`); made when something
-            is written.
+        folder: by default ~/.cache/key2mesh/engines (see `io.cache_folder`); created at the first
+            write.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = io.cache_folder() / "engines" if folder is None else folder
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None if it is not there.
+        """The content of a file; None if it does not exist.
 
         Raises:
-            EngineError: the file is damaged, another's, or somebody else might have written it.
+            EngineError: the file is damaged, belongs to another user, or is writable by others.
         """
         path = self.folder / name
         try:
-            # A link could lead to a file of somebody else's choosing.
+            # A link could lead to a file that somebody else chose.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as stream:
                 _check_private(self.folder, os.stat(self.folder))
@@ -52,10 +51,10 @@ class EngineCache:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Keeps a file; it is there whole or not at all.
+        """Stores a file atomically.
 
         Raises:
-            EngineError: the folder cannot be made or written, or is not the user's alone.
+            EngineError: the folder cannot be created or written, or is accessible to others.
         """
         make_private(self.folder)
         try:
@@ -65,12 +64,12 @@ class EngineCache:
             raise _unwritable(self.folder, error) from error
 
     def remove(self, name: str) -> None:
-        """Forgets a file, if it is there."""
+        """Deletes a file, if it exists."""
         (self.folder / name).unlink(missing_ok=True)
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder; raises EngineError if it cannot be made, or others may write to it."""
+    """Creates a folder; raises EngineError if it cannot be created, or is writable by others."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime on the CPU: the default engine, and the reference for the others."""
+"""ONNX Runtime on the CPU: the default engine and the reference for the others."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from key2mesh_core.model.engines.block_function import with_float_products
 from key2mesh_core.model.engines.crossover import most_persons_of_few
 from key2mesh_core.model.engines.protocol import Signature, Tensors
 
-# A tensor kept outside the file has an entry {key: "location", value: path}; this is how
-# protobuf writes its key. Such a graph would make the library read files of its choosing.
+# A tensor stored in another file has an entry {key: "location", value: path}; this is the protobuf
+# encoding of the key. Such a graph could make the library read arbitrary files.
 _EXTERNAL_DATA = b"\x0a\x08location"
 
 FEW = 4
-"""So many persons are one thread's work: waking others takes longer than what they would do."""
+"""Up to this many people, one thread is fastest: waking others takes longer than their share of the
+work."""
 
 
 def import_onnxruntime() -> ModuleType:
-    """The package onnxruntime, with its telemetry off: the only place that imports it.
+    """The package onnxruntime with telemetry off; the only place that imports it.
 
-    From version 1.32 on it keeps an identifier and a database in the user's cache folder and sends
-    reports, on Linux too, unless this variable is set before it is imported.
+    Since version 1.32 it keeps an identifier and a database in the user's cache folder and sends
+    reports, also on Linux, unless this variable is set before it is imported.
 
     Raises:
         EngineError: it is not installed.
@@ -45,22 +46,22 @@ def import_onnxruntime() -> ModuleType:
 class OnnxEngine:
     """One graph in ONNX Runtime. Several threads may call `run` at once.
 
-    Holds the graph twice: once for a few persons, on the caller's thread and with weights in blocks
-    of 8-bit integers if the graph has them, once for many, on all threads and with those weights as
-    32-bit floats. The weights are the same, so are the answers.
+    Holds the graph twice: once for few people, on the caller's thread and with weights in blocks of
+    8-bit integers if the graph has them, and once for many, on all threads and with the same
+    weights as 32-bit floats. Both give the same results.
 
     Args:
         path: a self-contained .onnx file.
-        threads: threads for a call with more than a few persons, the caller's included.
-        signature: what the graph must look like; unchecked if None.
+        threads: number of threads for a call with more than a few people, including the caller's.
+        signature: the graph's expected inputs and outputs; unchecked if None.
 
     Attributes:
         device: where the graph runs, in words.
-        few: the most persons of a call that counts as few.
+        few: largest number of people in a call that counts as few.
 
     Raises:
-        EngineError: naming the file: ONNX Runtime is not installed, the file cannot be read or
-            is damaged, keeps tensors in other files, or does not fit the signature.
+        EngineError: ONNX Runtime is not installed, or the file cannot be read, is damaged, stores
+            tensors in other files, or does not match the signature. Names the file.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class OnnxEngine:
                 self._for_many = _load(onnxruntime, floats, threads, fold_weights=True)
             elif threads > 1:
                 self._for_many = _load(onnxruntime, graph, threads)
-        except Exception as error:  # the library's errors have no common ancestor but this one
+        except Exception as error:  # the library's errors have no other common base class
             raise EngineError(
                 f"{self._path}: ONNX Runtime {onnxruntime.__version__} cannot load it "
                 f"({first_line(error)}); copy or export the file again"
@@ -98,7 +99,7 @@ class OnnxEngine:
         self.device = f"CPU, ONNX Runtime {onnxruntime.__version__}, threads={threads}"
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name; see `Engine.run`. Arrays of other strides are copied."""
+        """Outputs by name; see `Engine.run`. Arrays that are not contiguous are copied."""
         few = all(len(each) <= self.few for each in inputs.values())
         session = self._for_few if few else self._for_many
         return run_session(session, self._path, self._outputs, inputs)
@@ -111,13 +112,14 @@ class OnnxEngine:
 def run_session(
     session: Any, path: Path, outputs: list[str], inputs: Tensors
 ) -> dict[str, NDArray[np.float32]]:
-    """Outputs by name of a session, None once it is closed; raises EngineError naming the file."""
+    """The outputs of a session (None once it is closed) by name; raises EngineError naming the
+    file."""
     if session is None:
         raise EngineError(f"{path}: the engine is closed")
     try:
-        # Binding buffers (io_binding) was measured and is no faster on the CPU.
+        # Binding buffers (io_binding) is no faster on the CPU (measured).
         results = session.run(outputs, dict(inputs))
-    except Exception as error:  # the library's errors have no common ancestor but this one
+    except Exception as error:  # the library's errors have no other common base class
         raise EngineError(f"{path}: {first_line(error)}") from error
     return dict(zip(outputs, results, strict=True))
 
@@ -126,7 +128,7 @@ def read_graph(path: Path) -> bytes:
     """The content of an .onnx file that needs no other file.
 
     Raises:
-        EngineError: it cannot be read, or keeps tensors in other files.
+        EngineError: the file cannot be read, or stores tensors in other files.
     """
     try:
         graph = path.read_bytes()
@@ -134,13 +136,13 @@ def read_graph(path: Path) -> bytes:
         raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
     if _EXTERNAL_DATA in graph:
         raise EngineError(
-            f"{path}: keeps tensors in other files, which is refused: export it again"
+            f"{path}: stores tensors in other files, which is refused: export it again"
         )
     return graph
 
 
 def check_session(session: Any, graph: str, signature: Signature) -> None:
-    """Raises EngineError unless a session's inputs and outputs are those of the signature."""
+    """Raises EngineError unless a session's inputs and outputs match the signature."""
     arguments = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
     for argument in (*arguments["inputs"], *arguments["outputs"]):
         name, kind = argument.name, argument.type
@@ -151,24 +153,24 @@ def check_session(session: Any, graph: str, signature: Signature) -> None:
 
 
 def session_options(onnxruntime: ModuleType, threads: int) -> Any:
-    """What every session of ours is made with."""
+    """The options of all our sessions."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # The graphs are chains: there are no branches to run side by side.
+    # The graphs are chains without parallel branches.
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Idle threads that spin keep the cores from the other graph's session (which took twice
-    # as long on two cores) and from the rest of a robot; sleeping costs microseconds.
+    # Spinning idle threads take the cores from the other graph's session (which took twice as long
+    # on two cores) and from the rest of the robot; sleeping costs microseconds.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Bytes that look like the library's own format would otherwise be taken as such.
+    # Otherwise the library would accept bytes in its own format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.log_severity_level = 4  # errors are raised, with the file's name; not printed
+    options.log_severity_level = 4  # errors are raised with the file's name, not printed
     return options
 
 
 def first_line(error: Exception) -> str:
-    """The library's messages carry pages of hints; the first line holds the cause."""
+    """The first line of an error, which names the cause; the library adds pages of hints."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
@@ -176,10 +178,10 @@ def first_line(error: Exception) -> str:
 def _load(onnxruntime: ModuleType, graph: bytes, threads: int, fold_weights: bool = False) -> Any:
     options = session_options(onnxruntime, threads)
     if fold_weights:
-        # Dequantises constant weights once, while loading, instead of leaving them to a kernel.
+        # Dequantises constant weights once at load time, not in a kernel at each run.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     else:
-        # Weights in blocks of 8-bit integers are multiplied as such (see block_linear.py).
+        # Multiplies weights in blocks of 8-bit integers as integers (see block_linear.py).
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
-    # From bytes, so that the library has no folder to look for further files in.
+    # From bytes, so that the library has no folder in which to look for further files.
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

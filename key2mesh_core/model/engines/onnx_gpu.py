@@ -35,16 +35,15 @@ _PERSONS = {"min": 1, "opt": 8, "max": 512}
 
 @dataclass(frozen=True)
 class GpuOptions:
-    """What the providers are asked for.
+    """Options of the providers.
 
     Attributes:
-        compile: whether TensorRT may compile the graph, which takes up to minutes where its cache
-            has nothing; without it the graph runs on the CUDA provider's own kernels.
-        fp16: let TensorRT compute in half precision, kinematics included: vertices move by
-            centimetres; for trials.
-        cuda_graphs: record runs; only for callers whose number of persons never changes.
-        cache: folder for compiled engines, the user's alone; by default
-            ~/.cache/key2mesh/onnxruntime.
+        compile: whether TensorRT may compile the graph, which takes up to minutes if it is not
+            cached; otherwise the graph runs on the CUDA provider's kernels.
+        fp16: let TensorRT compute everything in half precision, including kinematics, which moves
+            vertices by centimetres; for experiments.
+        cuda_graphs: capture CUDA graphs; only for a constant number of people.
+        cache: private folder for compiled engines; by default ~/.cache/key2mesh/onnxruntime.
     """
 
     compile: bool = True
@@ -54,19 +53,19 @@ class GpuOptions:
 
 
 class OnnxGpuEngine:
-    """One graph in ONNX Runtime on the GPU. Threads that call `run` at once wait for each other.
+    """One graph in ONNX Runtime on the GPU. Concurrent calls of `run` are serialised.
 
     Args:
         path: a self-contained .onnx file.
-        signature: what the graph must look like.
+        signature: the graph's expected inputs and outputs.
         options: see `GpuOptions`.
 
     Attributes:
         device: where the graph runs, in words.
 
     Raises:
-        EngineError: no ONNX Runtime with a provider for NVIDIA, no GPU, or a graph that cannot be
-            loaded or is not as expected.
+        EngineError: ONNX Runtime has no NVIDIA provider, there is no GPU, or the graph cannot be
+            loaded or does not match the signature.
     """
 
     def __init__(
@@ -88,9 +87,9 @@ class OnnxGpuEngine:
             raise EngineError(
                 f"{self._path}: {provider} cannot load it: {first_line(error)}"
             ) from error
-        # A provider that finds no GPU is left out with a warning, and the CPU takes its place.
+        # ONNX Runtime drops a provider that finds no GPU, with a warning, and uses the CPU instead.
         if self._session.get_providers()[0] == "CPUExecutionProvider":
-            raise EngineError(f"{provider} finds no GPU, or not its libraries")
+            raise EngineError(f"{provider} does not find a GPU or its libraries")
         check_session(self._session, str(self._path), signature)
         self._outputs = list(signature.outputs)
         self.device = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
@@ -107,7 +106,7 @@ class OnnxGpuEngine:
 
 
 def choose_provider(onnxruntime: ModuleType, options: GpuOptions) -> str:
-    """The best provider for NVIDIA that is installed; raises EngineError if none is."""
+    """The best installed NVIDIA provider; raises EngineError if there is none."""
     available = onnxruntime.get_available_providers()
     if options.compile:
         if importlib.util.find_spec(_PLUGIN) is not None:
@@ -117,21 +116,21 @@ def choose_provider(onnxruntime: ModuleType, options: GpuOptions) -> str:
     if CUDA in available:
         return CUDA
     raise EngineError(
-        f"ONNX Runtime {onnxruntime.__version__} has no provider for NVIDIA (it has "
+        f"ONNX Runtime {onnxruntime.__version__} has no NVIDIA provider (it has "
         f"{', '.join(available)}): pip install onnxruntime-gpu, see docs/tensorrt.md"
     )
 
 
 def provider_options(provider: str, signature: Signature, options: GpuOptions) -> dict[str, str]:
-    """What a provider is told, in its own words, all as text."""
+    """A provider's options under its own names, all as text."""
     if provider == CUDA:
-        # Ten bits of a float's fraction (TF32) would be a millimetre at a body's length.
+        # TF32 keeps ten bits of the mantissa, which is a millimetre at the size of a body.
         return {"use_tf32": "0", "enable_cuda_graph": str(int(options.cuda_graphs))}
     cache = io.cache_folder() / "onnxruntime" if options.cache is None else options.cache
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = cache.stat()
     if status.st_mode & 0o022:
-        raise EngineError(f"{cache}: can be written by others, so no engine is taken from it")
+        raise EngineError(f"{cache}: is writable by others, so no engine is loaded from it")
     profiles = {
         kind: ",".join(
             f"{name}:{'x'.join(map(str, (persons, *shape)))}"
@@ -155,7 +154,7 @@ def provider_options(provider: str, signature: Signature, options: GpuOptions) -
 def _providers(
     onnxruntime: ModuleType, settings: Any, provider: str, signature: Signature, options: GpuOptions
 ) -> list[Any] | None:
-    """The session's list of providers; None where the settings already name a plug-in's device."""
+    """The session's list of providers; None if the settings already name a plug-in's device."""
     told = provider_options(provider, signature, options)
     if provider != RTX:
         onnxruntime.preload_dlls()  # CUDA's libraries as pip installs them

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every engine offers, and what is expected of a graph."""
+"""The interface of every engine, and the signature of a graph."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Engine(Protocol):
-    """Runs one graph on batches of persons.
+    """Runs one graph on batches of people.
 
-    `run` may be called by several threads at once only where an engine says so.
+    Several threads may call `run` at once only if the engine says so.
     """
 
     device: str
-    """Where the graph runs, in words for logs and diagnostics."""
+    """Where the graph runs, for logs and diagnostics."""
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name for inputs by name; float32, N >= 1 persons along the first axis.
+        """Outputs by name for inputs by name; float32, N >= 1 people along the first axis.
 
         Raises:
-            EngineError: the inputs do not fit the graph, or the library failed.
+            EngineError: the inputs do not match the graph, or the library failed.
         """
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; closing twice is allowed, running afterwards is not."""
+        """Free the engine's resources. May be called twice; `run` afterwards is an error."""
         ...
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Names and shapes of a graph's inputs and outputs; float32, the batch axis left out."""
+    """Names and shapes of a graph's inputs and outputs; float32, without the batch axis."""
 
     inputs: Shapes
     outputs: Shapes
 
     def check(self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        """Compare with what a library says of a graph.
+        """Compare with the inputs and outputs that a library reports for a graph.
 
         Args:
             graph: the graph's file, for messages.
-            inputs, outputs: name -> shape with the batch axis first; a size that is -1 or no
-                integer is symbolic (and the batch axis must be).
+            inputs, outputs: name -> shape with the batch axis first; a size that is -1 or not an
+                integer is symbolic (as the batch axis must be).
 
         Raises:
-            EngineError: names or shapes differ; says which and how.
+            EngineError: names or shapes differ; says which.
         """
         for kind, expected, found in (
             ("inputs", self.inputs, inputs),
@@ -66,7 +66,8 @@ class Signature:
                     "export the bundle again with this version"
                 )
             for name, shape in expected.items():
-                # A symbolic size cannot be checked before a run; exporters leave some in outputs.
+                # A symbolic size, which exporters leave in some outputs, cannot be checked before a
+                # run.
                 sizes = [x if isinstance(x, int) and x >= 0 else None for x in found[name]]
                 fits = len(sizes) == len(shape) + 1 and sizes[0] is None
                 if not fits or any(

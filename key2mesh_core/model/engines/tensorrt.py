@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT on an NVIDIA GPU: an engine that allocates nothing once it is made.
+"""TensorRT on an NVIDIA GPU: an engine that allocates nothing after its creation.
 
-For each small number of persons there is a recorded CUDA graph of the whole way (copies in,
-network, copies out), so that a run is one launch and one wait. A recorded graph needs an execution
-context of its own; all contexts work in the same scratch memory, as they share one stream and so
-never run at once. Other numbers share one more context and are enqueued step by step, as is
-everything that cannot be recorded.
+For each small batch size there is a captured CUDA graph of the whole run (copies in, network,
+copies out), so that a run is one launch and one wait. A captured graph needs its own execution
+context; all contexts share one scratch memory, because they share one stream and so never run at
+once. Other batch sizes share one more context and are enqueued step by step, as is everything that
+cannot be captured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 RECORDED = 8
-"""Up to so many persons a run is a recorded graph: people at one camera, as a rule."""
+"""Up to this many people, a run is a captured CUDA graph: the usual number of people in one
+image."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,17 +49,17 @@ def open_engines(
     """The engines of a bundle's pose and mesh graphs, ready to run.
 
     Args:
-        build_missing: build what the cache does not have, which may take minutes, and keep it.
-        recorded: up to so many persons a run is a recorded graph; 0 records none.
+        build_missing: build and store engines that are not in the cache, which may take minutes.
+        recorded: largest number of people for which a run is a captured CUDA graph; 0: none.
 
     Raises:
-        EngineError: an engine is not there, refused by the cache or by the library, or fails.
+        EngineError: an engine is missing, is refused by the cache or the library, or fails.
     """
     missing = EngineError(
         f"no engine of {library} is built for {bundle.name} on this GPU: "
         f"`key2mesh build-engine --model {bundle.path}` builds it"
     )
-    # A GPU's context costs 100 MB and more: it is opened only where an engine may be found.
+    # A CUDA context takes 100 MB and more: open it only if an engine may exist.
     if not build_missing and not any(cache.folder.glob("*.engine")):
         raise missing
     engines: list[TensorRTEngine] = []
@@ -80,20 +81,20 @@ def open_engines(
 
 
 class TensorRTEngine:
-    """One built engine on the GPU. Threads that call `run` at once wait for each other.
+    """One built engine on the GPU. Concurrent calls of `run` are serialised.
 
     Args:
-        content: from `build`, by the same version of the library, for this GPU.
-        gpu: its own.
-        cache: for the kernels that TensorRT for RTX compiles; they only save time.
+        content: the result of `build` with the same version of the library, for this GPU.
+        gpu: the GPU, used by this engine alone.
+        cache: stores the kernels that TensorRT for RTX compiles; they only save time.
         recorded: see `open_engines`.
 
     Attributes:
-        most: the most persons of one run.
+        most: largest number of people in one run.
 
     Raises:
-        EngineError: the library refuses the content, it is not as the plan says, or the GPU's
-            memory does not hold it.
+        EngineError: the library refuses the content, it does not match the plan, or the GPU's
+            memory is too small.
     """
 
     def __init__(
@@ -101,9 +102,10 @@ class TensorRTEngine:
     ) -> None:
         self._name, self._library, self._signature = plan.name, plan.library, plan.signature
         self._gpu, self._lock, self.most = gpu, threading.Lock(), plan.persons[-1]
-        # By numbers of persons: what launches a graph, and the context that it was recorded from.
+        # By number of people: the function that launches a graph, and the context that it was
+        # captured from.
         self._graphs: dict[int, tuple[Callable[[], None], trt.IExecutionContext]] = {}
-        self._context: trt.IExecutionContext | None = None  # for others; None once it is closed
+        self._context: trt.IExecutionContext | None = None  # for other sizes
         self._kernels: Any = None
         with self._failing(), gpu.active():
             self._runtime: trt.Runtime = plan.library.module.Runtime(plan.library.logger)
@@ -137,7 +139,7 @@ class TensorRTEngine:
                         self._enqueue(self._context, persons)
                     self._gpu.synchronise()
                 except BaseException:
-                    # Whatever still runs must not meet the next call's numbers.
+                    # Work that is still running must not mix with the next call's numbers.
                     with contextlib.suppress(Exception):
                         self._gpu.synchronise()
                     raise
@@ -151,31 +153,31 @@ class TensorRTEngine:
                 with self._failing(), self._gpu.active():
                     self._context = self._kernels = None
                     self._graphs.clear()
-                    del self._engine, self._runtime, self._scratch  # contexts go before them
+                    del self._engine, self._runtime, self._scratch  # contexts are freed first
                     self._tensors.clear()
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
-        """Turns whatever the libraries raise into an EngineError that names the graph."""
+        """Turns the libraries' exceptions into an EngineError that names the graph."""
         try:
             yield
         except EngineError as error:
             raise EngineError(f"{self._name}: {error}") from error
-        except Exception as error:  # cuda-core and pycuda have several kinds
+        except Exception as error:  # cuda-core and pycuda raise several kinds
             raise EngineError(f"{self._name}: {type(error).__name__}: {error}") from error
 
     @contextlib.contextmanager
     def _kept_kernels(self, cache: EngineCache, file: str) -> Iterator[None]:
-        """While contexts are made: where TensorRT for RTX keeps the kernels it compiles."""
-        if not hasattr(self._library.module, "IRuntimeCache"):  # TensorRT has its own in the engine
+        """The cache of compiled kernels of TensorRT for RTX, for use while contexts are created."""
+        if not hasattr(self._library.module, "IRuntimeCache"):  # TensorRT's are in the engine
             yield
             return
         config: Any = self._engine.create_runtime_config()
         self._kernels, found = config.create_runtime_cache(), None
         with contextlib.suppress(EngineError):
             found = cache.read(file)
-        if found is not None and not self._kernels.deserialize(found):  # it checks that they fit
-            _LOG.info("kernels of an earlier run do not fit: %s", self._library.complaint())
+        if found is not None and not self._kernels.deserialize(found):  # it checks that they match
+            _LOG.info("kernels of an earlier run do not match: %s", self._library.complaint())
         yield
         compiled = self._kernels.serialize()
         if compiled is not None and bytes(compiled) != found:
@@ -183,20 +185,21 @@ class TensorRTEngine:
                 cache.write(file, bytes(compiled))
 
     def _new_context(self, persons: int, recorded: bool) -> trt.IExecutionContext:
-        """A context in the shared memory, run once: libraries load and compile when first asked."""
+        """An execution context in the shared memory, run once because libraries load and compile at
+        the first run."""
         module, config = self._library.module, cast("Any", self._engine.create_runtime_config())
         strategies = module.ExecutionContextAllocationStrategy
         config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
         if self._kernels is not None:
-            # What is recorded must be final: its kernels are compiled now. Elsewhere a number of
-            # persons that was never seen must not make anybody wait: it gets a general kernel.
+            # A captured graph is final, so its kernels are compiled now. Otherwise a new number of
+            # people gets a generic kernel, so that nobody waits for a compilation.
             kinds = module.DynamicShapesKernelSpecializationStrategy
             kind = kinds.EAGER if recorded else kinds.LAZY
             config.dynamic_shapes_kernel_specialization_strategy = kind
             config.set_runtime_cache(self._kernels)
         context: trt.IExecutionContext | None = self._engine.create_execution_context(config)
         if context is None:
-            raise self._refused("cannot make a context")
+            raise self._refused("cannot create an execution context")
         context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
         for name, tensor in self._tensors.items():
             if not context.set_tensor_address(name, tensor.address):
@@ -218,13 +221,13 @@ class TensorRTEngine:
                 launch()
                 self._gpu.synchronise()
             except Exception as error:
-                _LOG.info("%s: enqueued, not recorded as a graph: %s", self._name, error)
+                _LOG.info("%s: enqueued, not captured as a CUDA graph: %s", self._name, error)
                 return
             self._graphs[persons] = launch, context
 
     def _set_persons(self, context: trt.IExecutionContext, persons: int) -> None:
         for name, shape in self._signature.inputs.items():
-            size: Any = (persons, *shape)  # its stubs know no tuples as shapes
+            size: Any = (persons, *shape)  # its stubs do not accept tuples as shapes
             if not context.set_input_shape(name, size):
                 raise self._refused(f"does not take {size} as '{name}'")
 
@@ -237,7 +240,7 @@ class TensorRTEngine:
             self._gpu.copy(self._tensors[name], persons, into_gpu=False)
 
     def _count(self, inputs: Tensors) -> int:
-        """How many persons the inputs are of; raises EngineError if they do not fit the graph."""
+        """The number of people in the inputs; raises EngineError if they do not match the graph."""
         persons = len(next(iter(inputs.values()), ()))
         shapes = self._signature.inputs.items()
         wanted = {name: ("float32", persons, *shape) for name, shape in shapes}
@@ -248,6 +251,6 @@ class TensorRTEngine:
 
     def _refused(self, what: str) -> EngineError:
         return EngineError(
-            f"{self._library} {what}: {self._library.complaint()}; if this stays, "
-            "`key2mesh build-engine --rebuild` builds its engine again"
+            f"{self._library} {what}: {self._library.complaint()}; if this persists, "
+            "run `key2mesh build-engine --rebuild`"
         )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT, and what it builds: the library (`tensorrt` 10.16 or 11, or `tensorrt_rtx`) is found,
-a bundle's graphs are typed, parsed, checked, and compiled for the GPU here."""
+"""Finds the TensorRT library (`tensorrt` 10.16 or 11, or `tensorrt_rtx`), and types, parses, checks
+and compiles a bundle's graphs for the GPU."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 MODULES = ("tensorrt", "tensorrt_rtx")
-"""In the order they are preferred: TensorRT measures its kernels on this GPU, TensorRT for RTX
-takes them from a recipe and compiles them when they are first run."""
+"""In order of preference: TensorRT tunes its kernels on this GPU, TensorRT for RTX selects them by
+heuristics and compiles them at their first run."""
 
-_OLDEST = (10, 13)  # has runtime configurations; JetPack 7.2 has 10.16
+_OLDEST = (10, 13)  # the first with runtime configurations; JetPack 7.2 has 10.16
 
 PRECISION = "fp16"
-"""Half precision where it costs nothing that matters (see `typed_graph`); measured against float:
-vertices 0.03 mm off on average, 0.44 mm at worst among a thousand people."""
+"""Half precision where it hardly costs accuracy (see `typed_graph`): compared with float, vertices
+are 0.03 mm off on average and 0.44 mm at most for a thousand people."""
 
 PERSONS = (1, 8, 512)
-"""Numbers of persons that an engine is built for: the least, the usual and the most."""
+"""Numbers of people that an engine is built for: minimum, optimum and maximum."""
 
 RECIPE = 3
-"""Raised when this version builds engines differently from the one before."""
+"""Increment this when engines are built differently than before."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,33 +45,33 @@ _LOG = logging.getLogger(__name__)
 class Library:
     """An imported library: `tensorrt` or `tensorrt_rtx`, which have the same interface."""
 
-    name: str  # of the Python module
+    name: str  # the Python module's name
     version: str
     module: Any
-    logger: trt.ILogger  # the one that all of the library's objects must share
-    complaints: deque[str]  # its latest errors, newest last
+    logger: trt.ILogger  # all of the library's objects must share this one
+    complaints: deque[str]  # the library's latest errors, newest last
 
     def __str__(self) -> str:
         return f"{'TensorRT for RTX' if self.name == 'tensorrt_rtx' else 'TensorRT'} {self.version}"
 
     def complaint(self) -> str:
-        """What the library last said was wrong, in a line; forgets it."""
+        """The library's last error in one line; clears it."""
         text = "; ".join(self.complaints) or "it gave no reason"
         self.complaints.clear()
         return text[:500]
 
 
 def find_library(modules: tuple[str, ...] = MODULES) -> Library:
-    """The first of the libraries that can be imported; touches no GPU.
+    """The first of the libraries that can be imported; does not open a GPU.
 
     Raises:
-        EngineError: none can, with each one's reason.
+        EngineError: none can be imported; gives the reason for each.
     """
     reasons = []
     for name in modules:
         try:
             return _load(name)
-        # A wheel without its shared libraries, or for another driver, fails in ways of its own.
+        # A wheel without its shared libraries, or for another driver, may raise anything.
         except Exception as error:
             reasons.append(f"{name}: {(str(error) or repr(error)).strip().splitlines()[0]}")
     raise EngineError(f"TensorRT is not installed ({'; '.join(reasons)}); see docs/tensorrt.md")
@@ -92,7 +92,7 @@ def _load(name: str) -> Library:
         def log(self, severity: Any, message: str) -> None:
             if severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR):
                 complaints.append(" ".join(message.split()))
-            # Errors are raised with the file's name; the rest is for those who debug.
+            # Errors are raised with the file's name; other messages are for debugging.
             _LOG.debug("%s: %s", name, message)
 
     return Library(name, version, module, Logger(), complaints)
@@ -100,19 +100,19 @@ def _load(name: str) -> Library:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One graph of a bundle, and all that its engine depends on."""
+    """One graph of a bundle, and everything that its engine depends on."""
 
     name: str  # the graph's file name in the bundle
     graph: bytes
     signature: Signature
     library: Library
-    gpu: str  # name and compute capability, or "none" for a trial without one
+    gpu: str  # name and compute capability, or "none" for a test without a GPU
     precision: str  # "fp32" or "fp16"
     persons: tuple[int, int, int] = PERSONS
 
     def file(self, part: str = "engine") -> str:
-        """The engine's name in the cache, with a hash of all that it is built from; `part` is
-        "kernels" for what TensorRT for RTX compiled when it first ran it."""
+        """The engine's file name in the cache, with a hash of everything that it is built from;
+        `part` is "kernels" for the kernels that TensorRT for RTX compiled at the first run."""
         graph, library = hashlib.sha256(self.graph).hexdigest(), self.library
         built_from = (RECIPE, self.name, graph, str(self.signature), library.name, library.version)
         key = json.dumps([*built_from, self.gpu, self.precision, self.persons])
@@ -124,11 +124,11 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
     """The plans of the pose graph and of the mesh graph for `gpu`, a GPU's name or "none".
 
     Raises:
-        EngineError: a graph cannot be read, or keeps tensors in other files.
+        EngineError: a graph cannot be read, or stores tensors in other files.
     """
     graphs = {
         bundle.pose_path: (pose_signature(bundle.keypoints), precision),
-        bundle.mesh_path: (mesh_signature(bundle.vertex_count), "fp32"),  # no layers to halve
+        bundle.mesh_path: (mesh_signature(bundle.vertex_count), "fp32"),  # nothing to halve
     }
     return [
         Plan(path.name, read_graph(path), signature, library, gpu, kind)
@@ -137,13 +137,14 @@ def plans(bundle: Bundle, library: Library, gpu: str, precision: str = PRECISION
 
 
 def build(plan: Plan) -> bytes:
-    """The engine of a plan, as the library writes it.
+    """The engine of a plan, serialised by the library.
 
-    Takes seconds with TensorRT for RTX, up to minutes with TensorRT, which tries each kernel.
+    Takes seconds with TensorRT for RTX, and up to minutes with TensorRT, which times each kernel.
     Without a GPU, only TensorRT for RTX can build.
 
     Raises:
-        EngineError: the graph is not as expected, the library refuses it, or `onnx` is missing.
+        EngineError: the graph does not match its signature, the library refuses it, or `onnx` is
+            missing.
     """
     try:
         from key2mesh_core.model.engines.typed_graph import typed
@@ -157,17 +158,17 @@ def build(plan: Plan) -> bytes:
 
 
 def define(content: bytes, plan: Plan) -> tuple[trt.Builder, trt.INetworkDefinition]:
-    """A typed graph as the library parsed it, with its builder.
+    """A typed graph as parsed by the library, with its builder.
 
     Raises:
-        EngineError: the library refuses it, or it is not as the plan expects.
+        EngineError: the library refuses it, or it does not match the plan.
     """
     library, module = plan.library, plan.library.module
     builder: trt.Builder | None = module.Builder(library.logger)
     if builder is None:
         raise EngineError(f"{library} cannot build here: {library.complaint()}")
     flags = module.NetworkDefinitionCreationFlag
-    # Version 11 has no other networks than strongly typed ones.
+    # Version 11 has only strongly typed networks.
     strong = 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
     network = builder.create_network(strong)
     parser: trt.OnnxParser = module.OnnxParser(network, library.logger)
@@ -187,16 +188,18 @@ def define(content: bytes, plan: Plan) -> tuple[trt.Builder, trt.INetworkDefinit
 def _compile(builder: trt.Builder, network: trt.INetworkDefinition, plan: Plan) -> bytes:
     library, module = plan.library, plan.library.module
     config = builder.create_builder_config()
-    profile: Any = builder.create_optimization_profile()  # its stubs know no tuples as shapes
+    profile: Any = builder.create_optimization_profile()  # its stubs do not accept tuples as shapes
     for name, shape in plan.signature.inputs.items():
         profile.set_shape(name, *((count, *shape) for count in plan.persons))
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(f"{library} refuses {plan.persons} persons: {library.complaint()}")
-    # Ten bits of a float's fraction would be a millimetre at a body's length.
+    # TF32 keeps ten bits of the mantissa, which is a millimetre at the size of a body.
     config.clear_flag(module.BuilderFlag.TF32)
     if hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
-        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no graphs (RTX)
-    rtx: Any = config  # TensorRT's own has no such settings
+        config.set_flag(
+            module.BuilderFlag.REQUIRE_USER_ALLOCATION
+        )  # RTX cannot capture graphs otherwise
+    rtx: Any = config  # TensorRT itself has no such settings
     if plan.gpu != "none" and hasattr(rtx, "set_compute_capability"):
         rtx.num_compute_capabilities = 1
         rtx.set_compute_capability(module.ComputeCapability.CURRENT, 0)

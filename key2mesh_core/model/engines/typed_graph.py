@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle's graph as TensorRT takes it: plain float weights, and every precision written out.
+"""Converts a bundle's graph for TensorRT: plain float weights, and every precision explicit.
 
-TensorRT 11 and TensorRT for RTX have no switch for half precision: a tensor has the type that the
-graph gives it. So the fp16 graph is made here, from the bundle's own, and says with casts what is
-computed in half: the network's hidden layers, which are 97 % of what a person costs to read. The
-first layer stays in float, as a half rounds keypoints to half a pixel in a thousand (measured:
-vertices 1.2 mm off at worst, 0.5 mm without); so does the last, which gives rotations; and so do
-kinematics, translation and skinning: a half resolves a millimetre at a body's length.
+TensorRT 11 and TensorRT for RTX have no precision flags: a tensor has the type that the graph gives
+it. The fp16 graph is therefore made here, from the bundle's own. Its casts put the network's hidden
+layers, which are 97 % of the weights, into half precision. The first layer stays in float, because
+a half rounds keypoints to half a pixel in a thousand (measured: vertices up to 1.2 mm off, 0.5 mm
+without); so does the last, which gives rotations; and so do kinematics, translation and skinning,
+because a half resolves only a millimetre at the size of a body.
 
-Needs the package `onnx`, which building an engine needs and running one does not.
+Needs the package `onnx`, which only building an engine requires.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from key2mesh_core.errors import EngineError
 from key2mesh_core.model.block_linear import with_float_weights
 
 PRECISIONS = ("fp32", "fp16")
-_NETWORK = "network."  # how the names of the network's weights begin in a bundle's pose graph
-_LEAST_WIDTH = 256  # of a hidden layer, in and out; keypoints and rotations are fewer
+_NETWORK = "network."  # prefix of the network's weights in a bundle's pose graph
+_LEAST_WIDTH = 256  # least width of a hidden layer; keypoints and rotations have fewer numbers
 
 
 def typed(graph: bytes, precision: str) -> bytes:
-    """The graph of an .onnx file's content, ready for a strongly typed network.
+    """The graph of an .onnx file's content, prepared for a strongly typed network.
 
     Raises:
-        EngineError: an unknown precision, no ONNX graph, or weights that no half can hold.
+        EngineError: the precision is unknown, the content is not an ONNX graph, or a half cannot
+            represent a weight.
     """
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
@@ -40,7 +41,7 @@ def typed(graph: bytes, precision: str) -> bytes:
         onnx.checker.check_model(model)
     except EngineError:
         raise
-    except Exception as error:  # protobuf, onnx and numpy each have their own kinds
+    except Exception as error:  # protobuf, onnx and numpy raise their own kinds
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise EngineError(f"not a graph that can be typed ({reason}); export it again") from error
     return model.SerializeToString()
@@ -63,7 +64,7 @@ def halve_layers(model: onnx.ModelProto) -> None:
         for tensor in weights:
             values = numpy_helper.to_array(tensor)
             if not (largest := np.abs(values).max(initial=0.0)) <= np.finfo(np.float16).max:
-                reason = f"reach {largest:.3g}, more than a half holds: use fp32"
+                reason = f"reach {largest:.3g}, beyond the range of a half: use fp32"
                 raise EngineError(f"weights '{tensor.name}' {reason}")
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
         output = node.output[0]
@@ -77,5 +78,5 @@ def halve_layers(model: onnx.ModelProto) -> None:
             "export the bundle again with this version"
         )
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:], model.graph.value_info[:]  # those speak of layers as they were
+    del model.graph.node[:], model.graph.value_info[:]  # they describe the layers before the change
     model.graph.node.extend(kept)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of detectors whose messages can be read.
 
-The node's subscription and `input_type`, the reader of recordings and the check of the pages
-follow from `DETECTORS`. A new detector is a file with its reader beside this one and a row here.
-Readers look at attributes alone, so they read rclpy's messages and those of a recording alike.
+The node's subscription and `input_type`, the bag reader and the docs test derive from `DETECTORS`.
+A new detector needs a file with its reader next to this one and a row here. Readers use only
+attributes, so they read rclpy's messages as well as recorded ones.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from key2mesh_core.people.person_frame import PersonFrame
 __all__ = ["BY_TYPE", "DETECTORS", "Detector", "MessageRefused", "Reader", "StreamResolution"]
 
 Reader = Callable[[Any, Any, CameraOptions], PersonFrame]
-"""`read(message, info=None, options=NOTHING_STATED)`: the persons of one message.
-
-`info` is the newest sensor_msgs/CameraInfo of the camera, or None; `options` what the user states
-about it. Keypoints are in the detector's layout, not sanitised; those that it left out are zeros.
-Raises `MessageRefused`.
+"""`read(message, info=None, options=NOTHING_STATED)`: the people in one message. `info` is the
+newest sensor_msgs/CameraInfo of the camera, or None; `options` what the user states about it.
+Keypoints are in the detector's layout, not sanitised; missing ones are zeros. Raises
+`MessageRefused`.
 """
 
 
@@ -37,13 +36,14 @@ class Detector:
 
     Attributes:
         name: value of the node's parameter `input_type`.
-        types: ROS types of the messages with keypoints: today's name, then earlier ones.
-        read: reads them.
-        title: who publishes them, for descriptions.
-        list_type: ROS type of the message that lists the bodies where each has a topic of its own;
-            empty where one message holds everybody.
-        list_topic: where that message is published.
-        tf_prefix: of the TF frames that the detector itself publishes for bodies; None without.
+        types: ROS types of the messages with keypoints: the current name, then earlier ones.
+        read: reads such a message.
+        title: who publishes such messages, for descriptions.
+        list_type: ROS type of the message that lists the bodies if each has its own topic; empty if
+            one message holds everybody.
+        list_topic: the topic of that message.
+        tf_prefix: prefix of the TF frames that the detector itself publishes for bodies; None if it
+            publishes none.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Detector:
 
     @property
     def topic_types(self) -> tuple[str, ...]:
-        """ROS types of the topic that the node is pointed at."""
+        """ROS types of the topic given to the node."""
         return (self.list_type,) if self.list_type else self.types
 
 
@@ -67,7 +67,7 @@ DETECTORS: dict[str, Detector] = {
             "key2mesh",
             ("key2mesh_ros/msg/PersonKeypointsArray",),
             read_person_keypoints,
-            "any detector, by our own message",
+            "any detector, with our own message",
         ),
         Detector(
             "yolo",
@@ -92,7 +92,7 @@ DETECTORS: dict[str, Detector] = {
         ),
     )
 }
-"""Every detector, by its name."""
+"""Every detector, by name."""
 
 BY_TYPE: dict[str, Detector] = {
     each: detector for detector in DETECTORS.values() for each in detector.types

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hri_msgs/Skeleton2D of ROS4HRI (REP-155): one body, on a topic of its own.
+"""hri_msgs/Skeleton2D of ROS4HRI (REP-155): one body on its own topic.
 
 Frame: the header's, which carries the image's time and frame.
-Resolution: coordinates are normalised to 0..1 over the image, (0, 0) at its top left corner. Pixels
-need the image's size, which the message does not have: what the user states, else CameraInfo's.
+Resolution: coordinates are normalised to 0..1 over the image, (0, 0) at its top left corner.
+Conversion to pixels needs the image size, which the message lacks: the size that the user states,
+else CameraInfo's.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def read_hri(
 ) -> PersonFrame:
     """The person of a hri_msgs/Skeleton2D, whose id is in the topic's name, not in the message.
 
-    A message without points is a frame without persons. Arguments are those of `messages.Reader`.
+    A message without points is a frame without people. Arguments are those of `messages.Reader`.
 
     Raises:
-        MessageRefused: `no_image_size`; `keypoint_count`, other than 18 keypoints;
-            `not_normalised`, coordinates that can only be pixels.
+        MessageRefused: `no_image_size`; `keypoint_count`, not 18 keypoints; `not_normalised`,
+            coordinates that must be pixels.
     """
     width, height = size = known_size(info, options)
     if not (width > 0 and height > 0):

@@ -2,8 +2,8 @@
 """key2mesh_ros/PersonKeypointsArray: our own message, for any detector.
 
 Frame: the header's, which names the optical frame of the image.
-Resolution: pixels of the image whose size the message gives; without it, of the image that the
-user states or CameraInfo describes.
+Resolution: pixels of an image of the size in the message; without it, of the size that the user
+states or CameraInfo gives.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from key2mesh_core.people.person_frame import PersonFrame
 def read_person_keypoints(
     message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
 ) -> PersonFrame:
-    """The persons of a key2mesh_ros/PersonKeypointsArray; arguments as of `messages.Reader`.
+    """The people in a key2mesh_ros/PersonKeypointsArray. Arguments are those of `messages.Reader`.
 
     Raises:
         MessageRefused: `unknown_layout`; `unequal_lengths`, a person whose x, y and confidence
             differ in length; `keypoint_count`, not one entry per keypoint of the layout;
-            `normalised`, coordinates that are no pixels.
+            `normalised`, coordinates that are not pixels.
     """
     try:
         layout = get_layout(message.layout)

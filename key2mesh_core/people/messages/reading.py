@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of all detectors share: refusals, the frame, the size of a stream's images."""
+"""Shared by the readers of all detectors: refusals, the frame, the image size of a stream."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from key2mesh_core.keypoints.layouts import Layout
 from key2mesh_core.people.person_frame import PersonFrame, stamp_ns_of
 
 LARGEST_NORMALISED = 3.0
-"""A larger coordinate is in pixels: detectors do not see people three images away."""
+"""A larger coordinate must be in pixels, because detectors do not report people three images
+away."""
 
 UNKNOWN_RESOLUTION = "unknown_resolution"
-"""The warning of a frame whose image may have another size than the frame says."""
+"""The warning for a frame whose image may have another size than stated."""
 
 
 class MessageRefused(KeypointError):
-    """A message that cannot be used; `cause` is its name in the diagnostics."""
+    """A message that cannot be used; `cause` is the cause's name in the diagnostics."""
 
     def __init__(self, cause: str, text: str) -> None:
         super().__init__(text)
@@ -37,10 +38,10 @@ def person_frame(
     layout: Layout,
     size: tuple[int, int],
 ) -> PersonFrame:
-    """The frame of N persons of (K, 3) keypoints each, K those of the layout.
+    """The frame of N people with (K, 3) keypoints each, in the layout's order.
 
     Args:
-        size: width and height [px] of the image; (0, 0) where unknown.
+        size: width and height [px] of the image; (0, 0) if unknown.
     """
     keypoints = np.asarray(persons, dtype=np.float32).reshape(len(ids), len(layout), 3)
     return PersonFrame(
@@ -55,14 +56,14 @@ def person_frame(
 
 
 class StreamResolution:
-    """Remembers the size of a stream's images: a frame of unknown size gets that of the last frame
-    of known size, so that people do not jump when a message tells less than others."""
+    """Remembers the image size of a stream: a frame of unknown size gets the last known size, so
+    that people do not jump when a message lacks it."""
 
     def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
 
     def settle(self, frame: PersonFrame) -> PersonFrame:
-        """The next frame of the stream, with the known size."""
+        """The stream's next frame, with the remembered size."""
         if len(frame) and UNKNOWN_RESOLUTION not in frame.warnings:
             self._size = frame.width, frame.height
         elif self._size is not None:
@@ -77,10 +78,12 @@ def refuse_normalised(frame: PersonFrame) -> PersonFrame:
     """The same frame.
 
     Raises:
-        MessageRefused: `normalised`, a person is seen, and all coordinates are those of an image
-            whose sides are 1.
+        MessageRefused: `normalised`, a person is seen, and all coordinates are within an image of
+            size 1 x 1.
     """
-    if frame.keypoints[..., :2].max(initial=0.0) > LARGEST_NORMALISED:  # nearly always; not for NaN
+    if (
+        frame.keypoints[..., :2].max(initial=0.0) > LARGEST_NORMALISED
+    ):  # the usual case; false for NaN
         return frame
     seen = (frame.keypoints[..., 2] >= SEEN_CONFIDENCE) & frame.keypoints[..., :2].any(axis=-1)
     if seen.sum(axis=1).max(initial=0) < MINIMUM_KEYPOINTS:
@@ -89,7 +92,7 @@ def refuse_normalised(frame: PersonFrame) -> PersonFrame:
     if largest <= LARGEST_NORMALISED:
         raise MessageRefused(
             "normalised",
-            f"no keypoint has a coordinate above {largest:g}: these are normalised, and the "
+            f"no keypoint has a coordinate above {largest:g}: these are normalised, but the "
             "message holds pixels: multiply them by the image's width and height",
         )
     return frame

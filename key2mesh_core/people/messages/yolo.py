@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """yolo_msgs/DetectionArray of yolo_ros (https://github.com/mgonzs13/yolo_ros), with a pose model.
 
-Frame: the header's, which yolo_ros copies from the image that it looked at.
-Resolution: pixels of that image (Ultralytics scales back what it resizes). The message has no size,
-except that of a segmentation mask: else what the user states, else CameraInfo's.
+Frame: the header's, which yolo_ros copies from the input image.
+Resolution: pixels of that image (Ultralytics scales back what it resizes). The only size in the
+message is that of a segmentation mask; without a mask, it is the size that the user states, else
+CameraInfo's.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from key2mesh_core.people.person_frame import PersonFrame
 def read_yolo(
     message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
 ) -> PersonFrame:
-    """The persons of a yolo_msgs/DetectionArray: the detections that have keypoints.
+    """The people in a yolo_msgs/DetectionArray: the detections with keypoints.
 
-    A detection of the class "person" without keypoints is a person without any, so that a model
-    that finds only boxes shows up in the counts. Ids are those of yolo_ros' tracker, empty without
-    it. Arguments are those of `messages.Reader`.
+    A detection of the class "person" without keypoints counts as a person without keypoints, so
+    that the counts reveal a model that finds only boxes. Ids come from yolo_ros' tracker and are
+    empty without it. Arguments are those of `messages.Reader`.
 
     Raises:
         MessageRefused: `keypoint_count`, a keypoint id that COCO-17 does not have (1 to 17);
-            `normalised`, coordinates that are no pixels.
+            `normalised`, coordinates that are not pixels.
     """
     layout = get_layout("coco_17")
     ids, persons, size = [], [], known_size(info, options)
