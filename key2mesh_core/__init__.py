@@ -18,6 +18,7 @@ _MODULES = {
     "Camera": "camera.choose",
     "CameraOptions": "camera.choose",
     "Estimator": "model.estimator",
+    "GpuOptions": "model.estimator",
     "Intrinsics": "camera.pinhole",
     "Key2MeshError": "errors",
     "PersonFrame": "people.person_frame",
@@ -36,6 +37,7 @@ __all__ = [  # type checkers understand only a literal list
     "Camera",
     "CameraOptions",
     "Estimator",
+    "GpuOptions",
     "Intrinsics",
     "Key2MeshError",
     "PersonFrame",
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from key2mesh_core.keypoints.arrays import usable
     from key2mesh_core.keypoints.layouts import to_network
     from key2mesh_core.model.bundle import Bundle, load_bundle
-    from key2mesh_core.model.estimator import Estimator
+    from key2mesh_core.model.estimator import Estimator, GpuOptions
     from key2mesh_core.people.bodies import Bodies
     from key2mesh_core.people.person_frame import PersonFrame
     from key2mesh_core.people.smoothing import Smoother

@@ -27,7 +27,7 @@ from sensor_msgs.msg import CameraInfo
 from key2mesh_core.camera.choose import Camera, newest_info
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import load_bundle
-from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.model.estimator import Estimator, GpuOptions
 from key2mesh_core.people.messages import MessageRefused
 
 from . import parameters as node_parameters
@@ -147,7 +147,9 @@ class MeshNode(GuardedNode):
 
     def _open(self, model: str) -> Estimator:
         """A warmed-up estimator; `load_model` calls this in its own thread."""
-        estimator = Estimator(load_bundle(model), self._settings.backend, self._settings.threads)
+        asked = self._settings
+        gpu = GpuOptions(fp16=asked.gpu_fp16, cuda_graphs=asked.gpu_cuda_graphs)
+        estimator = Estimator(load_bundle(model), asked.backend, asked.threads, gpu)
         try:
             estimator.warm_up()
             self.get_logger().info(estimator.why)

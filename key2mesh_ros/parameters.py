@@ -74,6 +74,16 @@ class Parameters:
     threads: int = _parameter(
         2, "CPU threads for frames with more than a few people.", (1, 64), change=UNCONFIGURED
     )
+    gpu_fp16: bool = _parameter(
+        False,
+        "With ONNX Runtime on a GPU: multiply hidden layers in 16-bit floats.",
+        change=UNCONFIGURED,
+    )
+    gpu_cuda_graphs: bool = _parameter(
+        False,
+        "With ONNX Runtime on a GPU: record runs of up to 8 persons as CUDA graphs.",
+        change=UNCONFIGURED,
+    )
     autostart: bool = _parameter(
         True, "Configure and activate at start, without a lifecycle manager.", change=START
     )

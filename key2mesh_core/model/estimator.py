@@ -28,6 +28,7 @@ from key2mesh_core.model.bundle import (
 )
 from key2mesh_core.model.engines.choice import BACKENDS as BACKENDS
 from key2mesh_core.model.engines.choice import choose
+from key2mesh_core.model.engines.onnx_gpu import GpuOptions as GpuOptions
 from key2mesh_core.model.engines.protocol import Engine, Shapes
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.quality import quality_of
@@ -49,6 +50,7 @@ class Estimator:
         backend: "auto" (the fastest engine that is ready), "onnx", "tensorrt" or
             "onnxruntime-gpu"; see `choice.BACKENDS`.
         threads: CPU threads for one call.
+        gpu: precision, recorded graphs and cache of "onnxruntime-gpu".
 
     Attributes:
         bundle: as given.
@@ -61,8 +63,14 @@ class Estimator:
             signature.
     """
 
-    def __init__(self, bundle: Bundle, backend: str = "auto", threads: int = 2) -> None:
-        choice = choose(bundle, backend, threads)
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str = "auto",
+        threads: int = 2,
+        gpu: GpuOptions | None = None,
+    ) -> None:
+        choice = choose(bundle, backend, threads, gpu)
         self.bundle, self.body_model = bundle, bundle.body_model
         self._pose, self._mesh = choice.pose, choice.mesh
         self.device, self.why = choice.pose.device, choice.why

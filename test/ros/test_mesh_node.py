@@ -167,7 +167,7 @@ def test_parameters_that_need_a_new_configuration_are_refused_with_the_way_out(a
 def test_faster_than_the_engine_the_newest_frame_counts_and_the_rest_are_counted(
     bundle, monkeypatch
 ):
-    def slow(given, backend, threads):
+    def slow(given, backend, threads, gpu):
         pose = OnnxEngine(given.pose_path)
 
         def run(inputs):
@@ -201,7 +201,7 @@ def test_faster_than_the_engine_the_newest_frame_counts_and_the_rest_are_counted
 def test_a_failing_engine_is_reported_and_does_not_end_the_node(bundle, monkeypatch):
     engines = []
 
-    def failing(given, backend, threads):
+    def failing(given, backend, threads, gpu):
         pose = OnnxEngine(given.pose_path)
         engines.append(FakeEngine(pose.run, fails_at=3))  # warm-up, one frame, then no more
         return estimator_on(given, engines[-1], OnnxEngine(given.mesh_path))

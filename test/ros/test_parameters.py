@@ -148,6 +148,8 @@ def test_what_may_change_when(each):
     another = {
         "model": "/x",
         "backend": "onnx",
+        "gpu_fp16": True,
+        "gpu_cuda_graphs": True,
         "autostart": False,
         "publish_vertices": False,
         "input_type": "yolo",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import Bundle, mesh_signature, pose_signature
@@ -36,12 +36,15 @@ class Choice:
     why: str
 
 
-def choose(bundle: Bundle, backend: str = "auto", threads: int = 2) -> Choice:
+def choose(
+    bundle: Bundle, backend: str = "auto", threads: int = 2, gpu: GpuOptions | None = None
+) -> Choice:
     """The engines of a bundle; logs in one line what was chosen and why.
 
     Args:
         backend: one of `BACKENDS`.
         threads: CPU threads for one call of ONNX Runtime.
+        gpu: for ONNX Runtime on a GPU.
 
     Raises:
         EngineError: the backend is unknown or not available, or a graph cannot be loaded or does
@@ -49,29 +52,33 @@ def choose(bundle: Bundle, backend: str = "auto", threads: int = 2) -> Choice:
     """
     if backend not in BACKENDS:
         raise EngineError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
-    choice = _auto(bundle, threads) if backend == "auto" else _asked(bundle, backend, threads)
+    gpu = gpu or GpuOptions()
+    if backend == "auto":
+        choice = _auto(bundle, threads, gpu)
+    else:
+        choice = _asked(bundle, backend, threads, gpu)
     _LOG.info("%s", choice.why)
     return choice
 
 
-def _asked(bundle: Bundle, backend: str, threads: int) -> Choice:
+def _asked(bundle: Bundle, backend: str, threads: int, gpu: GpuOptions) -> Choice:
     try:
         if backend == "tensorrt":
             return _tensorrt(bundle, True, "asked for")
         if backend == "onnxruntime-gpu":
-            return _onnx_gpu(bundle, GpuOptions(), "asked for")
+            return _onnx_gpu(bundle, gpu, "asked for")
     except EngineError as error:
         raise EngineError(f"backend {backend!r}: {error}; 'onnx' runs anywhere") from error
     return _onnx(bundle, threads, "asked for")
 
 
-def _auto(bundle: Bundle, threads: int) -> Choice:
+def _auto(bundle: Bundle, threads: int, gpu: GpuOptions) -> Choice:
     try:
         return _tensorrt(bundle, False, "its engines are built for this GPU")
     except EngineError as error:
         no_tensorrt = str(error)
     try:
-        return _onnx_gpu(bundle, GpuOptions(compile=False), f"no TensorRT ({no_tensorrt})")
+        return _onnx_gpu(bundle, replace(gpu, compile=False), f"no TensorRT ({no_tensorrt})")
     except EngineError as error:
         return _onnx(bundle, threads, f"no GPU is used: {no_tensorrt}; {error}")
 
@@ -84,7 +91,8 @@ def _onnx(bundle: Bundle, threads: int, reason: str) -> Choice:
 
 def _onnx_gpu(bundle: Bundle, options: GpuOptions, reason: str) -> Choice:
     pose = OnnxGpuEngine(bundle.pose_path, pose_signature(bundle.keypoints), options)
-    mesh = OnnxGpuEngine(bundle.mesh_path, mesh_signature(bundle.vertex_count), options)
+    exact = replace(options, fp16=False)  # a mesh has no layers to halve
+    mesh = OnnxGpuEngine(bundle.mesh_path, mesh_signature(bundle.vertex_count), exact)
     return Choice(pose, mesh, f"runs on {pose.device}: {reason}")
 
 

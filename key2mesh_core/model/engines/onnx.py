@@ -110,7 +110,7 @@ class OnnxEngine:
 
 
 def run_session(
-    session: Any, path: Path, outputs: list[str], inputs: Tensors
+    session: Any, path: Path, outputs: list[str], inputs: Tensors, options: Any = None
 ) -> dict[str, NDArray[np.float32]]:
     """The outputs of a session (None once it is closed) by name; raises EngineError naming the
     file."""
@@ -118,7 +118,7 @@ def run_session(
         raise EngineError(f"{path}: the engine is closed")
     try:
         # Binding buffers (io_binding) is no faster on the CPU (measured).
-        results = session.run(outputs, dict(inputs))
+        results = session.run(outputs, dict(inputs), options)
     except Exception as error:  # the library's errors have no other common base class
         raise EngineError(f"{path}: {first_line(error)}") from error
     return dict(zip(outputs, results, strict=True))

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from key2mesh_core import io
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.engines.block_function import with_float_products
+from key2mesh_core.model.engines.engine_cache import make_private
 from key2mesh_core.model.engines.onnx import (
     check_session,
     first_line,
@@ -30,7 +32,10 @@ from key2mesh_core.model.engines.protocol import Signature, Tensors
 RTX, TENSORRT = "NvTensorRTRTXExecutionProvider", "TensorrtExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
+_DEVICE = "cuda"
 _PERSONS = {"min": 1, "opt": 8, "max": 512}
+CAPTURED = _PERSONS["opt"]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,10 @@ class GpuOptions:
     Attributes:
         compile: whether TensorRT may compile the graph, which takes up to minutes if it is not
             cached; otherwise the graph runs on the CUDA provider's kernels.
-        fp16: let TensorRT compute everything in half precision, including kinematics, which moves
-            vertices by centimetres; for experiments.
-        cuda_graphs: capture CUDA graphs; only for a constant number of people.
+        fp16: multiply the pose network's hidden layers in half precision, as backend "tensorrt"
+            does (see `typed_graph`); loading then needs the package `onnx`.
+        cuda_graphs: capture and replay runs of up to 8 persons. TensorRT's provider is not used
+            then: it replays its first capture for every number of persons.
         cache: private folder for compiled engines; by default ~/.cache/key2mesh/onnxruntime.
     """
 
@@ -76,33 +82,61 @@ class OnnxGpuEngine:
         onnxruntime = import_onnxruntime()
         provider = choose_provider(onnxruntime, options)
         graph = read_graph(self._path)
-        settings = session_options(onnxruntime, 1)
-        settings.add_session_config_entry("session.disable_quant_qdq", "1")
-        providers = _providers(onnxruntime, settings, provider, signature, options)
+        graph = _typed(graph) if options.fp16 else with_float_products(graph) or graph
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                with_float_products(graph) or graph, settings, providers=providers
-            )
-        except Exception as error:  # the library's errors have no common ancestor but this one
-            raise EngineError(
-                f"{self._path}: {provider} cannot load it: {first_line(error)}"
-            ) from error
+            self._session, graphs = _open(onnxruntime, graph, provider, signature, options)
+        except EngineError as error:
+            raise EngineError(f"{self._path}: {error}") from error
         # ONNX Runtime drops a provider that finds no GPU, with a warning, and uses the CPU instead.
         if self._session.get_providers()[0] == "CPUExecutionProvider":
             raise EngineError(f"{provider} does not find a GPU or its libraries")
         check_session(self._session, str(self._path), signature)
-        self._outputs = list(signature.outputs)
+        self._signature, self._captured = signature, CAPTURED if graphs else 0
+        self._bound: dict[int, tuple[Any, Any, dict[str, Any]]] = {}
+        self._uncaptured = onnxruntime.RunOptions()
+        self._uncaptured.add_run_config_entry("gpu_graph_id", "-1")
         self.device = f"ONNX Runtime {onnxruntime.__version__}, {self._session.get_providers()[0]}"
 
     def run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         """Outputs by name; see `Engine.run`."""
         with self._lock:
-            return run_session(self._session, self._path, self._outputs, inputs)
+            if 1 <= (persons := self._signature.persons(inputs)) <= self._captured:
+                try:
+                    return self._replay(persons, inputs)
+                except Exception as error:
+                    _LOG.info("%s: enqueued, not captured: %s", self._path, error)
+                    self._captured = 0
+            outputs, options = list(self._signature.outputs), self._uncaptured
+            return run_session(self._session, self._path, outputs, inputs, options)
+
+    def _replay(self, persons: int, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+        """Runs with inputs and outputs at the addresses of the captured run."""
+        onnxruntime = import_onnxruntime()
+        if persons not in self._bound:
+            binding, options = self._session.io_binding(), onnxruntime.RunOptions()
+            options.add_run_config_entry("gpu_graph_id", str(persons))
+            values = {
+                name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                    (persons, *shape), np.float32, _DEVICE, 0
+                )
+                for name, shape in {**self._signature.inputs, **self._signature.outputs}.items()
+            }
+            for name in self._signature.inputs:
+                binding.bind_ortvalue_input(name, values[name])
+            for name in self._signature.outputs:
+                binding.bind_ortvalue_output(name, values[name])
+            self._bound[persons] = binding, options, values
+        binding, options, values = self._bound[persons]
+        for name, each in inputs.items():
+            values[name].update_inplace(np.ascontiguousarray(each))
+        self._session.run_with_iobinding(binding, options)
+        return {name: values[name].numpy() for name in self._signature.outputs}
 
     def close(self) -> None:
         """Free the session; later runs raise EngineError."""
         with self._lock:
-            self._session = None
+            self._session, self._captured = None, 0
+            self._bound.clear()
 
 
 def choose_provider(onnxruntime: ModuleType, options: GpuOptions) -> str:
@@ -111,7 +145,7 @@ def choose_provider(onnxruntime: ModuleType, options: GpuOptions) -> str:
     if options.compile:
         if importlib.util.find_spec(_PLUGIN) is not None:
             return RTX
-        if TENSORRT in available:
+        if TENSORRT in available and not options.cuda_graphs:
             return TENSORRT
     if CUDA in available:
         return CUDA
@@ -127,10 +161,7 @@ def provider_options(provider: str, signature: Signature, options: GpuOptions) -
         # TF32 keeps ten bits of the mantissa, which is a millimetre at the size of a body.
         return {"use_tf32": "0", "enable_cuda_graph": str(int(options.cuda_graphs))}
     cache = io.cache_folder() / "onnxruntime" if options.cache is None else options.cache
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = cache.stat()
-    if status.st_mode & 0o022:
-        raise EngineError(f"{cache}: is writable by others, so no engine is loaded from it")
+    make_private(cache)
     profiles = {
         kind: ",".join(
             f"{name}:{'x'.join(map(str, (persons, *shape)))}"
@@ -138,17 +169,44 @@ def provider_options(provider: str, signature: Signature, options: GpuOptions) -
         )
         for kind, persons in _PERSONS.items()
     }
-    prefix, graphs = "nv" if provider == RTX else "trt", str(int(options.cuda_graphs))
+    prefix = "nv" if provider == RTX else "trt"
     found = {f"{prefix}_profile_{kind}_shapes": text for kind, text in profiles.items()}
     if provider == RTX:
+        graphs = str(int(options.cuda_graphs))
         return found | {"nv_runtime_cache_path": str(cache), "enable_cuda_graph": graphs}
     return found | {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": "1",
-        "trt_fp16_enable": str(int(options.fp16)),
-        "trt_cuda_graph_enable": graphs,
     }
+
+
+def _typed(graph: bytes) -> bytes:
+    try:
+        from key2mesh_core.model.engines.typed_graph import typed
+    except ModuleNotFoundError as error:
+        raise EngineError(f"fp16 needs the package {error.name!r}: pip install onnx") from error
+    return typed(graph, "fp16")
+
+
+def _open(
+    onnxruntime: ModuleType, graph: bytes, provider: str, signature: Signature, options: GpuOptions
+) -> tuple[Any, bool]:
+    """A session, and whether it captures runs."""
+    settings = session_options(onnxruntime, 1)
+    settings.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        providers = _providers(onnxruntime, settings, provider, signature, options)
+        session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+    except EngineError:
+        raise
+    except Exception as error:  # the library's errors have no other common base class
+        if options.cuda_graphs:  # some node runs on the CPU, say
+            _LOG.info("%s captures no graphs: %s", provider, first_line(error))
+            again = replace(options, cuda_graphs=False)
+            return _open(onnxruntime, graph, provider, signature, again)
+        raise EngineError(f"{provider} cannot load it: {first_line(error)}") from error
+    return session, options.cuda_graphs
 
 
 def _providers(
@@ -161,17 +219,12 @@ def _providers(
         rest = [] if provider == CUDA else [(CUDA, provider_options(CUDA, signature, options))]
         return [(provider, told), *rest, "CPUExecutionProvider"]
     plugin = importlib.import_module(_PLUGIN)
-    try:
-        if not any(each.ep_name == RTX for each in onnxruntime.get_ep_devices()):
-            onnxruntime.register_execution_provider_library(
-                plugin.get_ep_name(), plugin.get_library_path()
-            )
-        devices = [each for each in onnxruntime.get_ep_devices() if each.ep_name == RTX]
-        if not devices:
-            raise EngineError(f"{RTX} finds no GPU")
-        settings.add_provider_for_devices(devices[:1], told)
-    except EngineError:
-        raise
-    except Exception as error:
-        raise EngineError(f"{RTX} cannot be loaded: {first_line(error)}") from error
+    if not any(each.ep_name == RTX for each in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(
+            plugin.get_ep_name(), plugin.get_library_path()
+        )
+    devices = [each for each in onnxruntime.get_ep_devices() if each.ep_name == RTX]
+    if not devices:
+        raise EngineError(f"{RTX} finds no GPU")
+    settings.add_provider_for_devices(devices[:1], told)
     return None

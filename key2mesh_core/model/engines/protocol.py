@@ -45,6 +45,12 @@ class Signature:
     inputs: Shapes
     outputs: Shapes
 
+    def persons(self, inputs: Tensors) -> int:
+        """How many persons the inputs are of; 0 if they are not the graph's, or no float32."""
+        persons = len(next(iter(inputs.values()), ()))
+        wanted = {name: ("float32", persons, *shape) for name, shape in self.inputs.items()}
+        return persons if described(inputs) == wanted else 0
+
     def check(self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Compare with the inputs and outputs that a library reports for a graph.
 
@@ -78,3 +84,8 @@ class Signature:
                         f"{('N', *shape)} with a dynamic N, the graph has {tuple(found[name])}; "
                         "export the bundle again with this version"
                     )
+
+
+def described(tensors: Tensors) -> dict[str, tuple[Any, ...]]:
+    """Type and shape of each tensor, for messages."""
+    return {name: (values.dtype.name, *values.shape) for name, values in tensors.items()}

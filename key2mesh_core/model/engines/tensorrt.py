@@ -24,7 +24,7 @@ from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.model.engines.cuda import Gpu, open_gpu
 from key2mesh_core.model.engines.engine_cache import EngineCache
-from key2mesh_core.model.engines.protocol import Tensors
+from key2mesh_core.model.engines.protocol import Tensors, described
 from key2mesh_core.model.engines.tensorrt_build import PRECISION, Library, Plan, build, plans
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ class TensorRTEngine:
         with self._lock, self._failing():
             if self._context is None:
                 raise EngineError("the engine is closed")
-            persons = self._count(inputs)
+            persons = self._signature.persons(inputs)
+            if not 1 <= persons <= self.most:
+                wanted = f"1 to {self.most} persons' {dict(self._signature.inputs)} of float32"
+                raise EngineError(f"inputs must be {wanted}, are {described(inputs)}")
             with self._gpu.active():
                 try:
                     for name in self._signature.inputs:
@@ -238,16 +241,6 @@ class TensorRTEngine:
             raise self._refused("failed to run")
         for name in self._signature.outputs:
             self._gpu.copy(self._tensors[name], persons, into_gpu=False)
-
-    def _count(self, inputs: Tensors) -> int:
-        """The number of people in the inputs; raises EngineError if they do not match the graph."""
-        persons = len(next(iter(inputs.values()), ()))
-        shapes = self._signature.inputs.items()
-        wanted = {name: ("float32", persons, *shape) for name, shape in shapes}
-        found = {name: (values.dtype.name, *values.shape) for name, values in inputs.items()}
-        if found != wanted or not 1 <= persons <= self.most:
-            raise EngineError(f"inputs must be {wanted}, 1 to {self.most} persons, are {found}")
-        return persons
 
     def _refused(self, what: str) -> EngineError:
         return EngineError(
