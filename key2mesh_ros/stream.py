@@ -157,7 +157,7 @@ class Stream:
         Raises:
             MessageRefused: `late`.
         """
-        cause = self._order.check(stamp_ns, round(1e9 * time.monotonic()))
+        cause = self._order.check(stamp_ns)
         if cause == "clock_jump":
             self._tracker.reset()
             self._smoother.reset()

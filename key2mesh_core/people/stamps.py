@@ -9,39 +9,39 @@ LATE_NS = 1_000_000_000
 """A frame older than the newest one by less than this [ns] is late; by more, the clock jumped back
 or a bag looped."""
 
+MOST_LATE = 8
+"""More late frames in a row than this, in the order of their stamps, also count as a jump: a looping
+bag shorter than a second. A multi-threaded detector does not make so many late."""
+
 
 class StampOrder:
     """Checks the stamps of successive frames of one stream."""
 
     def __init__(self) -> None:
         self._newest_ns = 0
-        self._late_since_ns: int | None = None  # of an unbroken run of late frames
+        self._late_ns = 0
+        self._late = 0  # in order, since the newest
 
-    def check(self, stamp_ns: int, now_ns: int) -> str:
-        """The cause to doubt the next frame's stamp: "" for none, "repeated_stamp", or "clock_jump"
-        if a new stream begins.
-
-        Args:
-            stamp_ns: 0 if not set.
-            now_ns: when the frame arrived or was recorded, by a monotonic clock.
+    def check(self, stamp_ns: int) -> str:
+        """The cause to doubt the next frame's stamp (0 if not set): "" for none, "repeated_stamp",
+        or "clock_jump" if a new stream begins.
 
         Raises:
             MessageRefused: `late`.
         """
         behind = self._newest_ns - stamp_ns
         if stamp_ns == 0 or behind < 0:
-            self._newest_ns, self._late_since_ns = stamp_ns or self._newest_ns, None
+            self._newest_ns, self._late = stamp_ns or self._newest_ns, 0
             return ""
         if behind == 0:
             return "repeated_stamp"
-        if self._late_since_ns is None:
-            self._late_since_ns = now_ns
-        # A looping bag shorter than a second yields only late frames: this also counts as a jump.
-        if behind < LATE_NS and now_ns - self._late_since_ns < LATE_NS:
+        self._late = self._late + 1 if stamp_ns > self._late_ns else 1
+        self._late_ns = stamp_ns
+        if behind < LATE_NS and self._late <= MOST_LATE:
             raise MessageRefused(
                 "late",
                 f"its stamp is {behind / 1e6:.0f} ms older than that of an earlier frame: a "
                 "multi-threaded detector must publish in order",
             )
-        self._newest_ns, self._late_since_ns = stamp_ns, None
+        self._newest_ns, self._late = stamp_ns, 0
         return "clock_jump"

@@ -128,7 +128,7 @@ class BagKeypoints:
             frame = read(message, self._infos.get(stream.camera), self._options.camera)
             frame = stream.resolution.settle(frame)
             if self._images is None:
-                stream.order.check(frame.stamp_ns, recorded_ns)
+                stream.order.check(frame.stamp_ns)
         except MessageRefused as error:
             self.preparation.dropped.add(error.cause, f"{where}: {error}")
             stream.number -= error.cause == "late"  # no image is missing at its place

@@ -28,6 +28,7 @@ from key2mesh_core.errors import BagError, TargetError
 from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import PersonFrame
+from key2mesh_core.people.stamps import MOST_LATE
 from key2mesh_core.recordings.numbering import JUMP, frame_numbers
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
@@ -444,12 +445,13 @@ def test_late_images_are_dropped_and_tear_no_track(tmp_path: Path) -> None:
 
 def test_a_loop_of_less_than_a_second_is_not_late_for_ever(tmp_path: Path) -> None:
     messages = [
-        (START + n * RATE, yolo_message(START + n % 5 * RATE, [("", points(COCO, 0, n % 5))]))
-        for n in range(60)
+        (START + n * RATE, yolo_message(START + n % 20 * RATE, [("", points(COCO, 0, n % 20))]))
+        for n in range(40)
     ]
     bag = write_foreign_bag(tmp_path / "bag", {"/keypoints": (YOLO, messages)})
     targets = load_targets([f"bag:{bag}"])
-    assert 5 < len(targets) == 60 - targets.left_out["late"]
+    assert targets.left_out == {"late": MOST_LATE}
+    assert np.bincount(targets.sequence).tolist() == [20, 20 - MOST_LATE]
 
 
 def test_stamps_that_nobody_set_give_way_to_the_time_of_recording(tmp_path: Path) -> None:

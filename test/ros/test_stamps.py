@@ -10,10 +10,10 @@ from helpers_ros import people, standing
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.messages import DETECTORS, MessageRefused
-from key2mesh_ros import stream as streams
 from key2mesh_ros.diagnostics import FrameStatistics
 from key2mesh_ros.parameters import Parameters
 from key2mesh_ros.stages import Stages
+from key2mesh_ros.stream import Stream
 
 T0 = 1000.0
 
@@ -26,22 +26,19 @@ def unnamed(*persons, **changes):
 
 
 @pytest.fixture
-def stream(bundle, monkeypatch):
-    """`answer(stamp)`: the names of two unnamed persons; `clock.now` is the steady clock."""
-    clock = SimpleNamespace(now=50.0)
-    monkeypatch.setattr(streams.time, "monotonic", lambda: clock.now)
+def stream(bundle):
+    """`answer(stamp)`: the names of two unnamed persons."""
     statistics = FrameStatistics(0.0)
-    made = streams.Stream(Estimator(load_bundle(bundle)), statistics)
+    made = Stream(Estimator(load_bundle(bundle)), statistics)
 
     def answer(stamp):
-        clock.now += 1 / 30
         message = unnamed(standing(), standing(100.0), stamp=stamp)
         frame = DETECTORS["key2mesh"].read(message).in_network_order()
         result = made.estimate(frame, None, Parameters(), False, Stages())
         made.note(result, 0)
         return result.frame.ids
 
-    return SimpleNamespace(answer=answer, clock=clock, totals=statistics.totals)
+    return SimpleNamespace(answer=answer, totals=statistics.totals)
 
 
 def answer_or_none(stream, stamp):
