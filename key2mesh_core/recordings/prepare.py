@@ -11,7 +11,7 @@ import numpy as np
 from key2mesh_core.camera.choose import CameraMemory
 from key2mesh_core.errors import CameraError, TargetError
 from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, person_sizes
-from key2mesh_core.keypoints.table import REQUIRED
+from key2mesh_core.keypoints.table import REQUIRED, number_of
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.tracking import unshared
 from key2mesh_core.recordings.dropped import DroppedRecords
@@ -19,6 +19,9 @@ from key2mesh_core.recordings.options import RecordingOptions
 
 _LARGE_CONFIDENCE = 1.2
 """Detectors' heatmaps reach a little more than 1."""
+
+_TRUNK = [number_of(name) for name in ("neck", "right_hip", "left_hip")]
+_MANY, _FEW = 20, 0.05
 
 
 @dataclass
@@ -37,6 +40,8 @@ class Preparation:
     warnings: dict[str, str] = field(default_factory=dict)
     images: int = 0
     persons: int = 0
+    _trunks: int = 0
+    _upright: int = 0
     _cameras: dict[str, CameraMemory] = field(default_factory=dict)
 
     def prepare(self, frame: PersonFrame, info: Any | None = None) -> PersonFrame:
@@ -84,12 +89,17 @@ class Preparation:
                 "they have no id there; let the detector's tracker give each person an id, or none",
             )
             frame = replace(frame, ids=ids)
+        neck, *hips = (frame.keypoints[:, number] for number in _TRUNK)
+        trunk = (neck - (hips[0] + hips[1]) / 2)[(neck * hips[0] * hips[1])[:, 2] > 0]
+        self._trunks += len(trunk)
+        self._upright += np.count_nonzero(trunk[:, 1] < -abs(trunk[:, 0]))
         self.images += 1
         self.persons += len(frame)
         return frame
 
     def end(self, name: str) -> None:
-        """Checks at the end of the recording that there was anybody.
+        """Checks at the end of the recording that there was anybody, and not all on their sides or
+        heads.
 
         Raises:
             TargetError: there was not a single usable person; names every cause.
@@ -100,6 +110,11 @@ class Preparation:
             raise TargetError(
                 f"{name}: {self.images} images were read and not one usable person was found in "
                 f"them: {causes}"
+            )
+        if self._trunks >= _MANY and self._upright < _FEW * self._trunks:
+            self.warnings["nobody_upright"] = (
+                f"{self._upright} of {self._trunks} persons are upright: check that x is to the "
+                "right and y down, and not the other way round, and that the camera is not turned"
             )
 
     def _usable(self, frame: PersonFrame) -> PersonFrame:

@@ -249,6 +249,19 @@ def test_normalised_coordinates_are_counted_and_refused(tmp_path: Path, scale: f
             list(open_recording(source))
 
 
+def test_who_never_stands_is_doubted(tmp_path: Path) -> None:
+    """x and y exchanged, or y up."""
+    people = coco_17()
+    for name, turned in (
+        ("good", people),
+        ("swapped", people[..., [1, 0, 2]]),
+        ("up", people * np.float32([1, -1, 1]) + np.float32([0, 994, 0])),
+    ):
+        recording = open_recording(npz(tmp_path / f"{name}.npz", turned))
+        assert len(list(recording)) == len(people)
+        assert ("nobody_upright" in recording.warnings) == (name != "good")
+
+
 # JSON that is like COCO's.
 
 
