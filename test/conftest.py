@@ -16,14 +16,16 @@ claim_domain()
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Threads that wait by spinning make tests crawl when anything else runs on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# And with as little as tests compute, a second thread costs more than it does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_LOG_DIR", os.path.join(tempfile.gettempdir(), "key2mesh_test_logs"))
 
 # A shell that runs the tests in the background has told them to ignore Ctrl-C; the programs that
 # the tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("local", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("local", deadline=None, max_examples=50)
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
@@ -37,7 +37,6 @@ def transformed(truth: np.ndarray, seed: int) -> np.ndarray:
     return scale * truth @ np.swapaxes(rotation, 1, 2) + shift
 
 
-@settings(deadline=None, max_examples=50)
 @given(SEEDS)
 def test_pa_mpjpe_does_not_see_a_similarity(seed: int) -> None:
     truth = points(seed)
@@ -113,7 +112,6 @@ def test_integer_weights_are_repeated_points() -> None:
         )
 
 
-@settings(deadline=None, max_examples=50)
 @given(SEEDS)
 def test_mpjpe_is_a_metric(seed: int) -> None:
     a, b, c = points(seed), points(seed + 1), points(seed + 2)

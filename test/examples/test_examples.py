@@ -180,7 +180,7 @@ def started(path: Path, *arguments: str) -> subprocess.Popen:
 
 
 def test_the_program_stops_the_robot_and_lets_it_go(robot):
-    process = started(EXAMPLES / "safety_stop.py", "-p", "timeout:=1.0")
+    process = started(EXAMPLES / "safety_stop.py", "-p", "timeout:=1.0", "-p", "release_time:=0.2")
     try:
         robot.until(True)  # nothing was seen yet
         while not robot.standstills:  # the time-out is the test's

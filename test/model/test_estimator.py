@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_bundle import FakeEngine, estimator_on, make_bundle, mesh_template, standing_person
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -177,7 +177,6 @@ def test_bad_keypoints_count_as_unseen(estimator):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     hnp.arrays(np.float64, (3, 18, 3), elements=st.floats(allow_nan=True, allow_infinity=True)),
     hnp.arrays(np.float64, (2, 18, 3), elements=st.floats(0.05, 1)),
