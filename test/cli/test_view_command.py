@@ -135,7 +135,7 @@ def test_it_plays_at_the_speed_of_the_stamps(tmp_path):
         play(witness, shown, rate=rate)
         assert witness.names() == ["set_topology", "show", "show", "show"]
         times = [when for name, _, when in witness.told if name == "show"]
-        assert expected <= times[-1] - begin < expected + 1.0
+        assert expected <= times[-1] - begin < expected + 5.0
 
 
 def test_a_loop_starts_again(tmp_path):

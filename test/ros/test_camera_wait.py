@@ -71,11 +71,11 @@ def test_nobody_waits_where_nobody_publishes_camera_info(waiting):
 
 
 def test_deactivating_forgets_the_frame_that_waits(waiting):
-    with waiting(camera_info_timeout=0.5), client() as probe:
+    with waiting(camera_info_timeout=1.2), client() as probe:
         begin(probe)
         assert answer_to(probe, people(standing(), stamp=5.0), 0.1) is None
         assert probe.change_state("deactivate")
-        probe.spin(0.8)
+        probe.spin(1.4)
         assert probe.meshes == []
         assert probe.change_state("activate")
         assert len(probe.exchange(people(standing())).bodies) == 1

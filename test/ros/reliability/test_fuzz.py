@@ -38,21 +38,21 @@ def interfaces():
 
 
 def test_arbitrary_keypoints(bundle, tmp_path, amount):
-    fuzz("key2mesh", {KEYPOINTS: ours()}, good_key2mesh, bundle, tmp_path, amount(1600, 400_000))
+    fuzz("key2mesh", {KEYPOINTS: ours()}, good_key2mesh, bundle, tmp_path, amount(1000, 400_000))
 
 
 def test_arbitrary_yolo(bundle, tmp_path, amount):
-    fuzz("yolo", {KEYPOINTS: yolo()}, good_yolo, bundle, tmp_path, amount(800, 200_000))
+    fuzz("yolo", {KEYPOINTS: yolo()}, good_yolo, bundle, tmp_path, amount(500, 200_000))
 
 
 def test_arbitrary_zed(bundle, tmp_path, amount):
-    fuzz("zed", {KEYPOINTS: zed()}, good_zed, bundle, tmp_path, amount(800, 200_000))
+    fuzz("zed", {KEYPOINTS: zed()}, good_zed, bundle, tmp_path, amount(500, 200_000))
 
 
 def test_arbitrary_hri(bundle, tmp_path, amount):
     topics = {f"/humans/bodies/{name}/skeleton2d": skeletons() for name in "abc"}
     topics[IDS] = bodies()
-    fuzz("hri", topics, good_hri, bundle, tmp_path, amount(800, 200_000))
+    fuzz("hri", topics, good_hri, bundle, tmp_path, amount(500, 200_000))
 
 
 def fuzz(kind, topics, good, model, folder, count):
