@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network, what it sees of a person, and its graphs (torch)."""
+"""The network, its normalised input, and its exported graphs (torch)."""

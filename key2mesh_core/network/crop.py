@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the network sees: a person turned to the middle of the view and scaled into a unit box.
+"""The network's input: turns the view to the person and scales the keypoints into a unit box.
 
-Torch only: training and the exported pose graph run these very lines. Points are given on the
-image plane in units of the focal length ("rays": x / z, y / z); the caller removes pixels.
+Training and the exported pose graph run this same torch code. Points are on the image plane in
+units of the focal length ("rays": x / z, y / z); the caller converts pixels.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Where unseen keypoints are put in the unit box.
+#: Position of unseen keypoints in the unit box.
 UNSEEN = 0.5
 
 
@@ -33,8 +33,8 @@ def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Ten
 def view_rotation(centre: Tensor) -> Tensor:
     """(N, 3, 3): the smallest rotation that takes the optical axis onto the ray `centre` (N, 2).
 
-    A person off the optical axis is seen from the side; turning the view by this rotation undoes
-    it (the observation of CLIFF, Li et al., ECCV 2022).
+    A person off the optical axis is seen at an angle; turning the view by this rotation undoes it
+    (as observed in CLIFF, Li et al., ECCV 2022).
     """
     norm = torch.sqrt(1 + (centre * centre).sum(1, keepdim=True))
     across, along = (centre / norm)[..., None], (1 / norm)[..., None]
@@ -44,11 +44,11 @@ def view_rotation(centre: Tensor) -> Tensor:
 
 
 def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """The same points as a camera turned to the middle of their box would see them.
+    """The points as seen by a camera turned to the centre of their box.
 
     Returns (points (N, K, 2), rotation (N, 3, 3) from the turned camera to the real one).
     """
     rotation = view_rotation(bounding_box(points, seen)[0])
     rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation
-    # Nothing real lies 85 degrees off the middle; the clamp only keeps absurd input finite.
+    # Real points are less than 85 degrees off the centre; the clamp only keeps absurd input finite.
     return rays[..., :2] / rays[..., 2:].clamp(min=0.08), rotation

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two deployed computations as torch modules: pixels to a placed pose, pose to a mesh.
+"""The two deployed graphs as torch modules: pixels to a placed pose, and pose to a mesh.
 
-They are what `export` writes as ONNX and what the engines are compared with. Frames: camera
-optical frame, x right, y down, z forward, metres; keypoints in pixels of a rectified image.
+`export` writes them as ONNX, and the engines are compared with them. Frames: camera optical frame,
+x right, y down, z forward, metres; keypoints in pixels of a rectified image.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class PoseGraph(nn.Module):
     error.
 
     Args:
-        network: normalised keypoints to SMPL parameters.
-        body: what the network was trained with.
-        centre: whether the network was trained on views turned to the person's middle; its root
-            rotation is then turned back by the ray through the box's centre.
+        network: maps normalised keypoints to SMPL parameters.
+        body: the body that the network was trained with.
+        centre: whether the network was trained on views turned to the person; its root rotation is
+            then turned back by the rotation of the view.
     """
 
     def __init__(self, network: Key2Mesh, body: BodyModel, centre: bool) -> None:

@@ -17,8 +17,8 @@ FEATURES, BETAS, JOINTS = 1024, 10, 24
 
 
 class Prediction(NamedTuple):
-    """What the head says: `betas (N, 10)`, `rotations (N, 24, 3, 3)` parent-relative, the root in
-    the frame of the view that the network saw."""
+    """The head's output: `betas (N, 10)`, `rotations (N, 24, 3, 3)` relative to the parent, the
+    root in the frame of the network's view."""
 
     betas: Tensor
     rotations: Tensor
@@ -69,7 +69,7 @@ class SmplHead(nn.Module):
         self.output = nn.Linear(features, BETAS + 6 * JOINTS)
 
     def forward(self, features: Tensor) -> Prediction:
-        # In float32 even under autocast: half-precision rotations are not orthonormal enough.
+        # float32 even under autocast: half-precision rotations are not orthonormal enough.
         output = self.output(self.block(features)).float()
         rotations = rotation_6d_to_matrix(output[:, BETAS:].reshape(-1, JOINTS, 6))
         return Prediction(output[:, :BETAS], rotations)
@@ -79,8 +79,8 @@ class Key2Mesh(nn.Module):
     """Normalised keypoints (N, K, 2) -> SMPL shape and pose.
 
     Args:
-        dropout: probability, of every layer.
-        keypoints: how many it takes, the first ones of the table of keypoints.
+        dropout: dropout probability of every layer.
+        keypoints: number of input keypoints, the first rows of the table of keypoints.
         features: D, the width of every hidden layer.
     """
 
@@ -96,17 +96,17 @@ class Key2Mesh(nn.Module):
         return self.head(self.extractor(keypoints))
 
     def architecture(self) -> dict[str, Any]:
-        """What `network.weights.build` needs to make a network of this kind and size."""
+        """What `network.weights.build` needs to recreate a network of this kind and size."""
         return {"name": "key2mesh", **self.sizes}
 
 
 def folded(network: Key2Mesh) -> Key2Mesh:
-    """A copy for inference: BatchNorm folded into the Linear before it, dropout gone."""
+    """A copy for inference: BatchNorm folded into the Linear before it, without dropout."""
     network = copy.deepcopy(network).eval()
     for layer in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         if len(layer) == 4 and isinstance(layer[1], nn.BatchNorm1d):
             layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
-            # A PReLU of one slope; engines fuse this form into the product before it.
+            # A PReLU with one slope; engines fuse this form with the product before it.
             layer[2] = nn.LeakyReLU(layer[2].weight.item())
             del layer[3], layer[1]
     return network

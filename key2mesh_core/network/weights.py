@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bundle's network: `weights.safetensors`, and the `architecture` entry of its model.json.
 
-The file holds the network as it is deployed, BatchNorm folded into the linear layers: of each
-Linear `NAME.weight` (outputs, inputs) and `NAME.bias`, or, where the graph multiplies 8-bit blocks
+The file holds the deployed network, with BatchNorm folded into the linear layers. For each Linear
+it has `NAME.weight` (outputs, inputs) and `NAME.bias`, or, where the graph multiplies 8-bit blocks
 (`model.block_linear`), `NAME.blocks` (inputs, outputs) int8 and `NAME.scales` in place of the
-weight; of each LeakyReLU `NAME.slope`. Only training and export read it; a robot does not.
+weight; for each LeakyReLU it has `NAME.slope`. Only training and export read it, not a robot.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from key2mesh_core.model.block_linear import BLOCK, fits, from_blocks, rounded, 
 from key2mesh_core.model.bundle import WEIGHTS, Bundle
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
 
-#: Every network that a bundle can name. A new one is its own file in this folder and a row here.
+#: Every network that a bundle can name. A new one needs a file in this folder and a row here.
 NETWORKS: dict[str, type[Key2Mesh]] = {"key2mesh": Key2Mesh}
 _LARGEST_SIZE = 1 << 14
 
 
 def build(architecture: Mapping[str, Any], dropout: float = 0.0) -> Key2Mesh:
-    """A network with random weights of the kind and sizes that `Key2Mesh.architecture` names.
+    """A network with random weights, of the kind and sizes given by `Key2Mesh.architecture`.
 
     Raises:
-        TrainingError: an architecture or a size that this version does not know.
+        TrainingError: this version does not support the architecture or a size.
     """
     sizes = dict(architecture)
     name = sizes.pop("name", None)
@@ -45,7 +45,7 @@ def build(architecture: Mapping[str, Any], dropout: float = 0.0) -> Key2Mesh:
         )
     if not all(type(size) is int and 1 <= size <= _LARGEST_SIZE for size in sizes.values()):
         raise TrainingError(
-            f"sizes of a network are whole numbers from 1 to {_LARGEST_SIZE}, got {sizes}"
+            f"the sizes of a network must be whole numbers from 1 to {_LARGEST_SIZE}, got {sizes}"
         )
     try:
         return NETWORKS[name](dropout, **sizes)
@@ -77,16 +77,16 @@ def save_weights(path: Path, network: Key2Mesh, blocks: bool) -> None:
 
 
 def load_network(bundle: Bundle) -> Key2Mesh:
-    """The network of a bundle, folded and in eval mode: the same weights as its graph's.
+    """The network of a bundle, folded and in eval mode, with the same weights as its graph.
 
     Raises:
-        TrainingError: the bundle has no weights of its own (it was exported before 0.1), or they
-            are those of an unknown architecture.
-        BundleError: the file does not hold the tensors of the architecture.
+        TrainingError: the bundle has no weights file (it was exported before 0.1), or its
+            architecture is unknown.
+        BundleError: the file does not contain the architecture's tensors.
     """
     if bundle.architecture is None:
         raise TrainingError(
-            f"{bundle.path} holds no {WEIGHTS}: it was exported by an older version and can be "
+            f"{bundle.path} has no {WEIGHTS}: it was exported by an older version and can be "
             "run, not trained further. Export its checkpoint again (`key2mesh export`), or start "
             "from 'default'"
         )
@@ -95,7 +95,7 @@ def load_network(bundle: Bundle) -> Key2Mesh:
     try:
         tensors = load(path.read_bytes())
     except (SafetensorError, OSError, ValueError) as error:
-        raise BundleError(f"{path}: not readable ({error}); export the bundle again") from error
+        raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
     for name, module in network.named_modules():
         if isinstance(module, nn.LeakyReLU):
             module.negative_slope = float(_take(path, tensors, f"{name}.slope", ()))
@@ -115,7 +115,8 @@ def load_network(bundle: Bundle) -> Key2Mesh:
 
 
 def round_weights(network: nn.Module) -> None:
-    """Rounds the large weights of a network, in place, to what the bundle's blocks can hold."""
+    """Rounds the large weights of a network, in place, to what the bundle's blocks can
+    represent."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             weight = rounded(module.weight.detach().cpu().numpy().T)
@@ -125,7 +126,7 @@ def round_weights(network: nn.Module) -> None:
 def _take(
     path: Path, tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Removes a tensor of a shape from `tensors` and returns it."""
+    """Removes a tensor of a given shape from `tensors` and returns it."""
     if name not in tensors:
         raise BundleError(f"{path}: the tensor {name!r} is missing; export the bundle again")
     found = tensors.pop(name)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AIST++: real detections of dancers by nine cameras, and 3D points to compare with.
+"""AIST++: real detections of dancers from nine cameras, and ground-truth 3D joints.
 
 Two kinds of files are read:
 
 - the official annotation `keypoints2d/<sequence>.pkl` (Google, CC BY 4.0): a dict of
   `keypoints2d (C, F, 17, 3)` x px, y px, score in COCO-17 order, `det_scores`, `timestamps`;
-- a truth file, `.npz`: cameras `K (C,3,3)`, `k1 (C,)` radial distortion, `R (C,3,3)`, `t (C,3)`
-  world to camera in metres, and for every sequence `<channel>` (`ch03`) its joints
+- a ground-truth file, `.npz`: cameras `K (C,3,3)`, `k1 (C,)` radial distortion, `R (C,3,3)`, `t
+  (C,3)` world to camera in metres, and for every sequence `<channel>` (`ch03`) its joints
   `<channel> (F,17,3)` in metres in the world frame with `valid_<channel> (F,17)`.
 """
 
@@ -31,7 +31,7 @@ from key2mesh_core.recordings.options import RecordingOptions
 COCO_JOINTS = 17
 
 IMAGE_SIZE = 1920, 1080
-"""Width and height [px] of all its videos."""
+"""Width and height [px] of all videos."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class AistppTruth:
 
     Attributes:
         intrinsics: one pinhole camera per view, px.
-        lenses: of each view.
+        lenses: lens of each view.
         rotations: (C, 3, 3) world to camera.
         translations: (C, 3) world to camera, m.
         joints: channel -> (F, 17, 3) m, world frame, COCO-17 order.
-        valid: channel -> (F, 17) bool; other joints may hold anything.
+        valid: channel -> (F, 17) bool; invalid joints may have any value.
     """
 
     intrinsics: tuple[Intrinsics, ...]
@@ -55,23 +55,23 @@ class AistppTruth:
     valid: dict[str, NDArray[np.bool_]]
 
     def project(self, channel: str, camera: int) -> NDArray[np.float64]:
-        """(F, 17, 2) px where the truth of a channel appears in a camera, lens included."""
+        """(F, 17, 2) px projections of a channel's true joints in a camera, lens included."""
         points = self.joints[channel] @ self.rotations[camera].T + self.translations[camera]
         intrinsics = self.intrinsics[camera]
         return distort_pixels(project(points, intrinsics), intrinsics, self.lenses[camera])
 
 
 def read_keypoints(path: str | Path) -> NDArray[np.float32]:
-    """(C, F, 17, 3) x px, y px, score of one official pickle; may hold NaN.
+    """(C, F, 17, 3) x px, y px, score from one official pickle; may contain NaN.
 
     Raises:
-        EvaluationError: the file is unreadable, names what is no array, or holds other shapes.
+        EvaluationError: the file cannot be read, contains anything but arrays, or has wrong shapes.
     """
     try:
-        # Made for body files, which are dictionaries of arrays as well: it runs nothing.
+        # This reader for body files also reads dictionaries of arrays; it executes nothing.
         keypoints = read_pickle(Path(path), ("keypoints2d",)).get("keypoints2d")
     except BodyFileError as error:
-        raise EvaluationError(f"not a keypoints2d file of AIST++: {error}") from error
+        raise EvaluationError(f"not an AIST++ keypoints2d file: {error}") from error
     if not isinstance(keypoints, np.ndarray):
         raise EvaluationError(f"{path} has no array 'keypoints2d', as AIST++'s keypoints2d/ have")
     if keypoints.ndim != 4 or keypoints.shape[2:] != (COCO_JOINTS, 3):
@@ -84,11 +84,11 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
 def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
 ) -> Iterator[PersonFrame]:
-    """What each camera saw of the dancer, lens included, in one pickle or a folder (with
-    `options.sequences` only in those channels); a pickle's cameras are synchronous.
+    """Each camera's detections of the dancer, lens included, from one pickle or a folder (with
+    `options.sequences`, only those channels); a pickle's cameras are synchronous.
 
     Raises:
-        TargetError: there is no such file, or no pickle in the folder.
+        TargetError: the file does not exist, or the folder has no pickle.
         EvaluationError: see `read_keypoints`.
     """
     if options.sequences:
@@ -96,7 +96,7 @@ def read_frames(
     else:
         files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
     if not files or not path.exists():
-        raise TargetError(f"{path} is neither a pickle of AIST++ nor a folder that has some")
+        raise TargetError(f"{path} is neither an AIST++ pickle nor a folder with AIST++ pickles")
     for file in files:
         for camera, frames in enumerate(read_keypoints(file)):
             for number, points in enumerate(frames):
@@ -114,17 +114,18 @@ def read_frames(
 
 
 def read_truth(path: str | Path) -> AistppTruth:
-    """Reads a truth file; raises EvaluationError if it is missing, damaged or lacks an array."""
+    """Reads a ground-truth file; raises EvaluationError if it is missing, damaged or lacks an
+    array."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EvaluationError(f"cannot read the truth file {path}: {error}") from error
+        raise EvaluationError(f"cannot read the ground-truth file {path}: {error}") from error
     missing = [name for name in ("K", "k1", "R", "t") if name not in arrays]
     channels = [name for name in arrays if f"valid_{name}" in arrays]
     if missing or not channels:
         raise EvaluationError(
-            f"{path} lacks {missing or 'any chNN with its valid_chNN'}; it holds {sorted(arrays)}"
+            f"{path} lacks {missing or 'any chNN with its valid_chNN'}; it has {sorted(arrays)}"
         )
     cameras = len(arrays["K"])
     expected = {"K": (cameras, 3, 3), "k1": (cameras,), "R": (cameras, 3, 3), "t": (cameras, 3)}
@@ -153,6 +154,6 @@ def find_keypoints(folder: str | Path, channel: str) -> Path:
     if len(found) != 1:
         raise EvaluationError(
             f"{folder} has {len(found)} files named *_{channel}.pkl ({[f.name for f in found]}); "
-            "give the folder of exactly one dancer's keypoints2d pickles."
+            "give a folder with exactly one dancer's keypoints2d pickles."
         )
     return found[0]

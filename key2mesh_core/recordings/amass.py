@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motion capture in AMASS layout: one .npz a clip, SMPL(-H, -X) axis-angles, world z up.
+"""Motion capture in AMASS layout: one .npz per clip, SMPL(-H, -X) axis-angles, world z up.
 
-The two hands are set to rest (2D keypoints say nothing of them) and clips are thinned to about
-30 frames a second, as the paper does. Clips whose world has another axis up are turned
+Both hands are set to the rest pose (2D keypoints do not determine them), and clips are subsampled
+to about 30 frames per second, as in the paper. Clips whose world has another axis up are turned
 (`world_up.py`).
 """
 
@@ -22,27 +22,27 @@ from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.recordings.world_up import Clue, clue_of, turn_upright
 
 BODY_JOINTS = 22
-#: AMASS's world has z up, a camera has y down: this rotation of the root stands people upright.
+#: AMASS's world has z up, a camera has y down: this rotation of the root makes people upright.
 WORLD_TO_UPRIGHT = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
-#: No joint turns this far within a thirtieth of a second: such frames are capture glitches.
+#: No joint turns this far within 1/30 s: such frames are capture glitches.
 _LARGEST_STEP_RAD = 1.2
 #: A rotation vector that is longer is not in radians.
 _LONGEST_RAD = 4 * math.pi
 _RATE_KEYS = ("mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate", "fps")
 _FASTEST_HZ = 2000.0
-#: Where body poses are, first come first served: AMASS, MoSh++, SMPL fits, smplx, EMDB.
+#: Keys of body poses, the first that exists is used: AMASS, MoSh++, SMPL fits, smplx, EMDB.
 _POSE_KEYS = (
     ("poses",), ("fullpose",), ("full_pose",), ("pose",), ("smpl_poses",),
     ("root_orient", "pose_body"), ("global_orient", "body_pose"), ("poses_root", "poses_body"),
 )  # fmt: skip
-#: Numbers a frame: axis-angles of 22 joints, of SMPL's, SMPL-H's and SMPL-X's.
+#: Numbers per frame: axis-angles of 22 joints, and of SMPL's, SMPL-H's and SMPL-X's joints.
 _WIDTHS = (66, 72, 156, 165)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A motion: `poses (F, 22, 3)` axis-angle [rad], the root in a z-up world; `betas (10,)` of
-    the body model of `gender`; `frame_rate` [1/s] after thinning."""
+    """A motion: `poses (F, 22, 3)` axis-angle [rad], the root in a z-up world; `betas (10,)` of the
+    body model of `gender`; `frame_rate` [1/s] after subsampling."""
 
     name: str
     poses: np.ndarray
@@ -52,35 +52,37 @@ class Clip:
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """Every .npz under a folder (or the file itself), sorted; raises TrainingError for none."""
+    """Every .npz below a folder (or the file itself), sorted; raises TrainingError if there is
+    none."""
     paths = [folder] if folder.is_file() else sorted(folder.rglob("*.npz"))
     if not paths:
         raise TrainingError(
-            f"{folder}: no .npz motion-capture clips there; expected AMASS layout, "
+            f"{folder}: no .npz motion-capture clips; expected AMASS layout, "
             "FOLDER/**/*_poses.npz with the keys poses, betas, gender, mocap_framerate"
         )
     return paths
 
 
 def load_clip(path: Path, frame_rate: float = 30.0) -> Clip | None:
-    """Reads one clip as `load_clips` does; None for a file that holds no motion."""
+    """Reads one clip like `load_clips`; None for a file without motion."""
     return next(iter(load_clips([path], frame_rate)), None)
 
 
 def load_clips(
     paths: Iterable[Path], frame_rate: float = 30.0, report: Callable[[str], None] = print
 ) -> list[Clip]:
-    """Reads clips in order, thinned to about `frame_rate` [1/s], glitches left out.
+    """Reads clips in order, subsampled to about `frame_rate` [1/s], without glitches.
 
-    Files that hold no body poses (AMASS's shape.npz, for one) are left out. Clips whose world has y
-    up, or y down as a camera has, are turned: recognised, folder by folder, by where heads are.
+    Files without body poses (such as AMASS's shape.npz) are left out. Clips whose world has y up,
+    or y down like a camera, are turned; they are recognised, folder by folder, by the position of
+    the heads.
 
     Args:
-        report: told what was left out, turned or assumed, in one sentence each.
+        report: called with a sentence for each thing that was left out, turned or assumed.
 
     Raises:
-        TrainingError: names a file that is damaged, holds no usable frame, has other numbers
-            than axis-angles, or a frame rate that is no positive number.
+        TrainingError: a file is damaged, has no usable frame, has no axis-angles, or its frame rate
+            is not a positive number. Names the file.
     """
     read, empty = [], []
     for path in paths:
@@ -95,8 +97,8 @@ def load_clips(
         )
     if unrated := [path for path, _, _, has_rate in read if not has_rate]:
         report(
-            f"{len(unrated)} of {len(read)} clips say no frame rate ({unrated[0]}, for one): "
-            f"taken as {frame_rate:g} frames a second; the key mocap_framerate tells it"
+            f"{len(unrated)} of {len(read)} clips have no frame rate ({unrated[0]}, for example): "
+            f"{frame_rate:g} frames per second are assumed; the key mocap_framerate states it"
         )
     clips = [clip for _, clip, _, _ in read]
     roots = turn_upright(
@@ -111,14 +113,15 @@ def load_clips(
 
 
 def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Path], list[Path]]:
-    """(training, held-out) paths: held out is what a glob of `held_out` matches (`Path.match`)."""
+    """(training, held-out) paths: held out are those that a glob of `held_out` matches
+    (`Path.match`)."""
     patterns = list(held_out)
     matched = {path: any(path.match(p) for p in patterns) for path in paths}
     return [p for p in paths if not matched[p]], [p for p in paths if matched[p]]
 
 
 def held_out_patterns(texts: Sequence[str]) -> list[str]:
-    """Globs and folders as `split_clips` takes them, with every @FILE replaced by its lines."""
+    """Globs and folders for `split_clips`, with every @FILE replaced by its lines."""
     patterns: list[str] = []
     for text in texts:
         if not text.startswith("@"):
@@ -133,7 +136,8 @@ def held_out_patterns(texts: Sequence[str]) -> list[str]:
 
 
 def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
-    """A clip with its root as recorded, a clue to its world's axes, and whether it has a rate."""
+    """A clip with its root as recorded, a clue to its world's axes, and whether it states its frame
+    rate."""
     try:
         with np.load(path, allow_pickle=False) as file:
             poses = _poses(file)
@@ -158,7 +162,7 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
         raise TrainingError(f"{path}: its poses are too large for radians; are they in degrees?")
     good = _plausible(poses)
     if not good.any():
-        raise TrainingError(f"{path}: no usable frame among {len(poses)}")
+        raise TrainingError(f"{path}: none of {len(poses)} frames is usable")
     if not np.isfinite(betas).all():
         raise TrainingError(f"{path}: 'betas' are not finite: {np.asarray(betas)[:10]}")
     shape = np.zeros(10, np.float32)
@@ -178,7 +182,7 @@ def _poses(file: np.lib.npyio.NpzFile) -> np.ndarray | None:
 
 
 def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
-    """Frames a second; None where nothing says it."""
+    """Frames per second; None if not stated."""
     key = next((key for key in (*_RATE_KEYS, "mocap_time_length") if key in file), None)
     if key is None:
         return None
@@ -190,21 +194,20 @@ def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
         rate = math.nan
     if not 0 < rate <= _FASTEST_HZ:
         raise TrainingError(
-            f"{path}: '{key}' is {text!r:.40}, no frame rate; correct it in the file, or leave the "
-            "clip out"
+            f"{path}: '{key}' is {text!r:.40}, not a frame rate; correct it, or leave the clip out"
         )
     return rate
 
 
 def _text(value: np.ndarray) -> str:
-    """The first value of an array as text; numpy keeps texts of Python 2 as bytes."""
+    """The first value of an array as text; numpy reads Python 2 strings as bytes."""
     first: Any = value.reshape(-1)[0] if value.size else ""
     text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
     return text.removeprefix("b'").removesuffix("'").strip()
 
 
 def _plausible(poses: np.ndarray) -> np.ndarray:
-    """(F,) False where a body joint jumps into and out of a frame, or a number is not finite."""
+    """(F,) False where a body joint jumps into and out of a frame, or a value is not finite."""
     finite = np.isfinite(poses).all(axis=(1, 2))
     rotations = axis_angle_to_matrix(np.where(finite[:, None, None], poses, 0)[:, 1:])
     trace = np.einsum("fjab,fjab->fj", rotations[1:], rotations[:-1])

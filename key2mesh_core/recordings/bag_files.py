@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening bags with suspicion: what is wrong with a damaged one is named, with the way out."""
+"""Opens bags; the error for a damaged one says what is wrong and how to repair it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ except ModuleNotFoundError as error:  # pragma: no cover
     raise BagError("reading recordings needs the package rosbags: pip install rosbags") from error
 
 RawMessage = tuple[Connection, int, bytes]
-"""Where a message is from, when it was recorded [ns], and its CDR bytes."""
+"""A message's connection, its time of recording [ns], and its CDR bytes."""
 
 _MCAP, _SQLITE, _ROS_1 = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"#ROSBAG"
-_BUG_REPORT = "; please report issue."  # rosbags' advice, which is not its users'
+_BUG_REPORT = "; please report issue."  # advice of rosbags that does not apply here
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Reader]:
     """An open reader of a rosbag2 folder or file.
 
-    A folder whose metadata is missing or cannot be read is read by the one file in it.
+    If a folder's metadata is missing or unreadable, the single file in it is read.
 
     Raises:
-        BagError: the recording is missing, damaged, of ROS 1, or contradicts its own metadata.
+        BagError: the recording is missing, damaged, from ROS 1, or contradicts its own metadata.
     """
     reader = _reader(path)
     try:
         promised = sum(connection.msgcount for connection in reader.connections)
         if promised != reader.message_count:
             raise BagError(
-                f"{path}: its metadata speaks of {reader.message_count} messages in all, but of "
-                f"{promised} when its topics are added up; run `ros2 bag reindex` on it"
+                f"{path}: its metadata counts {reader.message_count} messages in total, but "
+                f"{promised} over its topics; run `ros2 bag reindex` on it"
             )
         yield reader
     finally:
@@ -48,17 +48,17 @@ def opened(path: Path) -> Iterator[Reader]:
 def raw_topics(
     path: Path, topics: Sequence[str], message_type: str | None = None
 ) -> Iterator[RawMessage]:
-    """The messages of some topics in the order they were recorded.
+    """The messages of some topics in the order of recording.
 
-    They are counted before the first is handed out: a folder whose metadata does not fit its
-    storage yields nothing, or too little, without any error from the reader.
+    They are counted before the first is yielded, because the reader yields nothing, or too little,
+    without an error if a folder's metadata does not match its storage.
 
     Args:
-        message_type: refuse topics that hold anything else.
+        message_type: refuse topics of any other type.
 
     Raises:
-        BagError: see `opened`; a topic is missing, of another type, or has not as many messages as
-            the metadata says; all topics together hold none.
+        BagError: see `opened`; also if a topic is missing, has another type, or its number of
+            messages differs from the metadata, or if all topics are empty.
     """
     with opened(path) as reader:
         connections = [c for c in reader.connections if c.topic in topics]
@@ -69,7 +69,7 @@ def raw_topics(
         for connection in connections:
             if message_type not in (None, connection.msgtype):
                 raise BagError(
-                    f"{path}: topic {connection.topic!r} holds {connection.msgtype}, "
+                    f"{path}: topic {connection.topic!r} has type {connection.msgtype}, "
                     f"expected {message_type}"
                 )
         found = Counter(c.topic for c, _, _ in _raw(path, reader, connections))
@@ -78,7 +78,7 @@ def raw_topics(
             if promised != found[topic]:
                 raise _contradiction(path, f"on {topic!r}", promised, found[topic])
         if not found:
-            raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} holds no message")
+            raise BagError(f"{path}: topic {' or '.join(map(repr, topics))} has no messages")
         yield from _raw(path, reader, connections)
 
 
@@ -86,8 +86,7 @@ def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:
     """All messages of an open recording in order.
 
     Raises:
-        BagError: the recording is damaged; at its end, there are not as many messages as its
-            metadata says.
+        BagError: the recording is damaged, or the number of messages differs from the metadata.
     """
     found = 0
     for item in _raw(path, reader, reader.connections):
@@ -100,7 +99,7 @@ def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:
 def _contradiction(path: Path, where: str, promised: int, found: int) -> BagError:
     reindex = "run `ros2 bag reindex` on it, or " if path.is_dir() else ""
     return BagError(
-        f"{path}: its metadata promises {promised} messages {where}, its storage yields {found}; "
+        f"{path}: its metadata states {promised} messages {where}, its storage has {found}; "
         f"{reindex}{_recover(path)}"
     )
 
@@ -112,7 +111,7 @@ def _raw(path: Path, reader: Reader, connections: list[Connection]) -> Iterator[
             item = next(messages, None)
         except Exception as error:  # damaged files make rosbags raise asserts, struct.error...
             raise BagError(
-                f"{path} is damaged or breaks off: {error!r}; {_recover(path)}"
+                f"{path} is damaged or truncated: {error!r}; {_recover(path)}"
             ) from error
         if item is None:
             return
@@ -143,7 +142,7 @@ def _reader(path: Path) -> Reader:
             return reader
         except Exception as error:  # damaged files make rosbags raise asserts, struct.error...
             failed = error
-        if "files are missing" in str(failed):  # so the file inside is not the whole recording
+        if "files are missing" in str(failed):  # so the file in it is not the whole recording
             raise BagError(f"{path} cannot be read: {failed}") from failed
         if len(inside) != 1:
             break
@@ -155,30 +154,30 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _why(files: list[Path], error: Exception) -> str:
-    """What is wrong with files that cannot be opened, and the way out."""
+    """What is wrong with files that cannot be opened, and how to repair them."""
     for file in files:
         if not file.stat().st_size:
-            return f"{file} is empty: nothing was recorded, or it was lost; record again"
+            return f"{file} is empty: nothing was recorded, or it was lost; record it again"
         with file.open("rb") as stream:
             begin = stream.read(16)
             stream.seek(max(0, file.stat().st_size - len(_MCAP)))
             end = stream.read()
         if begin.startswith(_ROS_1) or file.suffix == ".bag":
             return (
-                f"{file} is a bag of ROS 1: convert it with `rosbags-convert --src {file} --dst "
+                f"{file} is a ROS 1 bag: convert it with `rosbags-convert --src {file} --dst "
                 f"{file.with_suffix('')}`"
             )
         known = {".mcap": _MCAP, ".db3": _SQLITE}[file.suffix] if file.suffix else b""
         if not begin.startswith(known):
-            return f"{file} is no {file.suffix[1:]} file, or its beginning is damaged ({error})"
+            return f"{file} is not a {file.suffix[1:]} file, or its beginning is damaged ({error})"
         if len(files) == 1 or (file.suffix == ".mcap" and end != _MCAP):
-            return f"{file} was not closed (a power cut, say) or is damaged; {_recover(file)}"
+            return f"{file} was not closed (a power loss?) or is damaged; {_recover(file)}"
     text = str(error).removesuffix(_BUG_REPORT)
     return f"{text}; run `ros2 bag reindex` on it, or give one of the .mcap or .db3 files inside"
 
 
 def _recover(path: Path) -> str:
-    """How to recover what a damaged file holds."""
+    """How to recover a damaged file."""
     file = next(iter(_files(path)), path / "FILE.mcap") if path.is_dir() else path
     good = file.with_name(f"{file.stem}_recovered{file.suffix}")
     if file.suffix == ".db3":

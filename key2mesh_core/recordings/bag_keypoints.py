@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The persons in a bag's messages, of any detector that we understand, message by message."""
+"""Reads the people in a bag's messages, of any supported detector, message by message."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Read = tuple[PersonFrame, Any]
 """A frame, and the std_msgs/Header of its message."""
 
 LATEST_NS = 500_000_000
-"""A person's message may come so much later than the next images' [ns of stamps]."""
+"""How much later than the next images' messages a person's message may arrive [ns of stamps]."""
 
 
 @dataclass
 class _Stream:
-    """A topic of keypoints, seen by the camera of the CameraInfo on `camera` (empty for none). The
-    topics of the persons of one image are one stream, of one `name`; `person` is the name of those
-    to whom a message gives none, `number` that of the next message."""
+    """A keypoint topic whose camera's CameraInfo is on `camera` (empty for none). The topics of the
+    people in one image form one stream with one `name`; `person` is the id of people whose message
+    has none, `number` the index of the next message."""
 
     topic: str
     camera: str
@@ -49,15 +49,15 @@ class _Stream:
 
 
 class BagKeypoints:
-    """Reads the messages of one bag that hold keypoints, and the CameraInfo beside them.
+    """Reads the keypoint messages of one bag, and their CameraInfo.
 
     Attributes:
-        count: messages on the topics of keypoints.
-        preparation: the books of what was read; `rewind` opens new ones.
+        count: number of messages on the keypoint topics.
+        preparation: prepares frames and counts what was left out; `rewind` starts a new one.
 
     Raises:
-        BagError: the bag is damaged; no topic of keypoints or several, or several cameras, and the
-            options do not tell which; a topic of another type.
+        BagError: the bag is damaged; it has no keypoint topic, or several topics or cameras and the
+            options do not select one; or a topic has another type.
     """
 
     def __init__(self, path: Path, options: RecordingOptions) -> None:
@@ -68,7 +68,7 @@ class BagKeypoints:
         infos = options.camera_info.split(",")
         if len(infos) not in (1, len(chosen.topics)):
             raise BagError(
-                f"{path}: {len(infos)} topics of CameraInfo for {len(chosen.topics)} of keypoints"
+                f"{path}: {len(infos)} CameraInfo topics for {len(chosen.topics)} keypoint topics"
             )
         self._streams: dict[str, _Stream] = {}
         self._first_infos: dict[str, Any] = {}
@@ -88,16 +88,16 @@ class BagKeypoints:
         self.rewind(Preparation(options))
 
     def rewind(self, preparation: Preparation) -> None:
-        """The bag is read from its beginning again, with new books."""
+        """Read the bag from its beginning again, with new counts."""
         self.preparation, self._decoder = preparation, Decoder(self._path)
         for stream in self._streams.values():
             stream.number, stream.resolution, stream.order = 0, StreamResolution(), StampOrder()
-        # The first CameraInfo counts from the beginning, others from their places on.
+        # The first CameraInfo applies from the beginning, later ones from their position on.
         self._infos = dict(self._first_infos)
         self._images = BodiesOfImage() if self._persons_apart else None
 
     def frames(self, preparation: Preparation) -> Iterator[PersonFrame]:
-        """The frames of the whole bag, in the order of its messages."""
+        """The frames of the whole bag, in message order."""
         self.rewind(preparation)
         names = [*self._streams, *self._infos]
         for connection, recorded_ns, data in raw_topics(self._path, names):
@@ -108,11 +108,12 @@ class BagKeypoints:
         """The frames that a message completes: none for messages of other topics and for refused
         or late ones, its own for most, earlier ones where every person has a topic.
 
-        Messages must come in the order of the bag: a CameraInfo counts from its place on.
+        Messages must be passed in the bag's order, because a CameraInfo applies from its position
+        on.
 
         Raises:
             BagError: the message cannot be decoded.
-            CameraError: the image's size is needed and not known.
+            CameraError: the image size is needed but unknown.
         """
         if connection.topic in self._infos:
             info = self._decoder.decode(connection, data)
@@ -131,11 +132,11 @@ class BagKeypoints:
                 stream.order.check(frame.stamp_ns)
         except MessageRefused as error:
             self.preparation.dropped.add(error.cause, f"{where}: {error}")
-            stream.number -= error.cause == "late"  # no image is missing at its place
+            stream.number -= error.cause == "late"  # no image is missing there
             return []
         except AttributeError as error:
             raise BagError(
-                f"{self._path}: {where} is an unknown kind of {connection.msgtype}: {error}"
+                f"{self._path}: {where} is an unsupported {connection.msgtype}: {error}"
             ) from error
         frame = replace(
             frame,
@@ -150,14 +151,14 @@ class BagKeypoints:
         self._frame_id = self._frame_id or frame.frame_id
         if frame.frame_id != self._frame_id:
             raise BagError(
-                f"{self._path}: the topics {stream.name} are of several cameras, whose frames are "
+                f"{self._path}: the topics {stream.name} come from several cameras with the frames "
                 f"{self._frame_id!r} and {frame.frame_id!r}: name one camera's topics"
             )
         complete = self._images.add(frame, message.header, self.preparation.dropped)
         return self._prepared(stream, complete)
 
     def end(self) -> list[Read]:
-        """The frames that the end of the bag completes."""
+        """The frames that are complete at the end of the bag."""
         rest = [] if self._images is None else self._images.rest()
         return self._prepared(next(iter(self._streams.values())), rest)
 
@@ -167,8 +168,8 @@ class BagKeypoints:
 
 
 class BodiesOfImage:
-    """Puts persons who come in messages of their own together to images, frames of equal stamps,
-    and gives them out in the order of their stamps."""
+    """Assembles images from people that have separate messages with equal stamps, and returns them
+    in the order of their stamps."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, Read] = {}
@@ -176,10 +177,10 @@ class BodiesOfImage:
         self._number = 0
 
     def add(self, frame: PersonFrame, header: Any, dropped: DroppedRecords) -> list[Read]:
-        """The images that are complete once a person's frame has come, with their headers.
+        """The images that a person's frame completes, with their headers.
 
         Args:
-            dropped: gets persons who come after their image was given out.
+            dropped: counts people who arrive after their image was returned.
         """
         complete = []
         stamp = frame.stamp_ns
@@ -201,7 +202,7 @@ class BodiesOfImage:
         return complete + self._give(self._newest - LATEST_NS)
 
     def rest(self) -> list[Read]:
-        """All images that are waiting: the recording is at its end."""
+        """All waiting images, at the end of the recording."""
         return self._give(self._newest)
 
     def _give(self, until: int) -> list[Read]:

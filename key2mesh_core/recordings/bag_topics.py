@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topics of a bag hold the keypoints that the user means."""
+"""Finds the keypoint topics of a bag that the user means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from key2mesh_core.people.messages import BY_TYPE
 from key2mesh_core.recordings.bags import Topic
 
 DEFAULT_TOPIC = "/keypoints"
-"""Which of several topics is read where nobody says."""
+"""The default among several topics."""
 
 PERSONS_PATTERN = "/humans/bodies/*/skeleton2d"
 """Where ROS4HRI (REP-155) publishes each person's keypoints."""
@@ -21,8 +21,8 @@ PERSONS_PATTERN = "/humans/bodies/*/skeleton2d"
 
 @dataclass(frozen=True)
 class ChosenTopics:
-    """One or more topics of keypoints: those of several `cameras`, or, with a `pattern`, of the
-    persons of one image."""
+    """One or more keypoint topics: those of several `cameras` or, with a `pattern`, of the people
+    in one image."""
 
     topics: tuple[Topic, ...]
     pattern: str = ""
@@ -30,11 +30,12 @@ class ChosenTopics:
 
 
 def choose_topics(path: Path, wanted: str, topics: Sequence[Topic]) -> ChosenTopics:
-    """The topics that a name means: itself; all that its `*` matches, one for each person; or, with
-    commas, one for each camera. No name means the only one of keypoints.
+    """The topics that a name stands for: itself; all that its `*` matches, one for each person; or,
+    with commas, one for each camera. An empty name stands for the only keypoint topic.
 
     Raises:
-        BagError: there is no such topic, it holds something else or nothing; several, and no name.
+        BagError: there is no such topic, it has another type or is empty; or there are several and
+            the name is empty.
     """
     if "," in wanted:
         return ChosenTopics(_listed(path, wanted, topics), cameras=True)
@@ -45,7 +46,7 @@ def choose_topics(path: Path, wanted: str, topics: Sequence[Topic]) -> ChosenTop
     if not good:
         listed = ", ".join(f"{t.name} ({t.message_type}, {t.message_count})" for t in topics)
         raise BagError(
-            f"{path} has no keypoints, that is no messages of {', '.join(BY_TYPE)}; it has: "
+            f"{path} has no keypoints, that is, no messages of {', '.join(BY_TYPE)}; it has: "
             f"{listed or 'no topic at all'}"
         )
     named = {t.name: t for t in good}
@@ -56,30 +57,30 @@ def choose_topics(path: Path, wanted: str, topics: Sequence[Topic]) -> ChosenTop
     if DEFAULT_TOPIC in named:
         return ChosenTopics((named[DEFAULT_TOPIC],))
     raise BagError(
-        f"{path} has keypoints on {', '.join(sorted(named))}: say which by topic=TOPIC "
+        f"{path} has keypoints on {', '.join(sorted(named))}: choose with topic=TOPIC "
         "(--topic TOPIC)"
     )
 
 
 def wildcard(pattern: str, name: str) -> str:
-    """What a pattern's one `*` stands for in a name; the empty string without one."""
+    """The part of a name that a pattern's single `*` matches; empty if there is no `*`."""
     before, star, after = pattern.partition("*")
     return name[len(before) : len(name) - len(after)] if star else ""
 
 
 def _listed(path: Path, names: str, topics: Sequence[Topic]) -> tuple[Topic, ...]:
-    """The topics of several cameras, from their names with commas between them."""
+    """The topics of several cameras, from their names separated by commas."""
     listed = names.split(",")
     if "*" in names:
         raise BagError(
-            f"{path}: {names!r} has both '*' and ','; a pattern names the topics of persons, a "
-            "list those of cameras: name each camera's one topic"
+            f"{path}: {names!r} has both '*' and ','; a pattern names the topics of people, a "
+            "list those of cameras: name one topic for each camera"
         )
     if "" in listed:
         raise BagError(f"{path}: {names!r} has an empty name: write /left/people,/right/people")
     twice = [name for place, name in enumerate(listed) if name in listed[:place]]
     if twice:
-        raise BagError(f"{path}: {names!r} names {twice[0]!r} twice; each topic is one camera")
+        raise BagError(f"{path}: {names!r} names {twice[0]!r} twice; each topic must be one camera")
     return tuple(_named(path, name, topics)[0] for name in listed)
 
 
@@ -92,14 +93,14 @@ def _named(path: Path, topic: str, topics: Sequence[Topic]) -> tuple[Topic, ...]
         listed = "\n".join(
             f"  {t.name} ({t.message_type}, {t.message_count} messages)" for t in good or topics
         )
-        what = "It has keypoints on" if good else "No topic of it has keypoints; it has"
+        what = "It has keypoints on" if good else "No topic has keypoints; it has"
         raise BagError(f"{path} has no topic {topic!r}. {what}:\n{listed or '  no topic at all'}")
     for one in named:
         if one.message_type not in BY_TYPE:
             raise BagError(
-                f"{path}: topic {one.name!r} holds {one.message_type}; keypoints can be read from "
+                f"{path}: topic {one.name!r} has type {one.message_type}; keypoints are read from "
                 f"{', '.join(BY_TYPE)}"
             )
     if not sum(one.message_count for one in named):
-        raise BagError(f"{path}: topic {topic!r} holds no message")
+        raise BagError(f"{path}: topic {topic!r} has no messages")
     return tuple({one.name: one for one in named}.values())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings (rosbag2: sqlite3 and mcap, folders and single files), read without ROS.
+"""Reads bags (rosbag2: sqlite3 and mcap, folders and single files) without ROS.
 
-A recording that cannot be trusted is refused: one whose metadata promises another number of
-messages than its storage holds, one without the topic asked for, one that breaks off. Only the
-topic asked for is decoded, so a message type nobody knows elsewhere in the bag does no harm.
+A recording is refused if its number of messages differs from its metadata, if it lacks the
+requested topic, or if it is truncated. Only the requested topic is decoded, so unknown message
+types elsewhere in the bag do no harm.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _IDL_SEPARATOR = "=" * 80 + "\n"
 
 @dataclass(frozen=True)
 class Topic:
-    """What a recording says about one of its topics."""
+    """A recording's information on one of its topics."""
 
     name: str
     message_type: str
@@ -51,7 +51,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Message:
-    """One decoded message, and when it was recorded [ns]."""
+    """One decoded message, and its time of recording [ns]."""
 
     recorded_ns: int
     value: Any
@@ -59,7 +59,7 @@ class Message:
 
 @cache
 def message_store() -> Typestore:
-    """The message types of ROS 2 Jazzy and of this project, to make messages from."""
+    """The message types of ROS 2 Jazzy and of this project, for creating messages."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
     for name, text in message_definitions().items():
@@ -76,18 +76,18 @@ def list_topics(bag: str | Path) -> list[Topic]:
     """
     with opened(Path(bag)) as reader:
         counts: Counter[tuple[str, str]] = Counter()
-        for each in reader.connections:  # merged files name a topic more than once
+        for each in reader.connections:  # merged files list a topic more than once
             counts[each.topic, each.msgtype] += each.msgcount
         return [Topic(*key, count) for key, count in counts.items()]
 
 
 def topics_of_type(bag: str | Path, message_type: str) -> list[str]:
-    """Names of the topics of a recording that hold messages of `message_type`."""
+    """Names of a recording's topics with messages of `message_type`."""
     return [t.name for t in list_topics(bag) if t.message_type == message_type and t.message_count]
 
 
 def the_topic(bag: str | Path, message_type: str) -> str:
-    """The one topic of a recording that holds messages of a type.
+    """The only topic of a recording with messages of a type.
 
     Raises:
         BagError: there is none, or more than one.
@@ -96,7 +96,7 @@ def the_topic(bag: str | Path, message_type: str) -> str:
     if len(names) == 1:
         return names[0]
     if names:
-        raise BagError(f"{bag} has several topics of {message_type}: {names}; say which")
+        raise BagError(f"{bag} has several topics of {message_type}: {names}; choose one")
     topics = ", ".join(f"{t.name} ({t.message_type})" for t in list_topics(bag))
     raise BagError(f"{bag} has no messages of {message_type}; it has: {topics or 'no topics'}")
 
@@ -104,7 +104,7 @@ def the_topic(bag: str | Path, message_type: str) -> str:
 def read_raw(
     bag: str | Path, topic: str, message_type: str | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """When each message of one topic was recorded [ns], and its CDR bytes; raises as
+    """Time of recording [ns] and CDR bytes of each message of one topic; raises like
     `read_messages`."""
     for _, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
         yield recorded_ns, data
@@ -113,16 +113,16 @@ def read_raw(
 def read_messages(
     bag: str | Path, topic: str, message_type: str | None = None
 ) -> Iterator[Message]:
-    """The messages of one topic, decoded, in the order they were recorded.
+    """The decoded messages of one topic in the order of recording.
 
     Args:
         bag: a rosbag2 folder, or a single .mcap or .db3 file.
-        message_type: refuse the topic if it holds anything else.
+        message_type: refuse a topic of any other type.
 
     Raises:
-        BagError: the recording is missing or damaged, has no such topic, has it empty or of
-            another type, or a message cannot be decoded. Raised at the first message if the
-            recording's metadata contradicts its storage on the number of messages.
+        BagError: the recording is missing or damaged; the topic is missing, empty or of another
+            type; or a message cannot be decoded. Raised at the first message if the number of
+            messages differs from the metadata.
     """
     decoder = Decoder(Path(bag))
     for connection, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
@@ -130,7 +130,7 @@ def read_messages(
 
 
 class Decoder:
-    """Decodes a recording's messages by the definitions in it."""
+    """Decodes a recording's messages with the definitions in it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -149,7 +149,7 @@ class Decoder:
         number, self._count[topic] = self._count[topic], self._count[topic] + 1
         try:
             return self._stores[kind].deserialize_cdr(data, kind)
-        except Exception as error:  # rosbags lets IndexError, struct.error... through
+        except Exception as error:  # rosbags raises IndexError, struct.error...
             raise BagError(
                 f"{self._path}: message {number} on {topic!r} is not a {kind} ({len(data)} bytes): "
                 f"{error}"
@@ -157,11 +157,11 @@ class Decoder:
 
 
 def read_camera(bag: str | Path, topic: str | None = None) -> Camera:
-    """The camera of a recording: its first CameraInfo; a guess where that is not calibrated.
+    """The camera of a recording: its first CameraInfo, or a guess if that is not calibrated.
 
     Raises:
         BagError: see `read_messages`.
-        CameraError: CameraInfo does not even say the image's size.
+        CameraError: CameraInfo lacks even the image size.
     """
     topic = topic or the_topic(bag, CAMERA_TYPE)
     info = next(read_messages(bag, topic, CAMERA_TYPE)).value
@@ -169,10 +169,10 @@ def read_camera(bag: str | Path, topic: str | None = None) -> Camera:
 
 
 def read_meshes(bag: str | Path, topic: str | None = None) -> Iterator[MeshFrame]:
-    """The meshes of a recording (of the only such topic unless one is named).
+    """The meshes of a recording (by default on the only such topic).
 
     Raises:
-        BagError: see `read_messages`; also for meshes of unequal sizes in one message.
+        BagError: see `read_messages`; also if meshes in one message differ in size.
     """
     topic = topic or the_topic(bag, MESHES_TYPE)
     for message in read_messages(bag, topic, MESHES_TYPE):
@@ -180,7 +180,7 @@ def read_meshes(bag: str | Path, topic: str | None = None) -> Iterator[MeshFrame
 
 
 def read_topologies(bag: str | Path) -> Iterator[Topology]:
-    """Every body topology in a recording, none included."""
+    """Every body topology in a recording; may be empty."""
     for topic in topics_of_type(bag, TOPOLOGY_TYPE):
         for message in read_messages(bag, topic, TOPOLOGY_TYPE):
             value = message.value
@@ -192,7 +192,7 @@ def read_topologies(bag: str | Path) -> Iterator[Topology]:
 
 
 def definitions(connection: Connection, path: Path) -> Typestore:
-    """Types for one topic: from the definition in the recording, else this project's own.
+    """Types for one topic: from the definition in the recording, else from this project.
 
     Raises:
         BagError: there is no definition, or it cannot be read.
@@ -202,7 +202,7 @@ def definitions(connection: Connection, path: Path) -> Typestore:
         store = message_store()
         if connection.msgtype not in store.fielddefs:
             raise BagError(
-                f"{path} holds no definition of {connection.msgtype}, which {connection.topic!r} "
+                f"{path} has no definition of {connection.msgtype}, which {connection.topic!r} "
                 "needs (sqlite3 before ROS 2 Iron has none): convert it with `ros2 bag convert` "
                 "(storage_id: mcap) where that package is installed"
             )
@@ -219,7 +219,7 @@ def definitions(connection: Connection, path: Path) -> Typestore:
         store.register(types)
         store.get_msgdef(connection.msgtype)
         return store
-    except Exception as error:  # parser errors are of many kinds
+    except Exception as error:  # the parser raises many kinds of errors
         raise BagError(
             f"{path}: the definition of {connection.msgtype}, which {connection.topic!r} needs, "
             f"cannot be read: {error!r}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of a recording's CameraInfo describes the camera that recorded keypoints were seen by."""
+"""Finds the CameraInfo topic of a recording that describes the keypoints' camera."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def find_camera(
     wanted: str = "",
     alone: bool = True,
 ) -> tuple[str, Any | None]:
-    """The topic of the CameraInfo of a topic of keypoints, and its first message; "" and None where
-    there is none.
+    """The CameraInfo topic for a keypoint topic, and its first message; "" and None if there is
+    none.
 
-    Of several CameraInfo topics those with the keypoints' frame count, and where these say the
-    same (RealSense: colour, and depth aligned to it), they are one.
+    Of several CameraInfo topics, those with the keypoints' frame count; if these agree (RealSense:
+    colour, and depth aligned to it), they count as one.
 
     Args:
-        topics: all of the recording's.
+        topics: all topics of the recording.
         options: what the user states; a stated camera needs no CameraInfo.
-        wanted: name of the CameraInfo's topic, if the user says which.
-        alone: whether no other camera's keypoints are read from the recording: a single CameraInfo
-            is then the keypoints', whatever its frame.
+        wanted: name of the CameraInfo topic, if the user chose one.
+        alone: whether no other camera's keypoints are read from the recording; a single CameraInfo
+            then applies whatever its frame.
 
     Raises:
-        BagError: there is no such topic, or several differ and the user does not say which; see
-            also `bags.read_messages`.
+        BagError: there is no such topic, or several differ and the user chose none; see also
+            `bags.read_messages`.
     """
     names = sorted({t.name for t in topics if t.message_type == CAMERA_TYPE and t.message_count})
     if wanted:
@@ -70,7 +70,7 @@ def find_camera(
             if seen
             else f"none has the keypoints' frame {frame!r}"
         )
-        + ": say which by camera_info=TOPIC (--camera-topic TOPIC)"
+        + ": choose with camera_info=TOPIC (--camera-topic TOPIC)"
     )
 
 
@@ -79,15 +79,14 @@ def _first(path: Path, topic: str) -> Any:
 
 
 def _seen_by(info: Any, message: Any, kind: str, options: CameraOptions) -> Camera | None:
-    """The camera that a message of keypoints is seen by if a CameraInfo describes it; None where
-    they name different frames."""
+    """The camera of a keypoint message according to a CameraInfo; None if their frames differ."""
     plain = replace(CameraOptions(), image_size=options.image_size, rectified=options.rectified)
     frame_id, width, height = message.header.frame_id, 0, 0
     try:
         read = BY_TYPE[kind].read(message, info, plain)
         frame_id, width, height = read.frame_id, read.width, read.height
     except MessageRefused:
-        pass  # of this message, the header is known
+        pass  # only the header of this message is needed
     if info.header.frame_id != frame_id:
         return None
     try:
@@ -97,7 +96,7 @@ def _seen_by(info: Any, message: Any, kind: str, options: CameraOptions) -> Came
 
 
 def _same(cameras: list[Camera]) -> bool:
-    """Whether cameras are one, to a thousandth."""
+    """Whether cameras agree to a thousandth."""
     values = np.array([[*c.intrinsics.as_array(), c.width, c.height] for c in cameras], float)
     alike = np.allclose(values, values[:1], rtol=1e-3)
     return alike and len({camera.lens for camera in cameras}) <= 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO's keypoint JSON: files of annotations, and lists of detection results.
+"""COCO's keypoint JSON: annotation files and lists of detection results.
 
 - annotations: `{"images": [{"id", "width", "height", "file_name"}], "annotations": [{"image_id",
   "category_id", "keypoints": [x, y, v, ...]}], "categories": [...]}`, v = 0 not labelled, 1 hidden,
@@ -7,8 +7,7 @@
 - results: `[{"image_id", "category_id", "keypoints": [x, y, score, ...], "score"}]`, as detectors
   write them.
 
-What is of another category than persons is dropped and counted. Other programs' own JSON is refused
-by name.
+Non-person categories are dropped and counted. Other programs' own JSON formats are refused by name.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ MAX_FILE_BYTES = 512 << 20
 """COCO's largest file of keypoints has 240 MB; a decoded file takes several times its size."""
 
 HIDDEN_CONFIDENCE = 0.5
-"""Of a keypoint that was labelled though it cannot be seen (v = 1)."""
+"""Confidence of a keypoint that is labelled but hidden (v = 1)."""
 
 _WAY_OUT = (
     'write one entry for each person, {"image_id": 0, "category_id": 1, "keypoints": [x, y, score, '
@@ -49,16 +48,16 @@ _Person = tuple[str, NDArray[np.float32]]
 def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
 ) -> Iterator[PersonFrame]:
-    """The people of every image, ordered by the numbers in the files' names (or the images' ids).
+    """The people in every image, ordered by the numbers in the file names (or by the images' ids).
 
     Args:
-        options: `layout` and `fps` count.
-        dropped: gets crowds, other categories and persons without keypoints.
+        options: `layout` and `fps` are used.
+        dropped: counts crowds, other categories and people without keypoints.
 
     Raises:
-        TargetError: the file is damaged or another's; a value is of the wrong kind; people of
-            unequal or unknown numbers of keypoints.
-        KeypointError: an unknown layout.
+        TargetError: the file is damaged or in another format; a value has the wrong type; people
+            differ in their number of keypoints, or the number is unknown.
+        KeypointError: the layout is unknown.
     """
     content = read_json(path, MAX_FILE_BYTES, TargetError)
     _refuse_others(path, content)
@@ -70,7 +69,7 @@ def read_frames(
         entries, what, described, categories = content, "results", {}, {}
     if not isinstance(entries, list):
         raise TargetError(
-            f'{path} is neither a file of annotations (a list "annotations") nor a list of results'
+            f'{path} is neither an annotation file (with "annotations") nor a list of results'
         )
     people = _people(path, what, entries, set(categories), dropped)
     if not any(people.values()) and not described:
@@ -80,13 +79,15 @@ def read_frames(
     layout = _layout_of(path, everyone, options.layout, categories)
     if isinstance(content, dict):
         flags = [np.nan_to_num(points[:, 2]) for points in everyone]
-        if np.isin(flags, (0, 1, 2)).all():  # of visibility, and no scores
+        if np.isin(flags, (0, 1, 2)).all():  # visibility flags, not scores
             for points, own in zip(everyone, flags, strict=True):
                 points[:, 2] = np.choose(own.astype(int), [0.0, HIDDEN_CONFIDENCE, 1.0])
     images = {image: (str(image), 0, 0) for image in people} | described
     of_name = {name: image for image, (name, _, _) in images.items()}
     if len(of_name) < len(images):
-        raise TargetError(f"{path}: image ids as numbers and the same as texts; use one kind")
+        raise TargetError(
+            f"{path}: the same image ids occur as numbers and as strings; use one type"
+        )
     for name, (stream, number) in number_names(of_name).items():
         _, width, height = images[of_name[name]]
         persons = people.get(of_name[name], [])
@@ -104,7 +105,7 @@ def read_frames(
 
 
 def _refuse_others(path: Path, content: Any) -> None:
-    """Refuses the JSON of programs that write keypoints in a form of their own, by name."""
+    """Refuses, by name, the JSON of programs that write keypoints in their own format."""
     whole = content if isinstance(content, dict) else {}
     first = content[0] if isinstance(content, list) and content else None
     first = first if isinstance(first, dict) and "image_id" not in first else {}
@@ -119,7 +120,7 @@ def _refuse_others(path: Path, content: Any) -> None:
         owner = "Ultralytics' own (box, class, keypoints)"
     if owner:
         raise TargetError(
-            f"{path} is {owner} JSON, which does not say of which image a person is, and not "
+            f"{path} is {owner} JSON, which does not say which image a person belongs to, and not "
             f"COCO's: {_WAY_OUT}"
         )
 
@@ -146,8 +147,8 @@ def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:
 
 
 def _person_categories(categories: Any) -> dict[Any, tuple[str, ...]]:
-    """id -> names of the keypoints, of the categories that are persons: those of that name, else
-    those with keypoints. Empty where the file does not tell."""
+    """id -> keypoint names, for the person categories: those named so, else those with keypoints.
+    Empty if the file has none."""
     found, persons = {}, set()
     for category in categories if isinstance(categories, list) else []:
         own = identity(category.get("id")) if isinstance(category, dict) else None
@@ -163,11 +164,11 @@ def _person_categories(categories: Any) -> dict[Any, tuple[str, ...]]:
 def _people(
     path: Path, what: str, entries: list, categories: set[Any], dropped: DroppedRecords
 ) -> dict[int | str, list[_Person]]:
-    """image id -> persons."""
+    """image id -> people."""
     people = defaultdict(list)
     used = {str(e["category_id"]) for e in entries if isinstance(e, dict) and "category_id" in e}
     if not categories and len(used) > 1 and "1" in used:
-        categories = {1}  # results name no categories, and COCO's person is 1
+        categories = {1}  # results have no categories, and COCO's person is 1
     for index, entry in enumerate(entries):
         where = f"{what}[{index}]"
         if not isinstance(entry, dict) or "image_id" not in entry:
@@ -176,7 +177,7 @@ def _people(
         if image is None:
             value = entry["image_id"]
             raise TargetError(f"{path}: {where}.image_id is {value!r}, not a number or a name")
-        # Not a look-up in the set: a category_id may be anything, a list too.
+        # Not a set look-up: a category_id may be anything, even a list.
         if categories and entry.get("category_id", next(iter(categories))) not in [*categories]:
             dropped.add("other_category", where)
             continue
@@ -198,10 +199,10 @@ def _layout_of(
     stated: str,
     categories: dict[Any, tuple[str, ...]],
 ) -> Layout:
-    """As stated; else by the names that the file gives, else by number and places."""
+    """The stated layout; else the one with the file's names, else by number and positions."""
     counts = sorted({len(points) for points in everyone})
     if len(counts) > 1:
-        raise TargetError(f"{path}: persons of {counts} keypoints in one file")
+        raise TargetError(f"{path}: people with {counts} keypoints in one file")
     named = {names for names in categories.values() if names}
     if not everyone:
         everyone = [np.zeros((17, 3), np.float32)]
@@ -211,7 +212,7 @@ def _layout_of(
             return Layout(f"of {path.name}", plain)
         except KeypointError as error:
             raise TargetError(
-                f"{path}: its keypoints are {list(names)}, which are not a person's by COCO's "
+                f"{path}: its keypoints are {list(names)}, which are not COCO's "
                 f"names ({error}); name the right layout, layout=NAME, if there is one"
             ) from error
     return which_layout(np.array(everyone), stated, str(path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of our ROS messages, for reading and writing bags where they were never built."""
+"""The text of our ROS messages, for reading and writing bags without built messages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def message_definitions() -> dict[str, str]:
     source tree, a pip installation and a colcon workspace alike.
 
     Raises:
-        Key2MeshError: the installation carries no message files.
+        Key2MeshError: the installation has no message files.
     """
     package = Path(__file__).parent.parent
-    # Installed packages carry a copy made by the build (setup.py, CMakeLists.txt); a source
-    # tree has the originals beside the package.
+    # Installed packages have a copy made by the build (setup.py, CMakeLists.txt); a source tree has
+    # the originals next to the package.
     for folder in (package / "assets" / "msg", package.parent / "msg"):
         files = sorted(folder.glob("*.msg"))
         if files:

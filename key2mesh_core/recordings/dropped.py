@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reader dropped: how often for each cause, with the first example."""
+"""Counts what a reader dropped, by cause, with the first example."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class DroppedRecords:
     """Messages, images and persons that were left out.
 
     Attributes:
-        counts: how many, by cause.
-        examples: the first of each cause, in words.
+        counts: number by cause.
+        examples: first example of each cause, as text.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, cause: str, example: str, count: int = 1) -> None:
-        """Counts `count` more of one cause; the first example of a cause is kept."""
+        """Adds `count` to a cause; keeps the first example of a cause."""
         if count:
             self.counts[cause] += count
             self.examples.setdefault(cause, example)

@@ -20,10 +20,11 @@ def identity(value: Any) -> int | str | None:
 
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
-    """A list x, y, confidence, x, ..., flat or in threes, as (L, 3) float32; null is NaN, unseen.
+    """Converts a list x, y, confidence, x, ..., flat or in triples, to (L, 3) float32; null becomes
+    NaN, unseen.
 
     Raises:
-        TargetError: no list of numbers, or not three for each keypoint.
+        TargetError: not a list of numbers, or not three for each keypoint.
     """
     if not isinstance(values, list):
         raise TargetError(f"{path}: {where} is {values!r:.40}, not a list of numbers")
@@ -34,10 +35,10 @@ def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
             raise TargetError(f"{path}: {where}[{at}] is {value!r:.40}, not a number")
     if len(values) % 3:
         raise TargetError(
-            f"{path}: {where} has {len(values)} numbers, not three (x, y, confidence) a keypoint"
+            f"{path}: {where} has {len(values)} numbers, not three (x, y, confidence) per keypoint"
         )
     try:
-        with np.errstate(over="ignore"):  # too large for float32: infinite, so unseen
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, hence unseen
             return np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 3)
     except OverflowError as error:
-        raise TargetError(f"{path}: {where} has a number beyond all floats") from error
+        raise TargetError(f"{path}: {where} has a number beyond the range of floats") from error

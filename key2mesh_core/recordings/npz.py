@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keypoints in numpy's `.npz`: our own plain keys, and those that InstaVariety's users have.
+"""Reads keypoints from numpy's `.npz`: with our own keys, or with those common for InstaVariety.
 
 | key | shape | meaning |
 |---|---|---|
-| `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image a row |
-| `layout` | () or (N,) text | its name; without it, by K and the places (`which_layout`) |
-| `sequence` | (N,) | number or name of the person's track; without it, found by nearness |
-| `frame` | (N,) whole numbers | number of the image; without it, the row's |
+| `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image per row |
+| `layout` | () or (N,) text | its name; default: by K and positions (`which_layout`) |
+| `sequence` | (N,) | number or name of the person's track; default: tracking by pose |
+| `frame` | (N,) whole numbers | number of the image; default: that of the row |
 | `camera` | (N,) | number or name of the camera or video |
-| `take` | (N,) | number or name; a take's cameras saw the same moment in images of one number |
-| `width`, `height` | () or (N,) | of the images, px |
-| `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of cameras without a lens; 0 where unknown |
+| `take` | (N,) | number or name; images of a take with equal numbers show the same moment |
+| `width`, `height` | () or (N,) | image size, px |
+| `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of undistorted cameras; 0 if unknown |
 
-In a take, `sequence` names the persons of images that show several: whoever has one name in all its
-cameras is one person. A take of an empty name is none.
+In a take, `sequence` identifies people in images that show several: the same name in all cameras
+means the same person. An empty name means no take.
 
-InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files in the manner of SPIN:
-`openpose` (N, 25, 3), BODY_25, with `imgname` (N,).
+InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files like SPIN's: `openpose`
+(N, 25, 3), BODY_25, with `imgname` (N,).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.which_layout import which_layout
 
 MAX_BYTES = 1 << 30
-"""All arrays together, unpacked: two million persons of 25 keypoints have 600 MB."""
+"""Limit of all unpacked arrays together: two million people with 25 keypoints take 600 MB."""
 
-# What damaged files make numpy and zipfile raise.
+# Errors of numpy and zipfile for damaged files.
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
     zlib.error,
@@ -59,13 +59,13 @@ _OTHERS = (
 def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
 ) -> Iterator[PersonFrame]:
-    """The people of every image of a file; with the camera where the file tells it.
-    `options.layout` comes before what the file says.
+    """The people in every image of a file, with the camera if the file states it. `options.layout`
+    overrides the file's.
 
     Raises:
-        TargetError: the file is damaged, lacks keypoints, or its arrays do not fit one another;
-            keypoints whose number is of no layout.
-        KeypointError: an unknown layout, or keypoints of a shape that is not the layout's.
+        TargetError: the file is damaged, lacks keypoints, or its arrays do not match; or no layout
+            has this number of keypoints.
+        KeypointError: the layout is unknown, or the keypoints do not have its shape.
     """
     arrays = _load(path)
     key = next((key for key in _KEYPOINTS if key in arrays), None)
@@ -78,7 +78,7 @@ def read_frames(
     if raw.ndim != 3 or raw.shape[2] != 3 or raw.dtype.kind not in "fiu":
         raise TargetError(
             f"{path}: {key} is {raw.dtype} of shape {raw.shape}; expected numbers of shape "
-            "(N, K, 3): persons, keypoints, (x px, y px, confidence)"
+            "(N, K, 3): people, keypoints, (x px, y px, confidence)"
         )
     stated = options.layout or _KEYPOINTS[key] or _layout(path, arrays)
     with np.errstate(over="ignore"):  # too large for float32: infinite, so unseen
@@ -98,8 +98,8 @@ def read_frames(
         first = rows[0]
         if len(found := sorted({takes[row] for row in rows})) > 1:
             raise TargetError(
-                f"{path}: image {frame[first]} of camera {camera[first]!r} is of the takes {found}"
-                ": number the images on from take to take"
+                f"{path}: image {frame[first]} of camera {camera[first]!r} is in the takes {found}"
+                ": continue the image numbers from take to take"
             )
         size = int(width[first]), int(height[first])
         if bool(size[0]) != bool(size[1]):
@@ -132,20 +132,20 @@ def _layout(path: Path, arrays: dict[str, NDArray]) -> str:
 def _load(path: Path) -> dict[str, NDArray]:
     try:
         if not zipfile.is_zipfile(path):
-            raise ValueError("it is missing, cut short, or not made by np.savez")
+            raise ValueError("it is missing, truncated, or not made by np.savez")
         with np.load(path, allow_pickle=False) as stored:
             wanted = {*_KEYPOINTS, *_OTHERS} & set(stored.files)
             total = sum(info.file_size for info in stored.zip.infolist())
             if total > MAX_BYTES:
                 raise TargetError(
-                    f"{path} unpacks to {total / 1e6:.0f} MB; up to {MAX_BYTES / 1e6:.0f} MB are "
+                    f"{path} unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are "
                     "read: split it"
                 )
             found = {name: stored[name] for name in wanted} or dict.fromkeys(stored.files)
             return {n: _whole_floats(a) if n in _OTHERS else a for n, a in found.items()}
     except _DAMAGE as error:
         raise TargetError(
-            f"{path} cannot be read as .npz of plain arrays (nothing pickled): {error}"
+            f"{path} cannot be read as an .npz of plain arrays without pickles: {error}"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _whole_floats(array: NDArray) -> NDArray:
 def _images(
     path: Path, arrays: dict[str, NDArray], count: int
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """Each row's camera and number of the image."""
+    """Camera and image number of each row."""
     if "imgname" in arrays:
         names = _texts(path, "imgname", arrays, count)
         numbered = number_names(names)
@@ -171,18 +171,18 @@ def _images(
 
 
 def _takes(path: Path, arrays: dict[str, NDArray], count: int) -> list[str]:
-    """Each row's take; empty for none."""
+    """Take of each row; empty for none."""
     for what, keys in (("camera", _CAMERAS), ("frame", _FRAMES)):
         if "take" in arrays and not any(key in arrays for key in (*keys, "imgname")):
             raise TargetError(
-                f"{path} has takes but no {what} (N,): a take says which cameras saw the same "
-                "moment, in images of the same number"
+                f"{path} has takes but no {what} (N,): a take groups cameras that saw the same "
+                "moment in images with the same number"
             )
     return _texts(path, "take", arrays, count)
 
 
 def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> list[str]:
-    """One name a row, from numbers, texts or bytes; empty ones without the array."""
+    """One name per row, from numbers, strings or bytes; empty without the array."""
     array = arrays.get(name, np.full(count, ""))
     if array.shape != (count,) or array.dtype.kind not in "iuUS":
         raise TargetError(
@@ -193,7 +193,7 @@ def _texts(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> lis
 
 
 def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDArray[np.int64]:
-    """One whole number a row, or one for all; zeros without the array."""
+    """One whole number per row, or one for all; zeros without the array."""
     array = arrays.get(name, np.zeros((), np.int64))
     if array.shape not in ((), (count,)) or array.dtype.kind not in "iu":
         raise TargetError(
@@ -201,12 +201,12 @@ def _whole(path: Path, name: str, arrays: dict[str, NDArray], count: int) -> NDA
             "whole numbers"
         )
     if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 40):
-        raise TargetError(f"{path}: {name} is from {array.min()} to {array.max()}")
+        raise TargetError(f"{path}: {name} ranges from {array.min()} to {array.max()}")
     return np.broadcast_to(array.astype(np.int64), (count,))
 
 
 def _intrinsics(path: Path, arrays: dict[str, NDArray], count: int) -> NDArray[np.float64]:
-    """(N, 4) fx, fy, cx, cy; zeros where they are not known."""
+    """(N, 4) fx, fy, cx, cy; zeros if unknown."""
     array = arrays.get("intrinsics", np.zeros(4))
     if array.shape not in ((4,), (count, 4)) or array.dtype.kind not in "fiu":
         raise TargetError(

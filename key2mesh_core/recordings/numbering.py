@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images numbered in the order they were taken: by file names of any style, and by stamps, those of
-one stream or of several on one clock."""
+"""Numbers images in the order in which they were taken: by file names of any style, or by the
+stamps of one stream or of several on one clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from key2mesh_core.errors import BagError
 from key2mesh_core.people.person_frame import PersonFrame
 
 JUMP = 1000
-"""By how many images the numbers jump when the clock jumps back: nothing moves across that."""
+"""Jump of the image numbers when the clock jumps back, too large for any track."""
 
 
 _CAMERA = re.compile(r"(cam|camera|view|kinect|(?<![a-z])c)[ _-]*$", re.IGNORECASE)
@@ -25,9 +25,9 @@ _CAMERA = re.compile(r"(cam|camera|view|kinect|(?<![a-z])c)[ _-]*$", re.IGNORECA
 
 
 def number_names(names: Iterable[str], apart: bool = False) -> dict[str, tuple[str, int]]:
-    """Each name's stream and its number in it, in the order of time.
+    """Stream and number of each name, in chronological order.
 
-    Of the numbers in names that are otherwise alike, the one with the most different values counts
+    Of the numbers in names that are otherwise alike, the one with the most distinct values counts
     the images (the last of those, if several have as many), a camera's only if no other differs;
     all else names the stream: `cam1_0007.json` is image 7 of `cam1_#.json`. Numbers are compared as
     numbers: 9 before 10.
@@ -66,8 +66,8 @@ def _natural(entry: tuple[str, int, str]) -> tuple[list[tuple[int, str]], int, s
 
 
 def frame_numbers(stamps_ns: Sequence[int], step_ns: float | None = None) -> NDArray[np.int64]:
-    """Images of one stream, taken at `stamps_ns`, numbered in steps of their usual distance in time
-    `step_ns` (by default the median), each one further; after a clock that jumps back, `JUMP`.
+    """Numbers the images of one stream, taken at `stamps_ns`, in steps of the usual period
+    `step_ns` (by default the median), by at least 1; by `JUMP` after a clock that jumps back.
     Frames that are only late were dropped before (`people.stamps`)."""
     gaps = np.diff(np.asarray(stamps_ns, dtype=np.int64))
     step = step_ns or _usual_step([stamps_ns])
@@ -76,13 +76,13 @@ def frame_numbers(stamps_ns: Sequence[int], step_ns: float | None = None) -> NDA
 
 
 def moment_numbers(stamps_ns: Sequence[Sequence[int]]) -> list[NDArray[np.int64]]:
-    """Images of several synchronous streams, numbered so that one moment has one number.
+    """Numbers the images of several synchronous streams, so that one moment has one number.
 
-    Images of different streams up to half a step apart show one moment, where a step is the usual
-    distance in time of the fastest stream. Moments are numbered as the images of one stream are.
-    Stamps are compared with one another, never with a clock of even steps: a step that is a
-    thousandth too long would be a whole image after a thousand. Each stream's stamps never go back,
-    and its numbers always grow.
+    Images of different streams at most half a step apart show one moment, where a step is the usual
+    period of the fastest stream. Moments are numbered like the images of one stream. Stamps are
+    compared with one another, never with a clock of even steps, because an error of a thousandth of
+    a step would grow to a whole image after a thousand. The stamps of each stream must not go back;
+    its numbers always increase.
     """
     step = _usual_step(stamps_ns)
     times = np.concatenate([np.asarray(one, dtype=np.int64) for one in stamps_ns])
@@ -95,17 +95,17 @@ def moment_numbers(stamps_ns: Sequence[Sequence[int]]) -> list[NDArray[np.int64]
             last, start, there = last + 1, times[at], set()
         there.add(stream[at])
         moment[at] = last
-    # The middle of a moment's images: its first may be any camera's, half a step early.
+    # The mean time of a moment's images: the first may be any camera's, half a step early.
     middles = np.rint(np.bincount(moment, weights=times) / np.bincount(moment))
     numbers = frame_numbers(middles.astype(np.int64).tolist(), step)[moment]
     return np.split(numbers, np.cumsum([len(one) for one in stamps_ns])[:-1])
 
 
 def number_by_stamps(frames: Sequence[PersonFrame], name: str) -> list[PersonFrame]:
-    """The frames with `number` by their stamps: a gap in time is a gap in the numbers.
+    """The frames with `number` set from their stamps: a gap in time is a gap in the numbers.
 
-    Those of one take are numbered on one clock, so that one moment has one number; other streams
-    each for itself. `name` is the recording's, for errors.
+    Streams of one take are numbered on one clock, so that one moment has one number; other streams
+    separately. `name` is the recording's name, for errors.
 
     Raises:
         BagError: the clock of a stream of a take jumps back.
@@ -126,7 +126,7 @@ def number_by_stamps(frames: Sequence[PersonFrame], name: str) -> list[PersonFra
             if back:
                 raise BagError(
                     f"{name}: the clock of {stream!r} jumps back from {back[0]} to {back[1]} ns, "
-                    f"so which images of {len(places)} cameras belong together is unknown: cut the "
+                    f"so which images of {len(places)} cameras match is unknown: cut the "
                     "bag there, or read the topics one at a time"
                 )
         for one, found in zip(places, moment_numbers(stamps), strict=True):
@@ -135,6 +135,6 @@ def number_by_stamps(frames: Sequence[PersonFrame], name: str) -> list[PersonFra
 
 
 def _usual_step(stamps_ns: Sequence[Sequence[int]]) -> float:
-    """The smallest of the streams' median distances in time [ns]; 1 where no time ever passes."""
+    """The smallest of the streams' median periods [ns]; 1 if stamps never advance."""
     gaps = [np.diff(np.asarray(one, dtype=np.int64)) for one in stamps_ns]
     return min((float(np.median(g[g > 0])) for g in gaps if (g > 0).any()), default=1.0)

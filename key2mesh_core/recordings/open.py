@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings of every kind behind one function: the persons of their images, with the camera.
+"""Reads recordings of every kind with one function: the people in their images, with the camera.
 
 for frame in open_recording("bag:my_bag?topic=/keypoints"):
     frame.keypoints, frame.camera.intrinsics, frame.stamp_ns
@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 
 
 class Recording:
-    """The persons of a recording's images, in order; can be iterated over more than once.
+    """The people in a recording's images, in order; may be iterated more than once.
 
-    Frames hold the network's keypoints of the usable persons, sanitised, the lens undone, and the
-    camera that was chosen. Iterating raises a TargetError at the end if there was not a single
-    usable person.
+    Frames hold the network's keypoints of the usable people, sanitised, lens undone, and the chosen
+    camera. Iterating raises a TargetError at the end if there was no usable person.
 
     Attributes:
-        count: images (messages) that there are to read; `streams` that they belong to.
-        dropped: what was left out so far: messages, images and persons, by cause.
-        warnings: what there is to doubt so far: name of each warning, and the first reason.
+        count: number of images (messages) to read; `streams`: the streams that they belong to.
+        dropped: counts of what was left out so far (messages, images and people), by cause.
+        warnings: the warnings so far: the name of each, with the first reason.
         bag: reads a bag message by message; None for other kinds.
     """
 
@@ -60,14 +59,14 @@ class Recording:
 
     @property
     def images(self) -> int:
-        """Images read so far, with and without persons."""
+        """Number of images read so far, with and without people."""
         return self._preparation.images
 
     def __len__(self) -> int:
         return self.count
 
     def begin(self) -> Preparation:
-        """New books, for who reads the recording from its beginning."""
+        """New counts, for reading the recording from its beginning."""
         self._preparation = Preparation(self.source.options, deepcopy(self._dropped_before))
         return self._preparation
 
@@ -83,15 +82,15 @@ def open_recording(
     """Opens a recording: a bag, a folder of OpenPose's JSON, COCO's JSON, AIST++ or .npz.
 
     Args:
-        source: a path, whose kind is recognised by what lies there, or `KIND:PATH`; with options
-            behind a question mark (`options.OPTIONS`), which come before `options`.
-        options: what else the user says.
+        source: a path, whose kind is recognised, or `KIND:PATH`; with options after a question mark
+            (`options.OPTIONS`), which override `options`.
+        options: further options of the user.
 
     Raises:
-        TargetError: nothing there that is known, an option that cannot be, a damaged file.
-        BagError: the bag is damaged, or has no topic of keypoints, or several.
+        TargetError: the kind is unknown, an option is invalid, or a file is damaged.
+        BagError: the bag is damaged, or has no keypoint topic, or several.
         KeypointError: an unknown layout.
-        CameraError: while it is read, the image's size is needed and nobody knows it.
+        CameraError: (while reading) the image size is needed but unknown.
     """
     if not isinstance(source, Source):
         source = parse_source(source, options)
@@ -101,7 +100,7 @@ def open_recording(
         bag = BagKeypoints(source.path, source.options)
         streams = len(source.options.topic.split(","))
         return Recording(source, bag.count, bag.frames, bag=bag, streams=streams)
-    # Each module's read_frames(path, options, dropped) yields the images in the order of time.
+    # Each module's read_frames(path, options, dropped) yields the images in chronological order.
     reader = import_module(f"key2mesh_core.recordings.{source.kind}")
     dropped = DroppedRecords()
     try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenPose's `--write_json` folders: one file an image, as many people as there are.
+"""OpenPose's `--write_json` folders: one file per image, with any number of people.
 
 A file holds `{"people": [{"person_id": [-1], "pose_keypoints_2d": [x, y, c, ...]}, ...]}`, in
-pixels (`--keypoint_scale 0`). Other programs write other layouts in this form (Pose2Sim, Sports2D,
-AlphaPose): see `which_layout`.
+pixels (`--keypoint_scale 0`). Other programs write other layouts in this format (Pose2Sim,
+Sports2D, AlphaPose): see `which_layout`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.which_layout import which_layout
 
 MAX_FILE_BYTES = 16 << 20
-"""One image: a thousand people with hands and faces have 3 MB."""
+"""Size limit for one image: a thousand people with hands and faces take 3 MB."""
 
 _People = tuple[tuple[str, ...], list[NDArray[np.float32]]]
 """Ids and (L, 3) keypoints."""
@@ -35,20 +35,21 @@ _People = tuple[tuple[str, ...], list[NDArray[np.float32]]]
 def read_frames(
     path: Path, options: RecordingOptions, dropped: DroppedRecords
 ) -> Iterator[PersonFrame]:
-    """The people of every image, by file names in the order of their numbers.
+    """The people in every image, in the order of the numbers in the file names.
 
     Args:
-        path: a folder (folders in it are read too), or a single file.
-        options: `layout`, `together` and `fps` count.
+        path: a folder (including its subfolders), or a single file.
+        options: `layout`, `together` and `fps` are used.
 
     Raises:
-        TargetError: no JSON file, or one that is damaged or another's; people of unequal or unknown
-            numbers of keypoints; with `together`, not one camera's images in each of the folders.
+        TargetError: there is no JSON file, or one is damaged or in another format; people differ in
+            their number of keypoints, or the number is unknown; with `together`, a subfolder does
+            not contain one camera's images.
         KeypointError: an unknown layout.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.json"))
     if not files:
-        raise TargetError(f"{path} is no folder with JSON files as `--write_json` makes them")
+        raise TargetError(f"{path} is not a folder with JSON files as written by `--write_json`")
     top = path.parent if path.is_file() else path
     names = [file.relative_to(top).as_posix() for file in files]
     # Cameras may be more than images; but where every folder has one image, folders are images.
@@ -74,12 +75,12 @@ def read_frames(
 
 
 def _check_cameras(path: Path, numbered: dict[str, tuple[str, int]]) -> None:
-    said = f"{path}: together=true says that each folder in it is one camera, but"
+    said = f"{path}: together=true states that each subfolder is one camera, but"
     cameras: dict[str, set[str]] = {}
     for name, (stream, _) in numbered.items():
         folder, slash, _ = name.partition("/")
         if not slash:
-            raise TargetError(f"{said} {name} lies beside them")
+            raise TargetError(f"{said} {name} is next to them")
         cameras.setdefault(folder, set()).add(stream)
     if len(cameras) < 2:
         raise TargetError(f"{said} there is only {next(iter(cameras))}")
@@ -90,7 +91,7 @@ def _check_cameras(path: Path, numbered: dict[str, tuple[str, int]]) -> None:
 
 
 def _people(file: Path) -> _People:
-    """One file's people, those with nothing but a face left out."""
+    """One file's people, without those of whom only a face is seen."""
     content = read_json(file, MAX_FILE_BYTES, TargetError)
     people = content.get("people") if isinstance(content, dict) else None
     if not isinstance(people, list):
@@ -104,14 +105,14 @@ def _people(file: Path) -> _People:
         if key not in person:
             raise TargetError(f'{file}: {where} has no "pose_keypoints_2d", only {list(person)}')
         points = keypoint_list(file, f"{where}.{key}", person[key])
-        if len(points):  # else of a face or hands alone
+        if len(points):  # else only a face or hands
             ids.append(_id(person.get("person_id")))
             keypoints.append(points)
     return tuple(ids), keypoints
 
 
 def _id(value: Any) -> str:
-    """OpenPose writes [-1] where it does not track."""
+    """OpenPose writes [-1] if it does not track."""
     number = identity(value[0] if isinstance(value, list) and len(value) == 1 else value)
     return str(number) if isinstance(number, int) and number >= 0 else ""
 
@@ -122,7 +123,7 @@ def _layout_of(path: Path, images: dict[str, _People], stated: str) -> Layout:
     for name, (_, people) in images.items():
         example |= {len(person): name for person in people if len(person) not in example}
     if not everyone:
-        raise TargetError(f"{path}: {len(images)} images were read, and nobody is in any of them")
+        raise TargetError(f"{path}: {len(images)} images were read, but none shows anybody")
     if len(example) > 1:
         (count, first), (other, name), *_ = example.items()
         raise TargetError(

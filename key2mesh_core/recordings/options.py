@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a user names a recording, and what they say of it.
+"""How a user names a recording, and the options that they give.
 
-A source is a plain path, whose kind is recognised by what lies there, or `KIND:PATH`; both take
-options behind a question mark: `bag:my_bag?topic=/people&fov=70`.
+A source is a plain path, whose kind is recognised, or `KIND:PATH`; both take options after a
+question mark: `bag:my_bag?topic=/people&fov=70`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class RecordingOptions:
-    """What a user says of a recording.
+    """A user's options for a recording.
 
     Attributes:
-        topic: of bags, the topic of the keypoints. Empty: the only one, `/keypoints` of several.
-            With `*`, one topic for each person ("/humans/bodies/*/skeleton2d"). Several with commas
-            between them are cameras that saw the same people at the same time.
-        camera_info: of bags, the CameraInfo's topic (one for each of several keypoint topics, with
-            commas between them). Empty: the one of the keypoints' frame.
-        layout: of openpose, coco and npz, name of the keypoints' layout. Empty: by their number and
-            places.
-        fps: of files, images per second.
-        sequences: of a folder of AIST++, only these (`ch06`). Empty: all.
-        together: of an OpenPose folder, whether the folders in it are cameras that took their
-            images of one number at the same moment.
-        minimum: seen keypoints that a person needs; others are dropped and counted.
-        need_camera: refuse images whose size nobody knows, where the camera cannot do without;
-            otherwise their frames have no camera.
+        topic: keypoint topic of a bag. Empty: the only one, or `/keypoints` if there are several.
+            With `*`, one topic for each person ("/humans/bodies/*/skeleton2d"). Several, separated
+            by commas, are cameras that saw the same people at the same time.
+        camera_info: CameraInfo topic of a bag (one for each of several keypoint topics, separated
+            by commas). Empty: the one with the keypoints' frame.
+        layout: name of the keypoint layout, for openpose, coco and npz. Empty: by number and
+            positions.
+        fps: images per second of files.
+        sequences: only these sequences of an AIST++ folder (`ch06`). Empty: all.
+        together: whether the subfolders of an OpenPose folder are cameras that took images with the
+            same number at the same moment.
+        minimum: least number of seen keypoints of a person; others are dropped and counted.
+        need_camera: refuse images of unknown size if the camera needs it; otherwise their frames
+            have no camera.
         camera: what the user states about the camera.
 
     Raises:
@@ -65,7 +65,7 @@ class RecordingOptions:
             raise TargetError(f"fps must be more than 0 and at most 1000, got {self.fps}")
         if not 1 <= self.minimum <= REQUIRED:
             raise TargetError(
-                f"a person has 1 to {REQUIRED} keypoints; asked for at least {self.minimum}"
+                f"the minimum number of keypoints must be 1 to {REQUIRED}, got {self.minimum}"
             )
         if self.layout:
             try:
@@ -76,7 +76,7 @@ class RecordingOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A recording as the user names it, by `text`; `options` have those of the name put in."""
+    """A recording that the user names by `text`; `options` include those in the name."""
 
     kind: Kind
     path: Path
@@ -85,11 +85,11 @@ class Source:
 
 
 def parse_source(text: str | Path, options: RecordingOptions | None = None) -> Source:
-    """What a name means; its options come before `options`.
+    """Parse a name; its options override `options`.
 
     Raises:
-        TargetError: an unknown kind, nothing there that is known, or an option that the kind does
-            not have or whose value cannot be.
+        TargetError: the kind is unknown or not recognised, or an option is unknown for the kind or
+            has an invalid value.
     """
     options = options or RecordingOptions()
     name = str(text)
@@ -117,10 +117,10 @@ def parse_source(text: str | Path, options: RecordingOptions | None = None) -> S
 
 
 def recognise(path: Path) -> Kind:
-    """The kind of what lies at an existing path.
+    """The kind of recording at an existing path.
 
     Raises:
-        TargetError: nothing that is known.
+        TargetError: the kind is not recognised.
     """
     if path.is_dir():
         suffixes = {p.suffix for p in path.iterdir()}
@@ -131,7 +131,7 @@ def recognise(path: Path) -> Kind:
         if next(path.rglob("*.json"), None) is not None:
             return "openpose"
         raise TargetError(
-            f"{path} holds no recording that is known: no rosbag2 (.mcap, .db3), no JSON files of "
+            f"{path} contains no known recording: no rosbag2 (.mcap, .db3), no JSON files of "
             "OpenPose, no pickles of AIST++"
         )
     match path.suffix.lower():
@@ -146,20 +146,20 @@ def recognise(path: Path) -> Kind:
             openpose = isinstance(content, dict) and "people" in content
             return "openpose" if openpose else "coco"
     raise TargetError(
-        f"{path} is no recording that is known by its name: .mcap, .db3, .json or .npz; name its "
+        f"{path} does not end in .mcap, .db3, .json or .npz; name its "
         f"kind, KIND:{path}, with one of {', '.join(KINDS)}"
     )
 
 
 def _boolean(value: str) -> bool:
     if value not in ("true", "false"):
-        raise ValueError("it is true or false")
+        raise ValueError("must be true or false")
     return value == "true"
 
 
 def _pixels(value: str) -> int:
     if not (value.isdecimal() and 0 < int(value) < 1 << 20):
-        raise ValueError("it is a whole number of pixels")
+        raise ValueError("must be a whole number of pixels")
     return int(value)
 
 
@@ -178,7 +178,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     "aistpp": ("sequences", "fps", *_STATED[2:]),
     "npz": ("layout", "fps", *_STATED),
 }
-"""The options that each kind has behind the question mark."""
+"""The options of each kind after the question mark."""
 
 
 def _with(
@@ -200,7 +200,7 @@ def _with(
         raise TargetError(f"{name!r}: width and height go together")
     stated = ("fx", "fy", "cx", "cy", "fov")
     camera = {key: values.pop(key) for key in (*stated, "rectified") if key in values}
-    # A focal length or a field of view that the name states replaces what was stated before.
+    # A focal length or a field of view in the name replaces one stated before.
     if set(stated) & set(camera):
         camera = dict.fromkeys(stated, 0.0) | camera
         camera["fov_deg"] = camera.pop("fov")

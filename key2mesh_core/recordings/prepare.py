@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the persons as a recording has them to those that are estimated, and what is dropped."""
+"""Prepares the people in a recording for estimation, and counts those who are dropped."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MANY, _FEW = 20, 0.05
 
 @dataclass
 class Preparation:
-    """Prepares the frames of one recording, in order, and keeps the books.
+    """Prepares the frames of one recording, in order, and counts what is left out.
 
     Attributes:
-        options: what the user says.
+        options: the user's options.
         dropped: what was left out.
-        warnings: what there is to doubt: name of each warning, and the first reason.
-        images, persons: how many frames were prepared, and the usable persons in them.
+        warnings: the name of each warning, with the first reason.
+        images, persons: number of prepared frames, and of usable people in them.
     """
 
     options: RecordingOptions
@@ -45,17 +45,17 @@ class Preparation:
     _cameras: dict[str, CameraMemory] = field(default_factory=dict)
 
     def prepare(self, frame: PersonFrame, info: Any | None = None) -> PersonFrame:
-        """The frame in the network's order and sanitised, its camera chosen and the lens undone,
+        """The frame in the network's order, sanitised, with its camera chosen and the lens undone,
         without the persons of no use and the ids that several persons share.
 
         Args:
-            frame: as it was read. A camera that it has already, of a file that tells it, is kept
-                unless the user states another.
+            frame: as it was read. A camera that it already has from its file is kept unless the
+                user states another.
             info: the sensor_msgs/CameraInfo of its camera, or None.
 
         Raises:
             CameraError: the image's size is needed and not known.
-            KeypointError: keypoints of another shape than the layout's.
+            KeypointError: the keypoints do not have the layout's shape.
         """
         third = frame.keypoints[..., 2]
         with np.errstate(invalid="ignore"):
@@ -102,13 +102,13 @@ class Preparation:
         heads.
 
         Raises:
-            TargetError: there was not a single usable person; names every cause.
+            TargetError: there was no usable person; names every cause.
         """
         if not self.persons:
             dropped = [str(self.dropped)] if self.dropped.counts else []
             causes = "; ".join([*dropped, *self.warnings.values()]) or "it is empty"
             raise TargetError(
-                f"{name}: {self.images} images were read and not one usable person was found in "
+                f"{name}: {self.images} images were read, but no usable person was found in "
                 f"them: {causes}"
             )
         if self._trunks >= _MANY and self._upright < _FEW * self._trunks:
@@ -118,7 +118,7 @@ class Preparation:
             )
 
     def _usable(self, frame: PersonFrame) -> PersonFrame:
-        """The persons that can be estimated; the others are counted."""
+        """The people who can be estimated; the others are counted."""
         where = _place_of(frame)
         if not len(frame):
             self.dropped.add("nobody_in_image", where)

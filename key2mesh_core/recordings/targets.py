@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded keypoints to learn from: the usable persons of recordings as arrays."""
+"""Recorded keypoints for training: the usable people in recordings as arrays."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from key2mesh_core.recordings.tracks import Person, Tracks, number_persons, pers
 
 @dataclass(frozen=True, eq=False)
 class TargetKeypoints:
-    """Detections of persons: N rows, one person in one image each.
+    """Detections: N rows, one person in one image each.
 
     Attributes:
         keypoints: (N, K, 3) float32 x px, y px, confidence in the network's order, sanitised:
             an unseen keypoint is (0, 0, 0).
-        image_size: (N, 2) float32 width, height px; 0 where unknown.
-        intrinsics: (N, 4) float32 fx, fy, cx, cy px of the camera, lens undone; 0 where unknown.
-        source: the specs that they came from.
+        image_size: (N, 2) float32 width, height px; 0 if unknown.
+        intrinsics: (N, 4) float32 fx, fy, cx, cy px of the camera, lens undone; 0 if unknown.
+        source: the recordings that they come from.
         frame: (N,) int64 number of the image in its recording, camera or folder.
-        sequence: (N,) int32 one person seen by one camera. Rows are ordered by sequence, and by
-            frame within it: neighbouring rows of one sequence follow each other in time, with
-            nothing between them if their frames differ by 1.
-        camera: (N,) int32 the camera (stream) that saw it, numbered over all targets.
-        person: (N,) int32 rows of one number >= 0 show the same person of one take, so that rows
-            with the same person and the same frame show one moment from different cameras; -1
-            where no take is known, where identities are in doubt, or where only one camera ever
-            saw the person.
-        left_out: how many persons (or whole images) were left out, by cause.
-        names: what each sequence is: where it was read, and the person's name if there is one.
-        images: how many images were read, with and without persons.
+        sequence: (N,) int32 number of one person seen by one camera. Rows are ordered by sequence,
+            and by frame within it: neighbouring rows of one sequence follow each other in time,
+            with nothing between them if their frames differ by 1.
+        camera: (N,) int32 number of the camera (stream), over all targets.
+        person: (N,) int32 rows with the same number >= 0 show the same person of one take, so that
+            rows with the same person and frame show one moment from different cameras; -1 if there
+            is no take, if the identity is in doubt, or if only one camera ever saw the person.
+        left_out: number of people (or whole images) left out, by cause.
+        names: description of each sequence: its source, and the person's name if there is one.
+        images: number of images read, with and without people.
         warnings: what there is to doubt: name of each warning, and the first reason.
     """
 
@@ -64,17 +63,17 @@ class TargetKeypoints:
 def load_targets(
     sources: Sequence[str], topic: str = "", minimum: int = MINIMUM_KEYPOINTS
 ) -> TargetKeypoints:
-    """Every usable person of some recordings, one recording after the other.
+    """Every usable person in some recordings, one recording after the other.
 
     Args:
         sources: recordings, such as "my_bag" or "openpose:json/?together=true"; see
             `recordings.open.open_recording`.
-        topic: the topic of bags whose source names none (`RecordingOptions.topic`).
-        minimum: seen keypoints that a person needs; those with fewer are left out and counted.
+        topic: topic for bags whose source names none (`RecordingOptions.topic`).
+        minimum: least number of seen keypoints of a person; others are left out and counted.
 
     Raises:
-        TargetError: no source, one that cannot be understood, or a recording that is damaged, of
-            another format, or without a single usable person: then with the count of every cause.
+        TargetError: there is no source, one is invalid, or a recording is damaged, in another
+            format, or without any usable person (then with the count of every cause).
         BagError, EvaluationError: from the readers; each names its file.
     """
     if not sources:
@@ -105,7 +104,7 @@ def load_targets(
 
 
 def _joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Numbers from 0 of one part after the other, no two parts with one in common; -1 stays."""
+    """Renumbers the parts from 0 one after the other, so that no two share a number; -1 stays."""
     starts = np.cumsum([0, *(part.max(initial=-1) + 1 for part in parts)]).astype(np.int32)
     shifted = [
         np.where(part < 0, part, part + s) for part, s in zip(parts, starts[:-1], strict=True)
@@ -153,6 +152,6 @@ def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
 
 
 def _intrinsics(frame: PersonFrame) -> NDArray[np.float32]:
-    """(4,) zeros where the camera is not known: a guess is not for learning."""
+    """(4,) intrinsics; zeros if the camera is a guess, which must not be learned."""
     known = frame.camera is not None and frame.camera.metric
     return frame.camera.intrinsics.as_array() if known else np.zeros(4, np.float32)

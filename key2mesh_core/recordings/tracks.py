@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Identities in recordings: from image to image by the detector's names, else by tracking; between
+"""Identities in recordings: from image to image by the detector's ids, else by tracking; between
 cameras by takes and names."""
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.tracking import NOMINAL_PERIOD_S, Tracker, TrackingSettings
 
 MAX_GAP = 10
-"""Images that an unnamed person may be missing from before coming back as somebody else."""
+"""Number of images that an unnamed person may be missing before being counted as somebody else."""
 
 MAX_MOVE = 0.3
-"""Mean way of the keypoints from where a person was expected, in sides of the person's box."""
+"""Largest mean distance of the keypoints from their prediction, in units of the person's box
+size."""
 
 _PATIENCE_S = (MAX_GAP + 0.5) * NOMINAL_PERIOD_S
-# Nobody checks what is learned from, so a doubtful person is a new one.
+# Nobody checks training data, so a doubtful person counts as a new one.
 _SETTINGS = TrackingSettings(
     timeout_s=_PATIENCE_S, trial_s=_PATIENCE_S, gate=MAX_MOVE, gate_growth=0.0
 )
 
 
 Person = tuple[str, str]
-"""A take and a name in it, empty for who is alone in the image."""
+"""A take and a name in it; the name is empty for a person who is alone in the image."""
 
 
 @dataclass
@@ -43,24 +44,24 @@ class Tracks:
     """Gives every person of successive frames a sequence number.
 
     Attributes:
-        names: the name of each sequence: its stream, and the person's own name if it has one.
+        names: the name of each sequence: its stream, and the person's id if there is one.
     """
 
     names: list[str] = field(default_factory=list)
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
     def assign(self, frame: PersonFrame) -> list[int]:
-        """Sequence numbers of the persons of a stream's next frame.
+        """Sequence numbers of the people in a stream's next frame.
 
-        A named person keeps the sequence of the name; others are tracked (`people.tracking`) by the
-        frames' numbers, as if there were thirty in a second: numbers, not stamps, say where a
-        recording was cut. Streams have no sequence in common.
+        A person with an id keeps the sequence of the id; others are tracked (`people.tracking`) by
+        frame numbers, at an assumed 30 per second, because numbers, not stamps, show where a
+        recording was cut. Streams share no sequences.
         """
         stream = self._streams.setdefault(frame.stream, _Stream())
         if frame.number < stream.last:
             stream.tracker.reset()
         stream.last = frame.number
-        # The first image is number 0, and the tracker's clock must advance to it.
+        # The first image has number 0, and the tracker's clock must advance to it.
         stamp_ns = round(1e9 * NOMINAL_PERIOD_S * (frame.number + 1))
         names = stream.tracker.name(frame.ids, frame.keypoints, stamp_ns)
         for name in names:
@@ -72,11 +73,11 @@ class Tracks:
 
 
 def persons_of_take(image: PersonFrame) -> list[Person | None]:
-    """Who each person of an image is in its take.
+    """Identifies the people in an image within its take.
 
-    Whoever is alone is taken for the one whom the other cameras see alone, whatever the name:
-    trackers of several cameras count each for itself. Of several persons, those of one name in all
-    cameras are one person. None without a take, and without a name.
+    A person who is alone in the image is matched with the one whom the other cameras see alone,
+    whatever the ids, because each camera's tracker counts separately. Of several people, those with
+    the same name in all cameras are one person. None without a take, and without a name.
     """
     if image.take and len(image) == 1:
         return [(image.take, "")]
@@ -86,11 +87,9 @@ def persons_of_take(image: PersonFrame) -> list[Person | None]:
 def number_persons(
     persons: Sequence[Person | None], camera: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """(N,) a number for each person whom several cameras saw, in the order of first appearance.
-
-    -1 for all others: what one camera alone saw has nothing to agree with. `persons` says who is in
-    each of N rows, `camera` (N,) which camera saw it.
-    """
+    """(N,) a number for each person whom several cameras saw, in the order of first appearance; -1
+    for all others, because one camera alone gives nothing to agree on. `persons` is the person in
+    each of N rows, `camera` (N,) the camera."""
     seen_by: defaultdict[Person, set[int]] = defaultdict(set)
     for person, number in zip(persons, camera.tolist(), strict=True):
         if person is not None:
@@ -103,8 +102,8 @@ def number_persons(
 def cameras_at_once(
     camera: NDArray[np.int32], person: NDArray[np.int32], frame: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(N,) how many cameras saw the person of each row at that moment, its own included; the
-    arguments are as in `targets.TargetKeypoints`."""
+    """(N,) number of cameras that saw the person of each row at that moment, including its own;
+    arguments as in `targets.TargetKeypoints`."""
     known = person >= 0
     moments = np.stack([person[known], frame[known]], axis=1)
     _, moment = np.unique(moments, axis=0, return_inverse=True)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which layout keypoints of a file are in: as stated, else by their number and their places.
+"""Finds the layout of a file's keypoints: as stated, else by their number and positions.
 
-One rule for every kind of file. Numbers beyond a layout's own are whole bodies, whose first
-keypoints are the layout's and whose others (hands, face) are cut off. Where two orders have one
-number, the places of some keypoints between others tell them apart.
+The same rule applies to every kind of file. Larger numbers are whole-body layouts, whose first
+keypoints are the layout's and whose others (hands, face) are dropped. If two layouts have the same
+number, the positions of some keypoints between others distinguish them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ BY_COUNT = {
     17: "coco_17", 18: "openpose_coco_18", 25: f"{_BODY_25} or {_BODY_25B}", 26: "halpe_26",
     33: "mediapipe_33", 34: "zed_34", 38: "zed_38",
 }  # fmt: skip
-"""The layout of a number of keypoints."""
+"""Layout by number of keypoints."""
 
 FIRST_OF = {23: 17, 133: 17, 135: 25, 136: 26, 137: 25, 543: 33, 553: 33}
-"""How many of a whole body's keypoints come first and are the body's: COCO-WholeBody with feet and
-whole, OpenPose's BODY_135, Halpe's 136, BODY_25 with face and hands, MediaPipe Holistic's (468 or
-478 of the face)."""
+"""Number of leading body keypoints in whole-body layouts: COCO-WholeBody with feet and complete,
+OpenPose's BODY_135, Halpe's 136, BODY_25 with face and hands, MediaPipe Holistic (468 or 478 face
+points)."""
 
-# The keypoint that lies in the middle of two others, by number.
+# Keypoints that lie midway between two others, by index.
 _HUMAN36M = "Human3.6M's 17 joints"
 _BETWEEN = {
     _BODY_25: ((1, 2, 5), (8, 9, 12), (0, 15, 16)),  # neck, mid_hip, nose
@@ -37,11 +37,11 @@ _BETWEEN = {
     _HUMAN36M: ((0, 1, 4), (8, 11, 14), (7, 0, 8)),  # pelvis, thorax, spine
 }
 _TOLERANCE = 0.15
-"""Of a person's longer side."""
+"""Tolerance relative to the person's longer side."""
 
 _SURE_FACE, _LARGEST_FACE = 0.2, 0.45
-"""Of a person's longer side: what is smaller is a face, and of somebody who is seen nearly whole
-it is never larger (AIST++'s dancers: 0.10 in the median, 0.33 at most)."""
+"""Largest extent of a face relative to the person's longer side, for somebody who is almost
+completely visible (AIST++'s dancers: 0.10 in the median, 0.33 at most)."""
 
 _LEAST_CONFIDENCE, _MOST_CONFIDENCE = -0.01, 100.0
 _FEW = 0.01
@@ -52,13 +52,13 @@ def which_layout(people: NDArray[np.float32], stated: str, where: str) -> Layout
 
     Args:
         people: (N, L, 3) x, y, confidence.
-        stated: name of the layout, or empty.
-        where: what the people were read from, for errors.
+        stated: stated name of the layout, or empty.
+        where: source of the people, for errors.
 
     Raises:
-        TargetError: no layout has so many keypoints, or nobody shows which of two it is; third
-            numbers that are no confidences.
-        KeypointError: `stated` is no layout.
+        TargetError: no layout has this number of keypoints, no person distinguishes two candidates,
+            or the third numbers are not confidences.
+        KeypointError: `stated` is not a layout.
     """
     _refuse_no_confidences(people, where)
     count = people.shape[1]
@@ -74,13 +74,13 @@ def which_layout(people: NDArray[np.float32], stated: str, where: str) -> Layout
         share = _votes(people[:, :25], _BODY_25, _BODY_25B)
         if share is None or share == 0.5:
             raise TargetError(
-                f"{where}: nobody shows enough to tell {_BODY_25} from {_BODY_25B}: say which, "
+                f"{where}: nobody is visible enough to tell {_BODY_25} from {_BODY_25B}: state it, "
                 f"layout={_BODY_25}"
             )
         return get_layout(_BODY_25 if share > 0.5 else _BODY_25B)
     if body not in BY_COUNT:
         raise TargetError(
-            f"{where}: people have {count} keypoints, which no layout has that is known by its "
+            f"{where}: people have {count} keypoints, but no known layout has this "
             f"number ({', '.join(map(str, (*BY_COUNT, *FIRST_OF)))}): name it, layout=NAME"
         )
     if body in (17, 26):
@@ -94,18 +94,18 @@ def _refuse_no_confidences(people: NDArray[np.float32], where: str) -> None:
         given = np.isfinite(people).all(axis=-1) & (people[..., :2] > 0).all(axis=-1)
         no_confidence = given & ((third < _LEAST_CONFIDENCE) | (third > _MOST_CONFIDENCE))
     values = third[given]
-    # Some confidence is always low, while metres and percentages may all be large.
+    # Some confidences are always low, while metres and percentages may all be large.
     large = len(values) and np.count_nonzero(values <= 1) <= _FEW * len(values)
     if np.count_nonzero(no_confidence) > _FEW * len(values) or (large and (values != 2).any()):
         raise TargetError(
             f"{where}: the third number of keypoints, from {values.min():.3g} to "
-            f"{values.max():.3g}, is no confidence of 0 to 1 but z, a distance or a percentage: "
+            f"{values.max():.3g}, is not a confidence of 0 to 1 but z, a distance or percentage: "
             "give x px, y px, confidence (MediaPipe's `visibility`)"
         )
 
 
 def _refuse_other_orders(people: NDArray[np.float32], where: str) -> None:
-    """Refuses 17 keypoints that do not begin with a face: another order of as many."""
+    """Refuses 17 keypoints that do not begin with a face, which are in another order."""
     face = _face_share(people)
     if 0.0 < face < _SURE_FACE:
         return
@@ -122,8 +122,8 @@ def _refuse_other_orders(people: NDArray[np.float32], where: str) -> None:
 
 
 def _face_share(people: NDArray[np.float32]) -> float:
-    """The median extent of the first five keypoints, of the whole person's; 0 if nobody is seen
-    nearly whole."""
+    """The median extent of the first five keypoints relative to the whole person; 0 if nobody is
+    almost completely visible."""
     points = _seen_points(people)
     whole = np.isfinite(points[..., 0])
     shown = (whole.sum(axis=1) >= 12) & (whole[:, :5].sum(axis=1) >= 3)
@@ -137,10 +137,10 @@ def _face_share(people: NDArray[np.float32]) -> float:
 
 
 def _votes(people: NDArray[np.float32], first: str, second: str) -> float | None:
-    """The share of people who fit the first of two layouts better, of those who tell; None where
-    nobody does."""
+    """The share of people who fit the first of two layouts better, among those who distinguish
+    them; None if nobody does."""
     of_first, of_second = _misfit(first, people), _misfit(second, people)
-    # Somebody seen from behind may show one layout's relations alone; NaN compares as false.
+    # A person seen from behind may show only one layout's relations; NaN compares as false.
     both = np.isfinite(of_first) & np.isfinite(of_second)
     for_first = np.where(both, of_first < of_second, of_first <= _TOLERANCE)
     for_second = np.where(both, of_second < of_first, of_first > _TOLERANCE)
@@ -149,9 +149,9 @@ def _votes(people: NDArray[np.float32], first: str, second: str) -> float | None
 
 
 def _misfit(name: str, people: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N,) the largest way between a keypoint and the middle of the pair that it should lie at.
+    """(N,) the largest distance between a keypoint and the midpoint of the pair where it should be.
 
-    In parts of a person's longer side; NaN where no three such keypoints are seen together.
+    Relative to the person's longer side; NaN if no three such keypoints are seen together.
     """
     points = _seen_points(people)
     low = np.fmin.reduce(points, axis=1, initial=np.inf)
@@ -165,7 +165,7 @@ def _misfit(name: str, people: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _seen_points(people: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, L, 2) where the seen keypoints are; NaN for the others."""
+    """(N, L, 2) positions of the seen keypoints; NaN for the others."""
     people = without_placeholders(people)
     points = people[..., :2].astype(np.float64)
     with np.errstate(invalid="ignore"):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which way is up in motion capture: recognised by where heads are, and turned to z up.
+"""Finds the up axis of motion capture from the position of the heads, and turns it to z.
 
-AMASS's world has z up; releases with y up exist (for games and for video methods), and files in a
-camera's frame have y down. Read as z-up, everybody lies. One clip alone does not tell: people do
-lie, and crawl. So the clips of a folder decide together.
+AMASS's world has z up; releases with y up exist (for games and video methods), and files in a
+camera's frame have y down. Read as z-up, everybody would be lying. A single clip is not conclusive,
+because people do lie and crawl, so the clips of a folder decide together.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-#: A spine that points along an axis by this share on average over a clip points along it.
+#: A spine points along an axis if its mean direction over a clip has this component or more.
 _ALONG = 0.8
-#: People who travel this far [m] along an axis, and farther than they rise, move along the ground.
+#: People who travel this far [m] horizontally, and farther than they rise, move along the ground.
 _TRAVELLED_M = 1.0
 
 _AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
@@ -31,8 +31,8 @@ _TO_Z_UP = {
 
 
 class Clue(NamedTuple):
-    """What one clip says: the axis along which its spines point ("+x" ... "-z"), or "" where they
-    point anywhere; and how many frames say so."""
+    """Evidence from one clip: the axis along which its spines point ("+x" ... "-z"), or "" if there
+    is none; and the number of frames."""
 
     axis: str
     frames: int
@@ -43,9 +43,9 @@ def clue_of(roots: NDArray[np.float32], trans: NDArray[np.float32] | None) -> Cl
 
     Args:
         roots: (F, 3) axis-angle of the root in the world [rad].
-        trans: (F, 3) position of the root [m], where the file has it.
+        trans: (F, 3) position of the root [m], if the file has it.
     """
-    # The second column: where the body's own y, from pelvis to head, points to.
+    # The second column: the direction of the body's own y axis, from pelvis to head.
     spine = axis_angle_to_matrix(roots)[..., 1].mean(axis=0)
     place = int(np.abs(spine).argmax())
     if abs(spine[place]) < _ALONG:
@@ -67,9 +67,9 @@ def turn_upright(
     """Roots (F, 3) of clips in a z-up world.
 
     Args:
-        paths, roots, clues: of each clip. The clips of one folder decide together which axis is
-            up; one that says nothing follows them.
-        report: told what was turned, and what looks wrong and was not.
+        paths, roots, clues: of each clip. The clips of one folder decide together which axis is up;
+            inconclusive ones follow them.
+        report: called with what was turned, and with what looks wrong but was not turned.
     """
     votes: defaultdict[Path, Counter[str]] = defaultdict(Counter)
     for path, clue in zip(paths, clues, strict=True):
@@ -92,7 +92,7 @@ def turn_upright(
         report(f"{folder}: {count} clips have {up} (heads are along {axis}): turned to z up")
     if lying:
         report(
-            f"{len(lying)} clips show people who lie all the time ({lying[0]}, for one): taken as "
-            "they are; if they stand, their world has another axis up than z: turn them"
+            f"{len(lying)} clips show people who always lie ({lying[0]}, for example): used as "
+            "they are; if they stand, their world's up axis is not z: turn them"
         )
     return found

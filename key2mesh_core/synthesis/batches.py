@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training batch, made on the fly on whatever device the motion capture lies."""
+"""Synthesises training batches on the fly, on the device of the motion capture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from key2mesh_core.synthesis.poses import turn_towards_cameras, vary_poses
 
 
 class Batch(NamedTuple):
-    """Network input and truth of N samples, in the frame of the view that the network sees.
+    """Network input and ground truth of N samples, in the frame of the network's view.
 
     `keypoints (N, K, 2)` normalised input; `seen (N, K)`; `betas (N, 10)`;
     `rotations (N, 24, 3, 3)`; `joints (N, 24, 3)` and `keypoints_3d (N, K, 3)` root-relative [m];
@@ -44,7 +44,7 @@ def synthesise(
     count: int,
     generator: torch.Generator,
 ) -> Batch:
-    """Draws poses, shapes and cameras, and looks at them as a detector would."""
+    """Samples poses, shapes and cameras, and simulates a detector's view of them."""
     rotations, betas = bank.draw(count, generator)
     rotations = vary_poses(rotations, config, generator)
     rotations = turn_towards_cameras(rotations, config, generator)
@@ -56,14 +56,14 @@ def synthesise(
     near, far = config.distance  # on the optical axis, uniform in 1 / distance
     share = torch.rand(count, 1, generator=generator, device=joints.device)
     translation = torch.nn.functional.pad(1 / (1 / far + share * (1 / near - 1 / far)), (2, 0))
-    # Parts that reach behind the camera's plane have no image: keep everyone in front of it.
+    # Parts behind the camera's plane have no image: keep everyone in front of it.
     nearest = (keypoints[..., 2].amin(1) + translation[:, 2] - 0.3).clamp(max=0)
     translation[:, 2] -= nearest
     placed = keypoints + translation[:, None]
     points, seen = detect(placed[..., :2] / placed[..., 2:], placed, config, generator)
     if config.centre_view:
         points, turn = centre_view(points, seen)
-        # Row vectors times the rotation: the real camera's frame to the turned one's.
+        # Row vectors times the rotation: from the real camera's frame to the turned one.
         rotations = torch.cat([(turn.mT @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
         joints, keypoints = joints @ turn, keypoints @ turn
         translation = (translation[:, None] @ turn)[:, 0]

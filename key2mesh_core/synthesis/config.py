@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How motion capture becomes keypoints: every setting with its reason. Imports no torch."""
+"""Settings of the synthesis of detections from motion capture. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,55 +10,58 @@ from key2mesh_core.errors import TrainingError
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How a frame of motion capture becomes what a detector would have seen of it.
+    """Settings of the synthesis of detections from a frame of motion capture.
 
     Defaults are the robot recipe; where the paper differs, its value is in brackets.
     """
 
     distance: tuple[float, float] = (1.5, 8.0)
-    """Camera to pelvis [m], uniform in 1/distance: close bodies show perspective. [(6, 6)]"""
+    """Distance from camera to pelvis [m], uniform in 1/distance: close bodies show perspective.
+    [(6, 6)]"""
     tilt_degrees: float = 35.0
-    """Pitch of the camera, uniform in +-: robots look from knee to head height. [20]"""
+    """Largest pitch of the camera [degrees], uniform in +-: robots' cameras are at knee to head
+    height. [20]"""
     roll_degrees: float = 20.0
-    """Roll of the camera, uniform in +-. [20]"""
+    """Largest roll of the camera [degrees], uniform in +-. [20]"""
     tumble: float = 0.1
-    """Share of samples with an arbitrary root rotation: people also lie and turn over. [0]"""
+    """Share of samples with an arbitrary root rotation, because people also lie and turn over.
+    [0]"""
     centre_view: bool = True
-    """Turn the view to the middle of the person's box before the network sees it, so that where
-    the person stands in the image does not matter. [False]"""
+    """Turn the view to the centre of the person's box before the network sees it, so that the
+    person's position in the image does not matter. [False]"""
     mirror: float = 0.5
     """Share of samples mirrored left to right. [0]"""
     exchange_halves: float = 0.3
-    """Share of samples whose legs come from another frame: variety of poses. [0]"""
+    """Share of samples whose legs come from another frame, for variety of poses. [0]"""
     joint_noise: float = 0.08
-    """Random rotation of every body joint [rad], standard deviation. [0]"""
+    """Standard deviation of a random rotation of every body joint [rad]. [0]"""
     large_joint_noise: float = 0.35
     """The same for the share `large_joint_noise_share` of samples. [0]"""
     large_joint_noise_share: float = 1 / 3
     """Share of samples with `large_joint_noise`. [0]"""
     beta_deviation: float = 1.0
-    """Standard deviation of random betas where a clip has none (all zero)."""
+    """Standard deviation of random betas for clips without betas (all zero)."""
     jitter: tuple[float, float] = (0.003, 0.025)
-    """Keypoint noise as a share of the box's longest side; each sample draws its own standard
-    deviation, log-uniform. [rounded 1 px at 6 m: (0.014, 0.014)]"""
+    """Range of the standard deviation of keypoint noise, relative to the box's longest side; drawn
+    log-uniformly per sample. [rounded 1 px at 6 m: (0.014, 0.014)]"""
     outliers: float = 0.01
-    """Share of keypoints thrown off by a tenth of the box or more. [0]"""
+    """Share of outlier keypoints, off by a tenth of the box or more. [0]"""
     swaps: float = 0.03
-    """Share of samples with the left and right arm, or leg, exchanged by the detector. [0]"""
+    """Share of samples with left and right arms, or legs, swapped. [0]"""
     drop: float = 0.2
-    """Largest share of keypoints dropped one by one; each sample draws its own from 0 to this.
-    [every sample 0.2]"""
+    """Largest share of individually dropped keypoints; drawn per sample from 0 to this. [every
+    sample 0.2]"""
     drop_varies: bool = True
-    """Whether samples draw their own drop rate. [False]"""
+    """Whether each sample draws its own drop rate. [False]"""
     drop_limbs: float = 0.15
     """Share of samples that lose a whole limb, both legs or the whole upper body. [0]"""
     drop_halves: float = 0.3
-    """Share of samples of which a half alone is seen (behind a desk, a close-up, the legs, one
-    side), or which an edge of the image cuts. [0]"""
+    """Share of samples of which only a half is seen (behind a desk, a close-up, the legs, one
+    side), or that an edge of the image cuts. [0]"""
     hide_face: float = 0.5
-    """Share of samples that lose the face keypoints which the head itself hides. [0]"""
+    """Share of samples that lose the face keypoints that the head itself hides. [0]"""
     detector_keypoints: bool = True
-    """Put neck and hips where COCO-trained detectors see them, not at SMPL's joints. [False]"""
+    """Put neck and hips where COCO-trained detectors report them, not at SMPL's joints. [False]"""
 
     def __post_init__(self) -> None:
         near, far = self.distance
@@ -71,7 +74,7 @@ class SynthesisConfig:
 
 
 def as_recorded(synthesis: SynthesisConfig) -> SynthesisConfig:
-    """The same cameras and the same detector, of poses that stay what was recorded."""
+    """The same cameras and the same detector, for poses as recorded."""
     return replace(
         synthesis,
         tumble=0.0,
@@ -83,7 +86,7 @@ def as_recorded(synthesis: SynthesisConfig) -> SynthesisConfig:
 
 
 def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
-    """The same cameras and the same keypoints, seen perfectly, of poses as recorded."""
+    """The same cameras with exact keypoints, for poses as recorded."""
     return replace(
         as_recorded(synthesis),
         jitter=(0.0, 0.0),

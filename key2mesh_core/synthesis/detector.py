@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a 2D detector makes of true keypoints: noise, outliers, exchanged limbs, unseen parts.
+"""Simulates a 2D detector: noise, outliers, swapped limbs, unseen parts.
 
 Points (N, K, 2) are on the image plane in units of the focal length; seen (N, K) is bool. Noise,
-limbs and parts are those of the table of keypoints.
+limbs and parts come from the table of keypoints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from key2mesh_core.synthesis.config import SynthesisConfig
 _NOSE, _R_EYE, _L_EYE, _R_EAR, _L_EAR = (
     number_of(name) for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 )
-#: Right and left limbs that a detector exchanges.
+#: Right and left limbs that a detector swaps.
 _ARMS = (
     numbers_of("right_shoulder", "right_arm"),
     numbers_of("left_shoulder", "left_arm"),
@@ -29,7 +29,7 @@ _LEGS = (
     numbers_of("right_hip", "right_leg", "right_foot"),
     numbers_of("left_hip", "left_leg", "left_foot"),
 )
-#: What is hidden together: by a desk, a door frame or the edge of the image.
+#: Parts that are hidden together: by a desk, a door frame or the edge of the image.
 _PARTS = (
     numbers_of("right_arm"),
     numbers_of("left_arm"),
@@ -43,8 +43,8 @@ _PARTS = (
     numbers_of("face"),
     numbers_of("face", "neck"),
 )
-#: What is hidden of people who are seen in part: the legs, all but head and shoulders, all but the
-#: legs, the right half, the left half.
+#: Parts that are hidden of partly visible people: the legs, all but head and shoulders, all but
+#: the legs, the right half, the left half.
 _HALVES = (
     numbers_of("hip", "leg", "foot"),
     numbers_of("arm", "hip", "leg", "foot"),
@@ -58,11 +58,11 @@ _NOISE = [keypoint.noise for keypoint in KEYPOINTS]
 def detect(
     points: Tensor, keypoints_3d: Tensor, config: SynthesisConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Noisy points (N, K, 2) and which are seen (N, K), at least 6 a person.
+    """Noisy points (N, K, 2) and which are seen (N, K), at least 6 per person.
 
     Args:
         points: (N, K, 2) true projections.
-        keypoints_3d: (N, K, 3) in the camera frame [m], to know which way the head faces.
+        keypoints_3d: (N, K, 3) in the camera frame [m], to determine which way the head faces.
     """
     draw = _Draw(len(points), points.device, generator)
     everything = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
@@ -78,7 +78,7 @@ def detect(
 
 
 class _Draw:
-    """Random numbers of one batch on one device from one generator."""
+    """Random numbers for one batch on one device from one generator."""
 
     def __init__(self, count: int, device: torch.device, generator: torch.Generator) -> None:
         self.count, self.device, self.generator = count, device, generator
@@ -132,7 +132,7 @@ def _drop_parts(seen: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
 
 
 def _show_half(seen: Tensor, points: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
-    """Hides half the body, or what lies beyond an edge of the image."""
+    """Hides half of the body, or what is beyond an edge of the image."""
     if not config.drop_halves:
         return seen
     low, high = points.amin(1, keepdim=True), points.amax(1, keepdim=True)
@@ -143,13 +143,13 @@ def _show_half(seen: Tensor, points: Tensor, config: SynthesisConfig, draw: _Dra
     hidden = torch.where(draw.share(0.5)[:, None], beyond, _one_of(_HALVES, draw, seen))
     hidden &= draw.share(config.drop_halves)[:, None]
     left = seen & ~hidden
-    # Half a person has few keypoints: those that single drops leave too few of lose none singly.
+    # Half a person has few keypoints: if single drops leave too few, none are dropped singly.
     few = left.sum(1, keepdim=True) < MINIMUM_KEYPOINTS
     return torch.where(few & hidden.any(1, keepdim=True), ~hidden, left)
 
 
 def _one_of(parts: tuple[tuple[int, ...], ...], draw: _Draw, seen: Tensor) -> Tensor:
-    """(N, K) mask of the keypoints of a part drawn at random for every sample."""
+    """(N, K) mask of the keypoints of a random part per sample."""
     table = torch.zeros(len(parts), len(KEYPOINTS), dtype=torch.bool, device=draw.device)
     for row, part in enumerate(parts):
         table[row, list(part)] = True
@@ -157,7 +157,8 @@ def _one_of(parts: tuple[tuple[int, ...], ...], draw: _Draw, seen: Tensor) -> Te
 
 
 def _hide_face(seen: Tensor, keypoints: Tensor, config: SynthesisConfig, draw: _Draw) -> Tensor:
-    """Drops what the head itself hides: some detectors report it, some do not."""
+    """Drops the keypoints that the head itself hides, which some detectors report and some do
+    not."""
     if not config.hide_face:
         return seen
     ears = keypoints[:, _R_EAR] - keypoints[:, _L_EAR]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All frames of the motion capture in one place, and how often each is drawn."""
+"""All frames of the motion capture, and how often each is sampled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CELLS = 1024
 
 
 class MotionBank(nn.Module):
-    """Frames of several sources, drawn by share of source and rarity of pose.
+    """Frames of several sources, sampled by the source's share and the pose's rarity.
 
     Buffers (they follow `.to(device)`): `poses (F, 22, 3)` axis-angle [rad], `betas (F, 10)`,
     `cumulative (F,)` distribution over frames.
@@ -29,14 +29,13 @@ class MotionBank(nn.Module):
         body: BodyModel | None = None,
         balance: float = 0.0,
     ) -> None:
-        """Args:
-        sources: clips and share of samples of every source.
-        body: needed when `balance` is not 0, to tell poses apart.
-        balance: frames of a pose that occurs n times are drawn in proportion to n ** -balance.
+        """Args: sources: clips and share of samples of each source. body: needed if `balance` is
+        not 0, to compare poses. balance: frames of a pose that occurs n times are sampled in
+        proportion to n ** -balance.
         """
         super().__init__()
         if any(not clips for clips, _ in sources) or not sources:
-            raise TrainingError("a source of motion capture holds no clip to train on")
+            raise TrainingError("a source of motion capture has no clip to train on")
         poses, betas, weights = [], [], []
         for clips, share in sources:
             frames = torch.cat([torch.as_tensor(clip.poses) for clip in clips])
@@ -71,9 +70,9 @@ def rotations_of(poses: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _rarity(poses: Tensor, body: BodyModel) -> Tensor:
-    """(F,) one over the number of frames in the frame's cell of pose space.
+    """(F,) inverse of the number of frames in the frame's cell of pose space.
 
-    Cells surround up to 1,024 frames that are picked farthest apart in joint positions, so they
+    Cells surround up to 1,024 frames that are chosen farthest apart in joint positions, so they
     cover pose space evenly however unevenly it was recorded.
     """
     positions = []

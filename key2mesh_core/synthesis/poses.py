@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""New poses from recorded ones: seen from anywhere, mirrored, recombined, perturbed.
+"""Makes new poses from recorded ones: seen from anywhere, mirrored, recombined, perturbed.
 
-All functions take and give rotations (N, 24, 3, 3), parent-relative, root in a y-down frame.
+All functions take and return rotations (N, 24, 3, 3) relative to the parent, with the root in a
+y-down frame.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _BODY = slice(1, 22)
 
 
 def vary_poses(rotations: Tensor, config: SynthesisConfig, generator: torch.Generator) -> Tensor:
-    """Legs of other samples, random joint rotations and mirroring, each on its share of them."""
+    """Applies other samples' legs, random joint rotations and mirroring, each to its share of
+    samples."""
     count, device = len(rotations), rotations.device
 
     def share(probability: float) -> Tensor:
@@ -29,7 +31,7 @@ def vary_poses(rotations: Tensor, config: SynthesisConfig, generator: torch.Gene
 
     rotations = rotations.clone()
     if config.exchange_halves:
-        # A batch is drawn at random: its own order reversed is as good a set of other frames.
+        # The batch is random, so its reversed order serves as a set of other frames.
         others = rotations.flip(0)
         taken = share(config.exchange_halves)[:, None, None, None]
         rotations[:, _LEGS] = torch.where(taken, others[:, _LEGS], rotations[:, _LEGS])
@@ -48,7 +50,7 @@ def vary_poses(rotations: Tensor, config: SynthesisConfig, generator: torch.Gene
 
 
 def mirrored(rotations: Tensor) -> Tensor:
-    """The mirror image of poses through the plane x = 0: left and right limbs change roles."""
+    """The mirror image of poses in the plane x = 0: left and right limbs swap."""
     order = list(range(24))
     for left, right in zip(_LEFT, _RIGHT, strict=True):
         order[left], order[right] = right, left
@@ -59,7 +61,8 @@ def mirrored(rotations: Tensor) -> Tensor:
 def turn_towards_cameras(
     rotations: Tensor, config: SynthesisConfig, generator: torch.Generator
 ) -> Tensor:
-    """Turns roots by any yaw, then by the camera's pitch and roll; some tumble to any side."""
+    """Turns roots by any yaw, then by the camera's pitch and roll; some by an arbitrary
+    rotation."""
     count, device = len(rotations), rotations.device
     angles = torch.rand(count, 3, generator=generator, device=device)
     yaw = angles[:, 0] * 2 * math.pi

@@ -193,7 +193,7 @@ def test_metadata_whose_counts_do_not_add_up_is_refused(tmp_path):
 
 def test_an_empty_topic_is_refused(tmp_path):
     write_bag(tmp_path / "bag", [keypoint_recording("/keypoints", [])])
-    with pytest.raises(BagError, match="holds no message"):
+    with pytest.raises(BagError, match="/keypoints"):
         next(read_messages(tmp_path / "bag", "/keypoints"))
     with pytest.raises(BagError, match="no messages of key2mesh_ros/msg/PersonKeypointsArray"):
         the_topic(tmp_path / "bag", KEYPOINTS_TYPE)
@@ -262,7 +262,7 @@ def test_damage_anywhere_gives_the_messages_or_our_error(tmp_path):
         else:
             assert len(read) == 6
     assert len(refused) > 10
-    missing = [text for text in refused if "promises" in text]
+    missing = [text for text in refused if re.search(r"\d+ messages", text)]
     assert missing
     assert all("mcap recover" in text for text in missing)
 

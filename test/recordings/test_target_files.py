@@ -180,7 +180,7 @@ def openpose_text(values: str) -> str:
         (openpose_text('[1, 2, "0.5"]'), r"pose_keypoints_2d\[2\] is '0.5', not a number"),
         (openpose_text("[1, true, 1]"), r"\[1\] is True, not a number"),
         (openpose_text("[1, 2, 3, 4]"), "has 4 numbers, not three"),
-        (openpose_text(f"[1, 2, 1{'0' * 400}]"), "beyond all floats"),
+        (openpose_text(f"[1, 2, 1{'0' * 400}]"), r"pose_keypoints_2d has a number"),
         (openpose_text(str([1.0] * 45)), "have 15 keypoints.*layout="),
     ],
 )
@@ -194,10 +194,10 @@ def test_openpose_files_that_are_none_are_refused_by_name(
 
 
 def test_other_openpose_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TargetError, match="no folder with JSON"):
+    with pytest.raises(TargetError, match="absent"):
         load_targets([f"openpose:{tmp_path / 'absent'}"])
     write_openpose(tmp_path / "1.json")
-    with pytest.raises(TargetError, match="nobody is in any"):
+    with pytest.raises(TargetError, match="1 images"):
         load_targets([f"openpose:{tmp_path}"])
     write_openpose(tmp_path / "2.json", person("openpose_coco_18"))
     with pytest.raises(TargetError, match=r"'coco_17' has 17 keypoints, people here 18"):
@@ -350,7 +350,7 @@ def broken(change: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({"images": []}, 'a list "annotations"'),
+        ({"images": []}, '"annotations"'),
         (3, "nor a list of results"),
         ([], "no person with keypoints"),
         ([{"keypoints": []}], r'results\[0\] has no "image_id"'),
@@ -361,12 +361,12 @@ def broken(change: Any) -> dict[str, Any]:
         ([{"image_id": 1, "keypoints": ["1"] * 51}], r"keypoints\[0\] is '1', not a number"),
         ([{"image_id": 1, "keypoints": [1] * 50}], "50 numbers, not three"),
         ([{"image_id": 1, "keypoints": [1] * 42}], r"14 keypoints.*layout="),
-        ([*results(1), {"image_id": 1, "keypoints": [1] * 54}], r"persons of \[17, 18\] keypoints"),
+        ([*results(1), {"image_id": 1, "keypoints": [1] * 54}], r"\[17, 18\] keypoints"),
         (broken(lambda c: c["images"][0].pop("id")), r"images\[0\] has no id"),
         (broken(lambda c: c["images"][1].update(width="640")), r"images\[1\] is '640' x 480"),
         (
             broken(lambda c: c["categories"][0].update(keypoints=["eye"] * 17)),
-            "by COCO's names",
+            "layout=NAME",
         ),
         (broken(lambda c: c["annotations"].clear()), "3 x nobody_in_image"),
     ],
@@ -489,7 +489,7 @@ def test_npz_refusals(tmp_path: Path, arrays: dict, says: str) -> None:
 def test_damaged_npz_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "k.npz"
     np.savez(file, keypoints=np.array([_Plain()], dtype=object))
-    with pytest.raises(TargetError, match="nothing pickled"):
+    with pytest.raises(TargetError, match=r"k\.npz cannot be read"):
         load_targets([f"npz:{file}"])
     np.savez_compressed(file, keypoints=[person("coco_17", s) for s in range(30)])
     whole = file.read_bytes()
