@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good is a model: errors in millimetres, on motion capture and on real detections."""
+"""Measures models: errors in millimetres on motion capture and on real detections."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """PA-MPJPE on real detections: AIST++ dancers against joints triangulated from all cameras.
 
-What is measured: the 12 limb joints (shoulders, elbows, wrists, hips, knees, ankles), every
-camera and every frame in which the detector gave at least 6 usable keypoints and the truth knows
-at least 6 of the 12 joints. A similarity alignment with fewer points would flatter the network.
-The predicted joints are the body's own, without any regressor fitted to the habits of detectors:
-those place hips and ankles where no joint of a body model lies, so zero is out of reach.
+Measured are the 12 limb joints (shoulders, elbows, wrists, hips, knees, ankles) in every camera and
+every frame with at least 6 usable keypoints and at least 6 valid joints. A similarity alignment
+with fewer points would flatter the network. The predicted joints are the body's own, without a
+regressor fitted to detectors. Detectors place hips and ankles where a body model has no joints, so
+an error of zero is not possible.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from key2mesh_core.recordings.aistpp import (
 )
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
-"""keypoints (N, K,3) px, sanitised and usable, and their camera -> SMPL joints (N,24,3) m."""
+"""Maps keypoints (N, K, 3) px, sanitised and usable, and their camera to SMPL joints (N, 24, 3)
+m."""
 
 LIMB_JOINT_NAMES = tuple(
     f"{side}_{joint}"
@@ -52,10 +53,10 @@ class SequenceErrors:
         channel: the sequence's name ("ch03").
         frames_mm: (C, F) PA-MPJPE of each camera and frame; NaN where nothing was measured.
         joints_mm: (12,) mean error of each limb joint, in the order of `LIMB_JOINT_NAMES`.
-        truth_reprojection_px: (C,) median distance between the truth, projected, and the
-            detections it is compared with.
-        in_step: (C,) False for a camera whose video runs out of step with the others, found by
-            its truth reprojection: there even a perfect prediction gets a large error.
+        truth_reprojection_px: (C,) median distance between the projected ground truth and the
+            detections.
+        in_step: (C,) False for a camera whose video is out of sync with the others, as shown by its
+            truth_reprojection_px; even a perfect prediction has a large error there.
     """
 
     channel: str
@@ -71,7 +72,7 @@ class SequenceErrors:
 
     @property
     def in_step_mean_mm(self) -> float:
-        """Mean over the cameras that run in step."""
+        """Mean over the cameras that are in sync."""
         return metrics.mean_of_measured(self.frames_mm[self.in_step])
 
     @property
@@ -81,7 +82,7 @@ class SequenceErrors:
 
     @property
     def measured(self) -> int:
-        """How many frames of all cameras count."""
+        """Number of measured frames of all cameras."""
         return int(np.isfinite(self.frames_mm).sum())
 
 
@@ -94,16 +95,16 @@ def evaluate_aistpp(
     """Measure a model on AIST++ sequences.
 
     Args:
-        predict: gives SMPL joints in the camera frame; called once per camera and sequence.
-        keypoints_folder: with one official pickle per sequence, named `*_<channel>.pkl`.
+        predict: returns SMPL joints in the camera frame; called once per camera and sequence.
+        keypoints_folder: folder with one official pickle per sequence, named `*_<channel>.pkl`.
         truth_file: see `key2mesh_core.recordings.aistpp`.
         sequences: channels to measure.
 
     Returns:
-        channel -> errors, in the order given.
+        channel -> errors, in the given order.
 
     Raises:
-        EvaluationError: a file is missing or damaged, or the prediction has another shape.
+        EvaluationError: a file is missing or damaged, or the prediction has a wrong shape.
     """
     truth = read_truth(truth_file)
     unknown = [channel for channel in sequences if channel not in truth.joints]
@@ -171,7 +172,8 @@ def _truth_reprojection(
 
 
 def _in_step(reprojection: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A camera whose truth lies three times as far off as the typical camera's is out of step."""
+    """A camera whose ground truth is three times as far off as the typical camera's is out of
+    sync."""
     measured = reprojection[np.isfinite(reprojection)]
     typical = float(np.median(measured)) if measured.size else 0.0
     return ~(reprojection > max(3.0 * typical, 1.0))

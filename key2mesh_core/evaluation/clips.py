@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of a whole model bundle on motion capture: pixels in, bodies in metres out.
 
-Where `heldout` measures a network in training, this measures what a robot runs: both ONNX graphs
-through the estimator, the weights as stored, the translation in metres included.
+While `heldout` measures a network during training, this measures what a robot runs: both ONNX
+graphs through the estimator with the stored weights, including the translation in metres.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from key2mesh_core.synthesis.config import (
 )
 from key2mesh_core.synthesis.motions import MotionBank
 
-# Any focal length does: the graphs divide it out again. This one is of the usual size.
+# Any focal length will do, because the graphs divide by it. This is a typical one.
 CAMERA = Intrinsics(1000.0, 1000.0, 640.0, 480.0)
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class ClipErrors:
-    """Means over the frames measured.
+    """Means over the measured frames.
 
     Attributes:
         name: what was measured.
-        condition: how it was seen, a key of `conditions()`.
-        frames: how many frames count.
+        condition: the view, a key of `conditions()`.
+        frames: number of frames.
         pa_mpjpe_mm: 14 joints, after similarity alignment.
         mpjpe_mm: 14 joints, pelvis-centred, camera frame.
         pve_mm: all vertices, pelvis-centred, camera frame.
-        distance_mm: how far the pelvis is off in the camera frame.
-        joints_mm: (24,) of each joint, pelvis-centred.
+        distance_mm: error of the pelvis's position in the camera frame.
+        joints_mm: (24,) error of each joint, pelvis-centred.
     """
 
     name: str
@@ -58,10 +58,10 @@ class ClipErrors:
 
 
 def conditions(detector_keypoints: bool = True) -> dict[str, SynthesisConfig]:
-    """The ways in which clips are looked at, by name.
+    """The views of clips, by name.
 
     Args:
-        detector_keypoints: whether the model expects keypoints where detectors see them.
+        detector_keypoints: whether the model expects keypoints where detectors report them.
     """
     robot = replace(SynthesisConfig(), detector_keypoints=detector_keypoints)
     paper = PAPER_SYNTHESIS
@@ -74,7 +74,7 @@ def conditions(detector_keypoints: bool = True) -> dict[str, SynthesisConfig]:
             tilt_degrees=paper.tilt_degrees,
             roll_degrees=paper.roll_degrees,
         ),
-        # What a detector does to the keypoints; the poses stay those that were recorded.
+        # A detector's effect on the keypoints; the poses stay as recorded.
         "augmented keypoints": as_recorded(robot),
     }
 
@@ -90,16 +90,16 @@ def evaluate_clips(
     condition: str = "clean",
     seed: int = 20240,
 ) -> ClipErrors:
-    """Measure a bundle on `frames` random frames of motion capture, seen as `synthesis` says.
+    """Measure a bundle on `frames` random frames of motion capture, seen according to `synthesis`.
 
-    The same seed draws the same frames, shapes, cameras and noise.
+    Equal seeds give equal frames, shapes, cameras and noise.
 
     Raises:
-        EvaluationError: the model was made for another body.
+        EvaluationError: the model was trained with another body.
     """
     if estimator.body_model != body.identifier:
         raise EvaluationError(
-            f"the model is made for the body {estimator.body_model}, the truth would be made with "
+            f"the model was trained with the body {estimator.body_model}, but the clips would use "
             f"{body.identifier}: give the body file that the model was trained with (--body)"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -119,7 +119,7 @@ def evaluate_clips(
 
 
 def pixels(batch: Batch) -> np.ndarray:
-    """(N, K, 3) px, px, confidence: what a detector reports in `CAMERA` of a batch's samples."""
+    """(N, K, 3) px, px, confidence: a detector's report of a batch's samples in `CAMERA`."""
     on_plane = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
     focal = np.array([CAMERA.fx, CAMERA.fy], dtype=np.float32)
     centre = np.array([CAMERA.cx, CAMERA.cy], dtype=np.float32)
@@ -138,7 +138,7 @@ def _errors(estimator: Estimator, body: BodyModel, batch: Batch) -> dict[str, np
     return {
         "pa_mpjpe_mm": pa_mpjpe(joints[:, scored], true_joints[:, scored]),
         "mpjpe_mm": mpjpe(joints[:, scored], true_joints[:, scored]),
-        # The truth's pelvis is at its origin already.
+        # The ground truth's pelvis is already at the origin.
         "pve_mm": mpjpe(found.vertices - found.joints[:, :1], true_vertices),
         "distance_mm": 1000.0
         * np.linalg.norm(found.translation - batch.translation.numpy(), axis=1),

@@ -11,22 +11,22 @@ from key2mesh_core.errors import EvaluationError
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measures a model bundle, as a robot runs it, in millimetres: on motion capture that was not
-    trained on (--clips) and on real detections (--aistpp-keypoints with --aistpp-truth)."""
+    """Measures a model bundle in millimetres, running it as a robot does: on held-out motion
+    capture (--clips) and on real detections (--aistpp-keypoints with --aistpp-truth)."""
 
     model: str = "default"
-    """Folder of a model bundle, or the one that comes with the project."""
+    """Folder of a model bundle, or "default" for the shipped one."""
     clips: tuple[str, ...] = ()
-    """Folders of motion capture in AMASS layout; each gets its own rows."""
+    """Folders of motion capture in AMASS layout; each gets its own rows in the report."""
     held_out: tuple[str, ...] = ()
-    """Measure only those clips that match: globs as of `key2mesh pretrain --held-out`, or @FILE
-    with one such line each. Everything in the folders when not given."""
+    """Measure only clips that match: globs as in `key2mesh pretrain --held-out`, or @FILE with one
+    per line. By default, everything in the folders."""
     body: str = "default"
-    """The body file that the model was trained with; the truth of the clips is made with it."""
+    """The body file that the model was trained with."""
     frames: int = 4096
-    """Frames drawn from each folder of clips, with random shapes and cameras."""
+    """Number of frames drawn from each folder of clips, with random shapes and cameras."""
     aistpp_keypoints: Path | None = None
-    """AIST++'s folder keypoints2d with the official pickles of one dancer."""
+    """AIST++'s folder keypoints2d with one dancer's official pickles."""
     aistpp_truth: Path | None = None
     """File of cameras and triangulated joints, .npz (docs/measurements/accuracy.md)."""
     aistpp_sequences: tuple[str, ...] = ("ch03", "ch04")
@@ -36,7 +36,7 @@ class EvaluateConfig:
     threads: int = 2
     """CPU threads of the engine."""
     seed: int = 20240
-    """Which frames, shapes, cameras and noise are drawn."""
+    """Seed for frames, shapes, cameras and noise."""
 
     def __post_init__(self) -> None:
         if (self.aistpp_keypoints is None) != (self.aistpp_truth is None):

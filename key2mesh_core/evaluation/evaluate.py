@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh evaluate`: a model bundle against motion capture and real detections."""
+"""`key2mesh evaluate`: measures a model bundle on motion capture and real detections."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from key2mesh_core.model.estimator import Estimator
 if TYPE_CHECKING:
     from key2mesh_core.evaluation.clips import ClipErrors
 
-# torch and matplotlib are imported where they are used: measuring a bundle on real detections needs
-# neither.
+# torch and matplotlib are imported where they are used: measuring on real detections needs neither.
 
 
 def evaluate(config: EvaluateConfig) -> Report:
@@ -43,7 +42,7 @@ def evaluate(config: EvaluateConfig) -> Report:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """report.json, report.md and, where matplotlib is installed, report.png."""
+    """Write report.json, report.md and, if matplotlib is installed, report.png."""
     write_text(folder / "report.json", report.to_json())
     write_text(folder / "report.md", report.to_markdown())
     try:
@@ -58,7 +57,7 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def _clip_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator[ClipErrors]:
-    """A row for each folder of clips and each way in which they are seen."""
+    """A row for each folder of clips and each view."""
     from key2mesh_core.body.files import load_body
     from key2mesh_core.body.torch_model import BodyModel
     from key2mesh_core.evaluation.clips import conditions, evaluate_clips
@@ -72,7 +71,7 @@ def _clip_rows(config: EvaluateConfig, estimator: Estimator) -> Iterator[ClipErr
         if config.held_out:
             paths = amass.split_clips(paths, amass.held_out_patterns(config.held_out))[1]
         if not paths:
-            raise EvaluationError(f"no clip of {folder} matches --held-out {config.held_out}")
+            raise EvaluationError(f"no clip in {folder} matches --held-out {config.held_out}")
         bank = MotionBank([(amass.load_clips(paths), 1.0)])
         for condition, synthesis in conditions(detector_keypoints).items():
             yield evaluate_clips(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of an evaluation: which joints and which cameras are hard. Needs matplotlib."""
+"""Charts of an evaluation: error per joint and per camera. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES
 from key2mesh_core.evaluation.report import Report
 
 BAR, DOUBTFUL = "#2f6fb2", "#bac0c8"
-"""Colours of the bars: as measured, and of a camera whose video is out of step."""
+"""Colours of the bars: normal, and for a camera whose video is out of sync."""
 
 Panel = tuple[str, Sequence[str], Sequence[float], Sequence[str]]
-"""Title, and for each bar its label, error [mm] and colour."""
+"""Title, and label, error [mm] and colour of each bar."""
 
 
 def draw_report(report: Report) -> Figure:
-    """Bars of the error per joint and per camera, all on one scale."""
+    """Bar charts of the error per joint and per camera, all on one scale."""
     panels = _panels(report)
     columns = min(2, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
@@ -29,7 +29,7 @@ def draw_report(report: Report) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axis, (title, labels, values, colours) in zip(axes, panels, strict=False):
         bars = axis.barh([name.replace("_", " ") for name in labels], values, color=colours)
-        axis.bar_label(bars, fmt="%.0f", padding=3)  # a value that is NaN has no bar: "nan"
+        axis.bar_label(bars, fmt="%.0f", padding=3)  # a NaN has no bar but the label "nan"
         axis.margins(x=0.1)
         axis.invert_yaxis()
         axis.set_title(title, fontsize="medium")
@@ -42,7 +42,7 @@ def draw_report(report: Report) -> Figure:
 def _panels(report: Report) -> list[Panel]:
     panels: list[Panel] = []
     for row in report.clips:
-        # The pelvis is where both are aligned: always zero.
+        # Both are aligned at the pelvis, whose error is always zero.
         values = row.joints_mm[1:]
         title = f"{row.name}, {row.condition}: per joint, pelvis-centred"
         panels.append((title, JOINT_NAMES[1:], values, [BAR] * len(values)))
@@ -51,7 +51,7 @@ def _panels(report: Report) -> list[Panel]:
         title = f"AIST++ {channel}: per joint, aligned"
         panels.append((title, LIMB_JOINT_NAMES, joints, [BAR] * len(joints)))
         means = errors.camera_means_mm
-        title = f"AIST++ {channel}: per camera (grey: video out of step)"
+        title = f"AIST++ {channel}: per camera (grey: video out of sync)"
         labels = [f"camera {number}" for number in range(1, len(means) + 1)]
         colours = [BAR if in_step else DOUBTFUL for in_step in errors.in_step]
         panels.append((title, labels, means, colours))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors on motion capture that was not trained on, seen through synthetic cameras."""
+"""Errors on held-out motion capture, seen through synthetic cameras."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def held_out_errors(
     frames: int,
     seed: int = 20240,
 ) -> dict[str, float]:
-    """Mean errors [mm] over `frames` samples, the same ones for the same seed.
+    """Mean errors [mm] over `frames` samples, which are equal for equal seeds.
 
     Returns pa_mpjpe_mm and mpjpe_mm over 14 joints (pelvis-centred), and the same over all
     24. The network is evaluated in eval mode and left in the mode it was in.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of predicted points against true ones: MPJPE (PVE, if they are vertices) and PA-MPJPE.
+"""Errors of predicted points: MPJPE (PVE, if they are vertices) and PA-MPJPE.
 
 Every function takes points in metres, samples first, and returns one error in millimetres per
-sample, so that callers average over frames, cameras or clips as they need. A sample that cannot
-be measured (too few valid points) is NaN; average with `mean_of_measured`. A prediction that is
-not finite is never skipped: it raises, because leaving it out would flatter the network.
+sample, so that callers average over frames, cameras or clips as they need. A sample that cannot be
+measured (too few valid points) is NaN; average with `mean_of_measured`. A non-finite prediction
+raises an error, because leaving it out would flatter the network.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from key2mesh_core.errors import EvaluationError
 FloatArray = NDArray[np.float64]
 
 MILLIMETRES_PER_METRE = 1000.0
-# Two points can always be laid on two others up to scale, so they say nothing.
+# Two points can always be aligned with two others, so they carry no information.
 MINIMUM_POINTS_TO_ALIGN = 3
 
 
 def mpjpe(predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:
-    """Mean per-joint position error, in the frame the points are given in.
+    """Mean per-joint position error in the points' frame.
 
     Args:
         predicted: (N, J, 3) points in metres, finite wherever the weight is positive.
-        truth: (N, J, 3) points in metres; may hold anything where the weight is zero.
+        truth: (N, J, 3) points in metres; may have any value where the weight is zero.
         weights: (N, J) weights or a validity mask; None counts every point once.
 
     Returns:
-        (N,) mm; NaN where every weight of the sample is zero.
+        (N,) mm; NaN if every weight of the sample is zero.
 
     Raises:
-        EvaluationError: shapes that do not fit, negative weights, or a point that counts and is
-            not finite.
+        EvaluationError: shapes do not match, a weight is negative, or a point with a positive
+            weight is not finite.
     """
     predicted, truth, weights = _checked(predicted, truth, weights)
     return _weighted_mean_distance(predicted, truth, weights)
@@ -50,7 +50,7 @@ def pa_mpjpe(
     Args, errors: as in `mpjpe`.
 
     Returns:
-        (N,) mm; NaN where fewer than three points of the sample count.
+        (N,) mm; NaN if fewer than three points of the sample have a positive weight.
     """
     predicted, truth, weights = _checked(predicted, truth, weights)
     aligned = _aligned(predicted, truth, weights)
@@ -62,23 +62,22 @@ def pa_mpjpe(
 def similarity_align(
     predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None
 ) -> FloatArray:
-    """Lay each sample of `predicted` on `truth` by its best proper similarity.
+    """Align each sample of `predicted` with `truth` by its best proper similarity.
 
-    Weighted Procrustes analysis (Umeyama 1991, eq. 34-43): scale >= 0 and a rotation of
-    determinant +1, so that a mirrored pose keeps its error. Where the rotation is not unique
-    (points on a line) any best one is taken; a prediction shrunk to one point lands on the
-    truth's centre.
+    Weighted Procrustes analysis (Umeyama 1991): scale >= 0 and a rotation with determinant +1, so
+    that a mirrored pose keeps its error. If the rotation is not unique (points on a line), any best
+    one is used; a prediction with all points in one place is aligned with the truth's centre.
 
     Args, errors: as in `mpjpe`.
 
     Returns:
-        (N, J, 3) m in the truth's frame; all points are moved, also those of zero weight.
+        (N, J, 3) m in the truth's frame; all points are moved, even those with zero weight.
     """
     return _aligned(*_checked(predicted, truth, weights))
 
 
 def mean_of_measured(errors: ArrayLike) -> float:
-    """Mean over the samples that could be measured (not NaN); NaN if there are none."""
+    """Mean over the measured samples (not NaN); NaN if there are none."""
     errors = np.asarray(errors, dtype=np.float64)
     measured = errors[~np.isnan(errors)]
     return float(measured.mean()) if measured.size else float("nan")
@@ -94,13 +93,13 @@ def _aligned(predicted: FloatArray, truth: FloatArray, weights: FloatArray) -> F
 
     covariance = np.swapaxes(share * true_offsets, 1, 2) @ predicted_offsets
     left, singular_values, right = np.linalg.svd(covariance)
-    # The least important axis is turned round where the best orthogonal matrix is a reflection.
+    # If the best orthogonal matrix is a reflection, the least important axis is flipped.
     signs = np.ones_like(singular_values)
     signs[:, 2] = np.where(np.linalg.det(left @ right) < 0, -1.0, 1.0)
     rotation = (left * signs[:, None, :]) @ right
 
     spread = (share * predicted_offsets**2).sum(axis=(1, 2))
-    # A spread at the level of rounding is a point: any scale fits equally well, so take none.
+    # A spread at the level of rounding errors is a point: any scale fits equally well, so use none.
     size = (share * predicted**2).sum(axis=(1, 2))
     is_a_point = spread <= (1e-15 * size)
     scale = (singular_values * signs).sum(axis=1) / np.where(is_a_point, 1.0, spread)
@@ -120,13 +119,13 @@ def _weighted_mean_distance(
 def _checked(
     predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Both point sets and the weights as float64, with zeros wherever the weight is zero."""
+    """Both point sets and the weights as float64, with zeros where the weight is zero."""
     predicted_points = _checked_points("predicted", predicted)
     true_points = _checked_points("truth", truth)
     if predicted_points.shape != true_points.shape:
         raise EvaluationError(
             f"predicted has shape {predicted_points.shape} but truth {true_points.shape}; "
-            "give both the same samples and joints in the same order."
+            "both must have the same samples and joints in the same order."
         )
     if weights is None:
         checked_weights = np.ones(predicted_points.shape[:2])
@@ -147,7 +146,7 @@ def _checked(
             sample, joint, _ = (int(i) for i in np.argwhere(bad)[0])
             raise EvaluationError(
                 f"{name}[{sample}, {joint}] = {points[sample, joint]} is not finite; "
-                "give such a point weight 0 if it is not known, or mend what made it."
+                "give such a point weight 0 if it is unknown, or fix its source."
             )
     return (
         np.where(counts, predicted_points, 0.0),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `key2mesh evaluate` found, as Markdown for people and as JSON for programs."""
+"""The results of `key2mesh evaluate`, as Markdown for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES, SequenceErrors
 from key2mesh_core.evaluation.tables import markdown_table
 
 if TYPE_CHECKING:
-    # clips.py needs torch; a report on real detections alone does not.
+    # clips.py needs torch, but a report on real detections alone does not.
     from key2mesh_core.evaluation.clips import ClipErrors
 
 
@@ -23,7 +23,7 @@ class Report:
 
     Attributes:
         model: name of the bundle.
-        body_model: the body that the model is made for, "name@<hash>".
+        body_model: the model's body, "name@<hash>".
         clips: rows for motion capture.
         aistpp: channel -> errors on real detections.
     """
@@ -34,7 +34,7 @@ class Report:
     aistpp: Mapping[str, SequenceErrors] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Every number, means per camera and joint included; NaN becomes null."""
+        """Every number, including means per camera and joint; NaN becomes null."""
         content: dict[str, Any] = {
             "model": self.model,
             "body_model": self.body_model,
@@ -57,7 +57,7 @@ class Report:
         return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        """Tables of the headline numbers."""
+        """Tables of the main results."""
         parts = [f"Model {self.model}, body {self.body_model}. All errors in millimetres."]
         if self.clips:
             header = ("Motion capture", "seen", "frames", "PA-MPJPE", "MPJPE", "PVE", "distance")
@@ -73,7 +73,7 @@ class Report:
             ]
             parts.append(markdown_table(header, rows))
         if self.aistpp:
-            header = ("AIST++", "frames", "PA-MPJPE", "cameras in step", "PA-MPJPE of these")
+            header = ("AIST++", "frames", "PA-MPJPE", "cameras in sync", "PA-MPJPE of these")
             parts.append(
                 markdown_table(
                     header,

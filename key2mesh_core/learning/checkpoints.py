@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that survive being killed: written whole or not at all, read without unpickling."""
+"""Checkpoints that survive a killed process: written atomically, read without unpickling."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors and plain values) beside `path`, then moves it into place.
+    """Writes `state` (tensors and plain values) next to `path`, then moves it into place.
 
-    Raises TrainingError when the disk is full or not writable; the old file is then untouched.
+    Raises TrainingError if the disk is full or not writable; the old file is then untouched.
     """
     try:
         with atomic_write(path) as unfinished:
@@ -26,18 +26,18 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         raise TrainingError(
             f"{path}: cannot write the checkpoint ({error}); free some space, then give the same "
-            "command again: the run continues from the last checkpoint"
+            "command again: the run resumes from the last checkpoint"
         ) from error
 
 
 def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:
-    """Reads a checkpoint on the CPU; executes nothing that the file says (weights only).
+    """Reads a checkpoint on the CPU without executing code from it (weights only).
 
     Args:
-        parts: names that it must hold.
+        parts: names that it must contain.
 
-    Raises TrainingError naming a file that is missing, truncated, foreign, of another format, or
-    without one of the parts.
+    Raises TrainingError, naming the file, if it is missing, truncated, foreign, in another format,
+    or lacks one of the parts.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({reason}); delete it to start again, or give "
+            f"{path}: not a readable checkpoint ({reason}); delete it to start over, or give "
             "another one"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:
     missing = [name for name in parts if name not in state]
     if missing:
         raise TrainingError(
-            f"{path} holds no {missing[0]!r}: it is of another command or of an older version of "
-            "key2mesh; continue it with that version, or give another path"
+            f"{path} has no {missing[0]!r}: it is from another command or an older version of "
+            "key2mesh; resume it with that version, or give another path"
         )
     return state

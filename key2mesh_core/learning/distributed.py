@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes, one run: each takes its part of every batch, and gradients are averaged.
+"""Distributed training: each process takes its part of every batch, and gradients are averaged.
 
-`torchrun --nproc-per-node N -m key2mesh_core adapt ...` starts them. Everything random is drawn
-for the whole batch in every process and then split, so N processes compute what one would with an
-N-fold batch, to rounding. The one exception is dropout: the critic's (`critic_dropout`, recipe
+`torchrun --nproc-per-node N -m key2mesh_core adapt ...` starts them. Every process draws the random
+numbers of the whole batch and takes its part, so N processes compute what one would with an N-fold
+batch, up to rounding. The only exception is dropout: the critic's (`critic_dropout`, recipe
 "paper") is drawn by each process on its own.
 """
 
@@ -34,12 +34,12 @@ class ProcessGroup:
         return self.rank == 0
 
     def part(self, count: int) -> slice:
-        """This process's rows of `count` that are shared equally."""
+        """This process's equal share of `count` rows."""
         each = count // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replaces every gradient by its mean over the processes."""
+        """Replaces every gradient with its mean over the processes."""
         if self.size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -67,7 +67,7 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
         yield ProcessGroup()
         return
     if device.type == "cuda":
-        # NCCL, and every tensor that names no GPU, would otherwise use the first one.
+        # Otherwise NCCL, and every tensor without an explicit GPU, would use the first one.
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -83,22 +83,22 @@ def world_size() -> int:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """A GPU of its own for every process of a machine.
+    """A separate GPU for every process of a machine.
 
     Raises:
-        TrainingError: several processes are told to share one GPU, or there are more than GPUs.
+        TrainingError: several processes would share one GPU, or there are more processes than GPUs.
     """
     if device.type != "cuda" or (device.index is not None and world_size() == 1):
         return device
     if device.index is not None:
         raise TrainingError(
             f"--device {device} is one GPU for {world_size()} processes; give --device cuda: each "
-            "process then takes a GPU of its own"
+            "process then takes its own GPU"
         )
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     if rank >= torch.cuda.device_count():
         raise TrainingError(
-            f"process {rank} of this machine has no GPU, there are {torch.cuda.device_count()}; "
+            f"process {rank} of this machine has no GPU, as there are {torch.cuda.device_count()}; "
             "start as many processes as there are GPUs (torchrun --nproc-per-node)"
         )
     return torch.device("cuda", rank)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained network -> model bundle: weights in blocks, two ONNX graphs, compared with PyTorch."""
+"""Exports a trained network as a model bundle: weights in blocks and two ONNX graphs, compared with
+PyTorch."""
 
 from __future__ import annotations
 
@@ -43,17 +44,17 @@ from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.network.weights import round_weights, save_weights
 
 OPSET = 20
-#: Engines must put vertices and joints where PyTorch does, to this far [m]; so far when inputs are
+#: Largest difference of vertices and joints between engines and PyTorch [m]; the second for inputs
 #: rounded to 16 bits (see block_linear.py).
 PARITY_M, BLOCKS_PARITY_M = 1e-4, 1e-3
 
 
 def export(config: ExportConfig) -> None:
-    """Writes the bundle of `config.checkpoint` to `config.output` and says what comes next.
+    """Writes the bundle of `config.checkpoint` to `config.output` and prints the next commands.
 
     Raises:
-        TrainingError: the checkpoint does not fit the body, the output cannot be written, or an
-            engine's answer is not PyTorch's; the old bundle, if any, is then still there.
+        TrainingError: the checkpoint does not match the body, the output cannot be written, or an
+            engine's result differs from PyTorch's; an old bundle then remains.
         BundleError: the bundle that `config.checkpoint` names is damaged.
     """
     data = load_body(config.body)
@@ -72,16 +73,18 @@ def export(config: ExportConfig) -> None:
     print(
         f"wrote {bundle.path}: {bundle.name} for the body {bundle.body_model}, "
         f"{size / 1e6:.1f} MB\n"
-        f"measure it: key2mesh evaluate --model {bundle.path}\n"
-        f"use it: the node's parameter model:={bundle.path.resolve()}"
+        f"to measure it: key2mesh evaluate --model {bundle.path}\
+"
+        f"to use it, set the node's parameter model:={bundle.path.resolve()}"
     )
 
 
 def refuse_occupied(output: Path) -> None:
-    """Raises TrainingError where something else than a bundle stands: it would be deleted."""
+    """Raises TrainingError if something other than a bundle exists there, which would be
+    deleted."""
     free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not free and not (output / MANIFEST).is_file():
-        raise TrainingError(f"{output} exists and is no model bundle: give another --output")
+        raise TrainingError(f"{output} exists and is not a model bundle: give another --output")
 
 
 def _facts(path: Path | None) -> dict[str, Any]:
@@ -90,9 +93,11 @@ def _facts(path: Path | None) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise TrainingError(f"--card {path}: not readable as JSON ({error})") from error
+        raise TrainingError(f"--card {path}: cannot be read as JSON ({error})") from error
     if not isinstance(facts, dict):
-        raise TrainingError(f"--card {path}: must hold an object, holds a {type(facts).__name__}")
+        raise TrainingError(
+            f"--card {path}: must contain an object, contains a {type(facts).__name__}"
+        )
     return facts
 
 
@@ -107,24 +112,24 @@ def write_bundle(
     card: Mapping[str, Any],
     block_weights: bool = True,
 ) -> Bundle:
-    """Exports both graphs, compares each with PyTorch and puts the bundle in place at once.
+    """Exports both graphs, compares each with PyTorch and puts the bundle in place atomically.
 
-    Raises TrainingError when the disk is full, ONNX Runtime and PyTorch differ, or something else
-    than a bundle stands there.
+    Raises TrainingError if the disk is full, ONNX Runtime and PyTorch differ, or something other
+    than a bundle exists there.
     """
     output = Path(output)
     refuse_occupied(output)
     network = folded(network)
     if block_weights:
-        # Rounded before the comparison: the graph is then exact, and what rounding costs shows
-        # up where it belongs, in the measured errors of the bundle.
+        # Rounded before the comparison, so that the graph is exact and the cost of rounding shows
+        # in the bundle's measured errors.
         round_weights(network)
     pose, mesh = PoseGraph(network, body, centre).eval(), MeshGraph(body).eval()
     folder = output.with_name(f".{output.name}.new")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         restore(output)
-        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed export
         folder.mkdir()
         keypoints = network.sizes["keypoints"]
         samples = sample_inputs(5, keypoints)
@@ -159,7 +164,7 @@ def write_bundle(
 
 
 def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> dict[str, float]:
-    """Largest difference [m] of joints and vertices, ONNX Runtime against PyTorch."""
+    """Largest difference [m] of joints and vertices between ONNX Runtime and PyTorch."""
     count = pose.network.sizes["keypoints"]
     keypoints, intrinsics = sample_inputs(64, count, seed=1)
     with torch.no_grad():
@@ -170,7 +175,7 @@ def parity(folder: Path, pose: PoseGraph, mesh: MeshGraph, signature: Any) -> di
     )
     inputs = {key: found[key] for key in ("betas", "rotations", "translation")}
     found |= OnnxEngine(folder / MESH_GRAPH, signature=signature).run(inputs)
-    # Relative to the pelvis: a far person's depth is a ratio of small numbers.
+    # Relative to the pelvis, because a far person's depth is a ratio of small numbers.
     place, true_place = found["translation"][:, None], translation[:, None].numpy()
     return {
         "joints": float(np.abs((found["joints"] - place) - (joints.numpy() - true_place)).max()),
@@ -212,7 +217,7 @@ def _write_graph(
         )
     model = program.model_proto
     for node in model.graph.node:
-        # The exporter notes the files and lines of this machine's source on every node.
+        # The exporter stores the source files and lines of this machine in every node.
         del node.metadata_props[:]
     del model.graph.metadata_props[:]
     if blocks:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of `key2mesh export`. Imports no torch: `--help` is instant."""
+"""Every setting of `key2mesh export`. Imports no torch, so `--help` is instant."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class ExportConfig:
     weights.safetensors and model.json."""
 
     checkpoint: Path
-    """A checkpoint of `key2mesh pretrain` (best.pt); or a bundle's folder, or "default", whose
-    graphs are then exported again from its own weights."""
+    """A checkpoint of `key2mesh pretrain` (best.pt), or a bundle's folder or "default", whose
+    graphs are exported again from its own weights."""
     output: Path
-    """The bundle's folder; replaced only when the whole export succeeded."""
+    """The bundle's folder; replaced only if the whole export succeeds."""
     name: str = ""
-    """The bundle's name, shown in diagnostics; when not given, "key2mesh", or the name of the
-    bundle that it is made from."""
+    """The bundle's name, shown in diagnostics; by default "key2mesh", or the name of the source
+    bundle."""
     body: str = "default"
     """The body file that the checkpoint was trained with."""
     block_weights: bool = True
     """Store linear weights as blocks of 8-bit integers: a quarter of the size and a third of the
-    time for one person, at 0.7 mm of rounding."""
+    time for one person, with a rounding error of 0.7 mm."""
     card: Path | None = None
-    """A JSON file of facts for the model card: training data, measured errors."""
+    """A JSON file with facts for the model card: training data, measured errors."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every training run shares: whose folder it is, where it computes, how it is watched."""
+"""Shared by all training runs: the run's folder, device, loop and logs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from key2mesh_core.io import write_text
 from key2mesh_core.learning.checkpoints import save_checkpoint
 
 LAST = "last.pt"
-#: Settings that may change when a run continues: where and how fast it runs, not what it computes.
+#: Settings that may change when a run is resumed: where and how fast it runs, not what it computes.
 FREE_SETTINGS = ("output", "device", "threads")
 
 
@@ -43,10 +43,10 @@ class WatchedRun(Protocol):
         """Called after every `steps_per_epoch` steps."""
 
     def learning_rate(self) -> float:
-        """The next step's size."""
+        """The next step's learning rate."""
 
     def state(self) -> dict[str, Any]:
-        """All that continues the run."""
+        """Everything needed to resume the run."""
 
 
 def train_watched(
@@ -57,17 +57,17 @@ def train_watched(
     steps_between_reports: int,
     writes: bool = True,
 ) -> None:
-    """Runs to the last step with TensorBoard logs, checkpoints, and a progress bar on terminals.
+    """Runs to the last step, with TensorBoard logs, checkpoints, and a progress bar on terminals.
 
-    Ctrl-C saves the state after the step, then the exception is raised again; a second Ctrl-C stops
-    at once, and what was saved last counts.
+    Ctrl-C saves the state after the step and raises the exception again; a second Ctrl-C stops at
+    once without saving.
 
     Args:
-        writes: False for the processes of a distributed run that only compute.
+        writes: False for processes of a distributed run that only compute.
 
     Raises:
         TrainingError: the loss or a weight is not finite, or the disk is full. The last checkpoint
-            is then still there, and good.
+            is then still valid.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -96,14 +96,14 @@ def train_watched(
                 if writes:
                     progress.write(
                         f"interrupted after step {run.step}: saved {folder / LAST}; give the same "
-                        "command again to continue"
+                        "command again to resume"
                     )
                 raise
             progress.update()
             if run.step % steps_between_reports == 0:
                 _report(run, terms, log, progress, folder)
             if run.step % run.steps_per_epoch == 0:
-                # Before the epoch is judged: a diverged network must not become the best one.
+                # Before the epoch is evaluated: a diverged network must not become the best one.
                 _refuse_divergence(run, terms, folder)
                 run.finish_epoch(log, progress)
             elif time.monotonic() - saved <= seconds_between_checkpoints:
@@ -113,7 +113,7 @@ def train_watched(
 
 
 def digest_of(*arrays: Any) -> str:
-    """What tells data apart from other data of the same size: 16 hex digits of arrays' contents."""
+    """A fingerprint of data: 16 hex digits of a hash of arrays' contents."""
     digest = hashlib.blake2b(digest_size=8)
     for array in arrays:
         content = np.ascontiguousarray(array)
@@ -128,7 +128,9 @@ def _refuse_divergence(run: WatchedRun, terms: dict[str, Tensor], folder: Path) 
         return
     what = "a weight is not finite" if math.isfinite(total) else f"the loss is {total}"
     last = folder / LAST
-    kept = f"{last} is from before and still good" if last.exists() else "nothing was saved yet"
+    kept = (
+        f"{last} is from before and still valid" if last.exists() else "nothing has been saved yet"
+    )
     raise TrainingError(
         f"training diverged: {what} after step {run.step}; {kept}. Lower --learning-rate (now "
         f"{run.learning_rate():g}) and give another --output"
@@ -136,7 +138,7 @@ def _refuse_divergence(run: WatchedRun, terms: dict[str, Tensor], folder: Path) 
 
 
 def _is_finite(state: Any) -> bool:
-    """Whether every tensor in nested dicts and lists is."""
+    """Whether every tensor in nested dicts and lists is finite."""
     if isinstance(state, Tensor):
         return not state.is_floating_point() or bool(torch.isfinite(state).all())
     if isinstance(state, dict):
@@ -150,7 +152,7 @@ def _report(
     values = {name: float(term) for name, term in terms.items()}
     if not math.isfinite(values["total"]):
         _refuse_divergence(run, terms, folder)
-    if log is None:  # of a process that writes nothing
+    if log is None:  # in a process that writes nothing
         return
     for name, value in values.items():
         log.add_scalar(f"loss/{name}", value, run.step)
@@ -165,8 +167,8 @@ def scheduled(
     steps_per_epoch: int,
     warm_up: int,
 ) -> float:
-    """The share of the learning rate at a step: times 0.8 every epoch, as the authors' code has it,
-    or down to zero by a cosine, after a linear warm-up of `warm_up` steps."""
+    """Factor of the learning rate at a step: times 0.8 every epoch, as in the authors' code, or
+    down to zero by a cosine, after a linear warm-up of `warm_up` steps."""
     if schedule == "exponential":
         return 0.8 ** (step // steps_per_epoch)
     begun = min(1.0, (step + 1) / min(warm_up, total_steps))
@@ -174,8 +176,8 @@ def scheduled(
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
-    """Exponential moving average whose memory grows with the run, so that the random start is
-    forgotten at once and not after 1 / (1 - decay) steps."""
+    """Exponential moving average whose memory grows with the run, so that it forgets the random
+    start at once and not after 1 / (1 - decay) steps."""
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], count: Any) -> None:
@@ -190,21 +192,21 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], 
 
 
 def seed_of(seed: int, *numbers: int) -> int:
-    """A seed for one purpose of a run. Mixed, because generators take in only 32 bits of theirs:
-    a seed in higher bits than those would not count."""
+    """A seed for one purpose of a run. It is hashed because generators use only 32 bits of a
+    seed."""
     return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
 
 def settings_text(config: Any) -> str:
-    """A config as JSON, as kept in the run's folder and in every checkpoint."""
+    """A config as JSON, as stored in the run's folder and in every checkpoint."""
     return json.dumps(dataclasses.asdict(config), indent=1, default=str, sort_keys=True)
 
 
 def claim_folder(folder: Path, config: Any, free: Collection[str] = FREE_SETTINGS) -> None:
-    """Makes `folder` the run of `config`: its settings are written there, once. A run that saved
-    no checkpoint gives way: there is nothing to continue.
+    """Claims `folder` for the run of `config` and writes its settings there, once. Replaces a run
+    that has saved no checkpoint, because there is nothing to resume.
 
-    Raises TrainingError if a run with other settings lives there, or it cannot be written.
+    Raises TrainingError if the folder belongs to a run with other settings, or cannot be written.
     """
     path = folder / "settings.json"
     mine = json.loads(settings_text(config))
@@ -218,15 +220,15 @@ def claim_folder(folder: Path, config: Any, free: Collection[str] = FREE_SETTING
     different = [key for key in mine if key not in free and mine[key] != theirs.get(key, mine[key])]
     if different:
         raise TrainingError(
-            f"{folder} holds a run with other settings ({', '.join(different)}); "
-            "give the same ones to continue it, or another --output"
+            f"{folder} contains a run with other settings ({', '.join(different)}); "
+            "give the same ones to resume it, or another --output"
         )
 
 
 def device_named(name: str) -> torch.device:
     """cpu, cuda, cuda:1, or auto: a GPU if there is one.
 
-    Raises TrainingError for another name, and for a GPU that torch does not find.
+    Raises TrainingError for any other name, and for a GPU that torch does not find.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained network and what must be known to use it, from a model bundle or a checkpoint.
+"""A trained network and the facts needed to use it, from a model bundle or a checkpoint.
 
-A bundle keeps no BatchNorm: its statistics are absorbed in the linear layers, and so they are here
-wherever the network comes from. That also decides what BatchNorm does while a network adapts:
-nothing. Its statistics stay those of the motion capture, and what the network says of a person does
-not depend on who else is in the batch.
+A bundle has no BatchNorm: its statistics are folded into the linear layers, and here they are
+folded wherever the network comes from. BatchNorm therefore has no effect during adaptation: its
+statistics remain those of the motion capture, and the prediction for a person does not depend on
+the rest of the batch.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from key2mesh_core.network.weights import build, load_network
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """Where adaptation and export start.
+    """The starting point of adaptation and export.
 
     Attributes:
-        name: the model's.
-        network: in eval mode, BatchNorm absorbed.
-        centre_view: whether the network expects the view turned to the person's middle.
-        detector_keypoints: whether it was trained on neck and hips as detectors see them.
-        origin: the file and a digest, to tell two models of one name apart.
-        card: facts for the model card of what is made of it.
+        name: the model's name.
+        network: in eval mode, with BatchNorm folded.
+        centre_view: whether the network expects the view turned to the person.
+        detector_keypoints: whether it was trained on neck and hips as detectors report them.
+        origin: the file and a digest, to distinguish two models of the same name.
+        card: facts for the model card of derived models.
     """
 
     name: str
@@ -47,11 +47,11 @@ def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
     """Reads `default`, a bundle's folder or a checkpoint of `key2mesh pretrain`.
 
     Args:
-        data: the body that the model must have been made with.
+        data: the body that the model must have been trained with.
 
     Raises:
-        TrainingError: there is no such model, it was made with another body, or the bundle has no
-            weights.
+        TrainingError: there is no such model, it was trained with another body, or the bundle has
+            no weights.
         BundleError: the bundle is damaged.
     """
     if Path(path).is_file():
@@ -87,8 +87,8 @@ def _of_checkpoint(path: Path, data: BodyData) -> TrainedModel:
 def _check_body(path: str | Path, identifier: str, data: BodyData) -> None:
     if identifier != data.identifier:
         raise TrainingError(
-            f"{path} was made with the body {identifier}, not with {data.identifier}: give the "
-            "body file that it was made with (--body)"
+            f"{path} was trained with the body {identifier}, not with {data.identifier}: give the "
+            "body file that it was trained with (--body)"
         )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -324,7 +325,7 @@ def test_a_killed_process_continues_to_the_same_result(model, tmp_path, monkeypa
     process.kill()
     process.wait()
     again = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
-    assert "continuing" in again.stdout
+    assert re.search(r"[1-9]\d* of \d+ steps", again.stdout)
     monkeypatch.setattr(adapt_module, "_export", lambda *_: None)
     weights = AdaptWeights(domain=0.1, agreement=0.0)
     threads = torch.get_num_threads()
@@ -426,7 +427,7 @@ def poisoned(advance, at: int, interrupt: bool = False):
 def test_a_loss_that_is_not_finite_overwrites_nothing(model, tmp_path, monkeypatch, at, interrupt):
     settings = config(model, tmp_path / "mine", seconds_between_checkpoints=0.0)
     monkeypatch.setattr(AdaptRun, "advance", poisoned(AdaptRun.advance, at, interrupt))
-    with pytest.raises(TrainingError, match=r"the loss is nan.*still good.*--learning-rate"):
+    with pytest.raises(TrainingError, match=r"the loss is nan.*last\.pt.*--learning-rate"):
         adapt(settings)
     state = load_checkpoint(tmp_path / "mine.adaptation" / "last.pt")
     assert state["step"] == at - 1
@@ -509,7 +510,7 @@ def test_what_is_no_bundle_is_not_overwritten(model, tmp_path):
         occupied.parent.mkdir(exist_ok=True)
         occupied.write_text("mine")
         output = tmp_path / occupied.relative_to(tmp_path).parts[0]
-        with pytest.raises(TrainingError, match="is no model bundle"):
+        with pytest.raises(TrainingError, match=str(output)):
             adapt(replace(settings, output=output))
         assert occupied.read_text() == "mine"
     assert not settings.work_folder.exists()

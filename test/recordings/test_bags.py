@@ -165,7 +165,7 @@ def test_a_recording_without_definitions_is_read_with_our_own(tmp_path):
 def test_metadata_that_promises_more_than_the_storage_holds_is_refused(tmp_path):
     bag = write(tmp_path / "bag")
     shutil.copy(next(write(tmp_path / "short" / "bag", 3).glob("*.mcap")), bag / "bag.mcap")
-    with pytest.raises(BagError, match=r"promises 6 messages on '/keypoints'.*yields 3"):
+    with pytest.raises(BagError, match=r"6 messages on '/keypoints'.* 3;"):
         list(read_keypoints(bag))
 
 
@@ -179,7 +179,7 @@ def test_metadata_that_names_another_topic_is_refused(tmp_path):
     with Reader(bag) as reader:
         people = [c for c in reader.connections if c.topic == "/people"]
         assert not list(reader.messages(people)), "the trap is gone; this test tests nothing"
-    with pytest.raises(BagError, match="yields 0"):
+    with pytest.raises(BagError, match=r" 6 messages .* 0;"):
         next(read_messages(bag, "/people"))
 
 
@@ -187,7 +187,7 @@ def test_metadata_whose_counts_do_not_add_up_is_refused(tmp_path):
     bag = write(tmp_path / "bag")
     metadata = bag / "metadata.yaml"
     metadata.write_text(metadata.read_text().replace("message_count: 12", "message_count: 0"))
-    with pytest.raises(BagError, match="of 0 messages in all, but of 12"):
+    with pytest.raises(BagError, match=r" 0 messages .* 12 "):
         list(read_keypoints(bag))
 
 
@@ -345,7 +345,7 @@ def test_wrong_requests_say_what_there_is(tmp_path):
     bag = write(tmp_path / "bag")
     with pytest.raises(BagError, match=r"no topic '/nothing'; it has: .*keypoints"):
         next(read_messages(bag, "/nothing"))
-    with pytest.raises(BagError, match="'/camera_info' holds sensor_msgs/msg/CameraInfo, expected"):
+    with pytest.raises(BagError, match=r"'/camera_info' .*sensor_msgs/msg/CameraInfo, expected"):
         next(read_keypoints(bag, "/camera_info"))
     with pytest.raises(BagError, match="there is no recording"):
         list_topics(tmp_path / "absent")

@@ -358,7 +358,7 @@ def test_a_wrong_topic_lists_those_that_can_be_read(tmp_path: Path) -> None:
 
 def test_a_topic_of_another_type_names_the_types(tmp_path: Path) -> None:
     bag = our_bag(tmp_path / "bag", points(COCO, 0, 0))
-    with pytest.raises(BagError, match=r"holds sensor_msgs/msg/CameraInfo; .*hri_msgs/msg/Skel"):
+    with pytest.raises(BagError, match=r"sensor_msgs/msg/CameraInfo; .*hri_msgs/msg/Skel"):
         load_targets([f"bag:{bag}"], topic="/camera_info")
 
 
@@ -382,9 +382,7 @@ def test_a_message_of_that_name_with_other_fields_is_refused(tmp_path: Path) -> 
         topic = writer.add_connection("/keypoints", YOLO, typestore=other)
         value = other.types[YOLO](header=header(stamp=time(1, 2), frame_id=""), count=3)
         writer.write(topic, 1, other.serialize_cdr(value, YOLO))
-    with pytest.raises(
-        BagError, match=r"message 0 on /keypoints is an unknown kind of yolo_msgs.*detec"
-    ):
+    with pytest.raises(BagError, match=r"message 0 on /keypoints .*yolo_msgs.*detec"):
         load_targets([f"bag:{tmp_path / 'bag'}"])
 
 
@@ -404,7 +402,7 @@ def test_a_recording_that_contradicts_its_metadata_is_refused(tmp_path: Path) ->
     messages = [(s, yolo_message(s, [])) for s in stamps()[:2]]
     other = write_foreign_bag(tmp_path / "other", {"/yolo/detections": (YOLO, messages)})
     shutil.copy(other / "other.mcap", bag / "bag.mcap")
-    with pytest.raises(BagError, match=r"promises 5 messages .* yields 2"):
+    with pytest.raises(BagError, match=r" 5 messages .* 2;"):
         load_targets([f"bag:{bag}?topic=/yolo/detections"])
 
 

@@ -210,11 +210,11 @@ def test_other_openpose_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     half = person("openpose_body_25")
     half[[0, 1, 8], 2] = 0.0
     write_openpose(tmp_path / "half" / "1.json", half)
-    with pytest.raises(TargetError, match=r"say which, layout=openpose_body_25"):
+    with pytest.raises(TargetError, match=r"layout=openpose_body_25"):
         load_targets([f"openpose:{tmp_path / 'half'}"])
     assert len(load_targets([f"openpose:{tmp_path / 'half'}?layout=openpose_body_25"])) == 1
     monkeypatch.setattr(openpose, "MAX_FILE_BYTES", 100)
-    with pytest.raises(TargetError, match="larger than 100 bytes"):
+    with pytest.raises(TargetError, match=" 100 bytes"):
         load_targets([f"openpose:{tmp_path}"])
     scaled = person("openpose_coco_18")
     scaled[:, :2] /= 500
@@ -392,7 +392,7 @@ def test_coco_files_cut_short_missing_or_too_large_are_refused(
         load_targets([f"coco:{tmp_path / 'absent.json'}"])
     file.write_bytes(whole)
     monkeypatch.setattr(coco, "MAX_FILE_BYTES", 1000)
-    with pytest.raises(TargetError, match="larger than 1000 bytes"):
+    with pytest.raises(TargetError, match=" 1000 bytes"):
         load_targets([f"coco:{file}"])
 
 
@@ -462,14 +462,14 @@ def test_npz_with_names_of_images(tmp_path: Path) -> None:
         ({"points": np.zeros((3, 17, 3))}, r"no array keypoints.*it has \['points'\]"),
         ({"keypoints": np.zeros((3, 17, 2))}, r"of shape \(3, 17, 2\); expected .*\(N, K, 3\)"),
         ({"keypoints": np.zeros((3, 51))}, r"of shape \(3, 51\)"),
-        ({"keypoints": np.zeros((3, 25, 3))}, "say which, layout=openpose_body_25"),
+        ({"keypoints": np.zeros((3, 25, 3))}, "layout=openpose_body_25"),
         ({"keypoints": np.full((3, 17, 3), "1")}, "keypoints is <U1"),
         ({"keypoints": np.zeros((3, 17, 3)), "layout": "x"}, "unknown keypoint layout 'x'"),
         ({"keypoints": np.zeros((3, 17, 3)), "layout": ["x", "y"]}, "layouts are x, y"),
         ({"keypoints": np.zeros((3, 17, 3)), "width": 1768}, "images are 1768 x 0"),
         ({"keypoints": np.zeros((3, 17, 3)), "sequence": [1, 2]}, r"sequence is int64 of shape"),
         ({"keypoints": np.zeros((3, 17, 3)), "sequence": [1.5] * 3}, "sequence is float64"),
-        ({"keypoints": np.zeros((3, 17, 3)), "frame": [0, 1, -1]}, "frame is from -1 to 1"),
+        ({"keypoints": np.zeros((3, 17, 3)), "frame": [0, 1, -1]}, "frame .* -1 to 1"),
         ({"keypoints": np.zeros((3, 17, 3)), "width": "wide"}, "width is <U4"),
         ({"keypoints": np.zeros((3, 17, 3)), "intrinsics": [9.0, 9.0]}, "fx, fy, cx, cy"),
         ({"keypoints": np.zeros((3, 17, 3)), "intrinsics": [-9.0, 9, 9, 9]}, "fx=-9.0"),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits a body's poses and the cameras that saw it to the detections of all views together.
 
-Bundle adjustment (Triggs et al. 1999) with SMPL as the structure: its bones fix the scale and tie
-the keypoints of a moment together. Distances enter by a robust measure (Geman and McClure), which
-discounts exchanged and false keypoints.
+Bundle adjustment (Triggs et al. 1999) with SMPL as the structure: its bones fix the scale and
+connect the keypoints of a moment. A robust loss (Geman and McClure) discounts swapped and false
+keypoints.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_
 
 _STEPS = 300
 _STEP_SIZE = 0.02
-"""Of Adam at the start, in metres and units of rotation; cameras turn a quarter as fast."""
+"""Adam's initial step size, in metres and units of rotation; a quarter of it for the cameras'
+rotations."""
 
 _NOISE = 0.04
-"""Distance [sides of the box] beyond which a keypoint counts as wrong rather than imprecise."""
+"""Distance [box sizes] beyond which a keypoint counts as wrong rather than imprecise."""
 
 _PRIOR = 0.0025
-"""Weight of the first guess: it decides what no keypoint shows (the spine's twist, the feet)."""
+"""Weight of the initial guess, which determines what no keypoint shows (the spine's twist, the
+feet)."""
 
 _STEADY, _STEADY_PLACE = 0.02, 0.2
 """Weights of changes from one moment to the next."""
 
 _SHAPE, _LENS = 1e-3, 0.05
-"""Weights of a shape unlike the mean, and of a lens unlike what is known of it."""
+"""Weights of deviations of the shape from the mean, and of the lens from what is known of it."""
 
 _NEAREST = 0.3
-"""No part of a body is nearer to its camera [m]: keeps a projection finite."""
+"""Smallest distance of a body part from its camera [m]; keeps projections finite."""
 
 
 class Views(NamedTuple):
-    """What C cameras saw at F moments: `points (C, F, K, 2)` on the image plane in units of the
+    """The views of C cameras at F moments: `points (C, F, K, 2)` on the image plane in units of the
     focal length, `weights (C, F, K)`, 0 where unseen, `side (C, F)` of the person's box."""
 
     points: Tensor
@@ -47,9 +49,9 @@ class Views(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A person of shape `betas (10,)` in poses `rotations (F, 24, 3, 3)`, roots in the world's
-    frame, the pelvis at `pelvis (F, 3)` m; `cameras (C, 3, 3)` and `translations (C, 3)` m lead
-    from the world to each camera."""
+    """A person with shape `betas (10,)` in poses `rotations (F, 24, 3, 3)`, roots in the world's
+    frame, the pelvis at `pelvis (F, 3)` m; `cameras (C, 3, 3)` and `translations (C, 3)` m map the
+    world to each camera."""
 
     betas: Tensor
     rotations: Tensor
@@ -60,17 +62,17 @@ class Scene(NamedTuple):
 
 @torch.enable_grad()
 def adjust(start: Scene, views: Views, moments: Tensor, body: BodyModel) -> tuple[Scene, Tensor]:
-    """The scene that explains the views best, near a first guess.
+    """The scene that explains the views best, near an initial guess.
 
-    Focal lengths and a radial lens term of every camera are fitted too, as corrections of what is
-    known of them.
+    Every camera's focal length and a radial lens term are also fitted, as corrections of the known
+    values.
 
     Args:
-        moments: (F,) numbers of the images: poses of successive ones are alike.
+        moments: (F,) numbers of the images; successive poses are similar.
 
     Returns:
-        The scene, and (C, F) the median error of the seen keypoints [sides of the box]; infinite
-        where a camera saw nothing.
+        The scene, and (C, F) the median error of the seen keypoints [box sizes]; infinite where a
+        camera saw nothing.
     """
     first = matrix_to_rotation_6d(start.rotations)
     pose, cameras = first.clone(), matrix_to_rotation_6d(start.cameras)
@@ -121,7 +123,7 @@ def adjust(start: Scene, views: Views, moments: Tensor, body: BodyModel) -> tupl
 
 
 def _squared_distances(scene: Scene, lens: Tensor, views: Views, body: BodyModel) -> Tensor:
-    """(C, F, K) between detections and the body's projected keypoints [sides of the box]."""
+    """(C, F, K) distances between detections and the body's projected keypoints [box sizes]."""
     _, keypoints = body.keypoints(scene.betas.expand(len(scene.pelvis), -1), scene.rotations)
     world = keypoints + scene.pelvis[:, None]
     seen = torch.einsum("cij,fkj->cfki", scene.cameras, world) + scene.translations[:, None, None]

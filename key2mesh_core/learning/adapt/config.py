@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of `key2mesh adapt`, with its reason. Imports no torch: `--help` is instant.
+"""Every setting of `key2mesh adapt`, with its reason. Imports no torch, so `--help` is instant.
 
-A recipe is a set of defaults. `--recipe paper` changes the defaults of the other options; whatever
-else is given on the command line still counts.
+A recipe is a set of defaults. `--recipe paper` changes the defaults of the other options, which may
+still be overridden.
 """
 
 from __future__ import annotations
@@ -17,63 +17,64 @@ from key2mesh_core.synthesis.config import SynthesisConfig
 
 @dataclass(frozen=True)
 class AdaptWeights:
-    """Weights of the terms of the extractor's loss (Eq. 8); a term of weight 0 is not computed."""
+    """Weights of the terms of the extractor's loss; a term with weight 0 is not computed."""
 
     reprojection: float = 3.0
-    """Eq. 6: the predicted body's keypoints, projected, against the detections. Alone it makes
-    depths worse; beside rehearsal, 0, 3 and 10 differ by 0.2 mm, and 30 costs 1 mm. [10]"""
+    """Re-projection: distance between the predicted body's projected keypoints and the detections.
+    Alone it makes depths worse; with rehearsal, 0, 3 and 10 differ by 0.2 mm, and 30 costs 1 mm.
+    [10]"""
     domain: float = 0.0
-    """Eq. 5: make the critic take target features for source features. [0.1]"""
+    """Domain loss: make the critic mistake target features for source features. [0.1]"""
     features: float = 0.0
-    """Eq. 7: mean square difference from the source extractor's features of the same detections;
-    the paper does not say of which. [20]"""
+    """Feature regularisation: mean square difference from the source extractor's features of the
+    same detections. The paper does not say on which input. [20]"""
     agreement: float = 1.0
-    """Where several cameras saw a person at once: Eq. 1 on the detections themselves, with the
-    poses that the cameras agree on as labels (9 cameras: 78.2 to 75.2 mm). The pseudo-labels stay
-    the source domain: without them, easy poses were forgotten. [0]"""
+    """If several cameras saw a person at once: the supervised loss on the detections themselves,
+    with the poses that the cameras agree on as labels (9 cameras: 78.2 to 75.2 mm). The
+    pseudo-labels remain the source domain, because without them easy poses were forgotten. [0]"""
     rehearsal: float = 4.0
-    """Eq. 1 on samples of the source domain, whose truth is known. The default needs it most: 1
-    instead of 4 ended 0.9 mm worse. [0]"""
+    """The supervised loss on samples of the source domain, whose ground truth is known. It is the
+    most important term of the default: 1 instead of 4 was 0.9 mm worse. [0]"""
 
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """Adapts a model to a robot's own detections, without labels. Values in brackets are the
-    paper's, as of --recipe paper. Millimetres are mean PA-MPJPE on AIST++'s tuning sequences ch01
-    and ch02, adapted to ch06, ch07, ch08 and ch10, one run each."""
+    """Adapts a model to a robot's own detections, without labels. Values in brackets are those of
+    the paper (--recipe paper). Figures in mm are mean PA-MPJPE on AIST++'s tuning sequences ch01
+    and ch02 after adapting to ch06, ch07, ch08 and ch10, one run each."""
 
     target: tuple[str, ...] = ()
-    """Detections to adapt to: bag:PATH, openpose:FOLDER, coco:FILE, aistpp:PATH, npz:FILE;
-    several are taken together."""
+    """Detections to adapt to: bag:PATH, openpose:FOLDER, coco:FILE, aistpp:PATH, npz:FILE; several
+    are combined."""
     output: Path = Path("adapted_model")
-    """Folder of the adapted model bundle, ready for the node. Beside it, in OUTPUT.adaptation, lies
-    the run: an interrupted one continues from there when the same command is given again."""
+    """Folder of the adapted model bundle, ready for the node. The run is stored in
+    OUTPUT.adaptation; the same command resumes an interrupted run from there."""
     recipe: Literal["default", "paper"] = "default"
-    """Which defaults the other options have: what measured best, or the published method."""
+    """Defaults of the other options: those that measured best, or the published method."""
     init: str = "default"
-    """The model to start from: the one that comes with the project, a bundle's folder, or a
-    checkpoint of `key2mesh pretrain`."""
+    """The model to start from: "default" for the shipped one, a bundle's folder, or a checkpoint of
+    `key2mesh pretrain`."""
     topic: str = ""
-    """The topic of bags that name none; by default the only one of keypoints."""
+    """Keypoint topic of bags whose name has none; by default the only one."""
     name: str = ""
-    """The new bundle's name; the old one's with `-adapted` when not given."""
+    """The new bundle's name; by default the old one's with `-adapted`."""
     body: str = "default"
-    """The body file that the model was made with."""
+    """The body file that the model was trained with."""
     motions: tuple[str, ...] = ()
-    """Motion capture in AMASS layout for the source domain, FOLDER or FOLDER=SHARE each. Without
-    any, the source domain is made of pseudo-labels: the model's own predictions for the target,
-    seen from other sides. That needs no recordings and measured better (2 passes took 83.5 to
-    80.6 mm; with the motion capture of pre-training it stayed at 83.6, half and half gave 81.8)."""
+    """Motion capture in AMASS layout for the source domain, each as FOLDER or FOLDER=SHARE. By
+    default, the source domain consists of pseudo-labels: the model's own predictions for the
+    target, seen from other viewpoints. This needs no motion capture and measured better (2 passes:
+    from 83.5 to 80.6 mm; with the motion capture of pre-training 83.6, half of each 81.8)."""
     held_out: tuple[str, ...] = ()
-    """Clips of --motions to leave out, as of `key2mesh pretrain`."""
+    """Clips of --motions to leave out, as in `key2mesh pretrain`."""
     balance: float = 0.5
-    """Draw frames of --motions by rarity of their pose, as of `key2mesh pretrain`. [0]"""
+    """Sample frames of --motions by the rarity of their pose, as in `key2mesh pretrain`. [0]"""
     horizontal_fov: float = 60.0
-    """Horizontal field of view [degrees] of cameras that the target does not describe: all but
-    those of bags with CameraInfo and of npz with intrinsics. It matters little: it decides how far
-    a person at the edge of the image is turned towards the camera."""
+    """Horizontal field of view [degrees] of cameras that the target does not describe, that is, all
+    but bags with CameraInfo and npz with intrinsics. It has little effect: it determines how far a
+    person at the edge of the image is turned towards the camera."""
     hold_out: float = 0.1
-    """Share of every person's frames, the last ones, that is kept for validation."""
+    """Share of every person's frames, the last ones, that is used for validation."""
     weights: AdaptWeights = field(default_factory=AdaptWeights)
     """Weights of the loss."""
     synthesis: SynthesisConfig = field(
@@ -86,87 +87,90 @@ class AdaptConfig:
             tumble=0.3,
         )
     )
-    """From poses of the source domain to keypoints. Fewer are hidden than in pre-training: the
-    target shows what this detector misses (1.2 mm; half-seen people lose nothing), and keypoints
-    are moved by half as much at most, because the detector's own errors are added (0.3 mm). More
-    people tumble, because pseudo-labels may be wrong about which side is up."""
+    """Synthesis of keypoints from poses of the source domain. It hides fewer keypoints than in
+    pre-training, because the target shows what this detector misses (1.2 mm; half-seen people lose
+    nothing), and adds at most half of the noise, because the detector's own errors are added (0.3
+    mm). More people get an arbitrary rotation, because pseudo-labels may be wrong about which way
+    is up."""
     reprojection_camera: Literal["fitted", "training"] = "fitted"
-    """fitted: the body stands where its keypoints fit best; training: 6 m away, both sides
-    normalised over the same keypoints. [training]"""
+    """Camera of the re-projection. fitted: the body is where its keypoints fit best; training: it
+    is 6 m away, and both sides are normalised over the same keypoints. [training]"""
     trust_confidence: bool = True
-    """Weigh keypoints of the re-projection by the detector's confidence. [False]"""
+    """Weight the re-projection by the detector's confidence. [False]"""
     smoothing: float = 3.0
-    """Pseudo-labels are averaged over neighbouring frames by a Gaussian of this standard deviation
-    [frames]: 0.5 mm. 0: not averaged."""
+    """Standard deviation [frames] of the Gaussian that averages pseudo-labels over neighbouring
+    frames (gains 0.5 mm); 0: no averaging."""
     detector_noise: float = 0.5
     """Share of the source samples that get the errors and the missing keypoints of a random
-    detection of the target, on top of the synthesis' noise: 0.5 mm. [0]"""
+    detection of the target in addition to the synthesis's noise (gains 0.5 mm). [0]"""
     detector_noise_scale: float = 2.0
-    """Factor on these errors: predictions follow their detections, which hides a part of them."""
+    """Factor on these errors, because predictions follow their detections, which hides a part of
+    the errors."""
     members: int = 4
-    """Number of independent runs, each from the model as it was and with other random numbers,
-    whose weights are averaged (Wortsman et al., ICML 2022); the time grows with it. 2 instead of 1
-    gain 0.3 mm, 4 another 0.1, 8 or 24 another 0.1 at most. [1]"""
+    """Number of independent runs whose weights are averaged (Wortsman et al., ICML 2022), each from
+    the initial model and with other random numbers; the time is proportional to it. 2 instead of 1
+    gain 0.3 mm, 4 another 0.1, 8 or 24 at most another 0.1. [1]"""
     epochs: int = 3
     """Passes of each member over the target, each followed by validation. More than 3 gained
     nothing. [5]"""
     least_steps: int = 270
-    """Fewest updates of each member: an epoch of a small target is several passes. For a tenth of
-    the frames, 270 steps instead of 27 took 80.7 to 79.3 mm. [1]"""
+    """Minimum number of updates of each member, so that an epoch of a small target is several
+    passes. With a tenth of the frames, 270 steps instead of 27 improved 80.7 to 79.3 mm. [1]"""
     batch_size: int = 256
-    """Target samples per step and process, and as many source samples."""
+    """Number of target samples per step and process, and of source samples."""
     learning_rate: float = 1e-4
-    """Adam's step size at the start, of extractor and critic."""
+    """Adam's initial learning rate, for extractor and critic."""
     schedule: Literal["cosine", "exponential"] = "cosine"
-    """cosine: down to zero over the run; exponential: times 0.8 every epoch. [exponential]"""
+    """Learning rate schedule. cosine: down to zero over the run; exponential: times 0.8 every
+    epoch. [exponential]"""
     average: float = 0.99
-    """Decay of the moving average of the weights, which is what is validated and exported. [0]"""
+    """Decay of the moving average of the weights, which is validated and exported. [0]"""
     critic_updates: int = 10
-    """Updates of the critic before each of the extractor."""
+    """Number of critic updates before each update of the extractor."""
     critic_dropout: float = 0.2
     """Dropout of the critic."""
     gradient_penalty: float = 50.0
-    """Weight of the critic's gradient penalty (Eq. 4)."""
+    """Weight of the critic's gradient penalty."""
     always_adapt: bool = False
-    """Export the last epoch even when validation says that the model was better before."""
+    """Export the last epoch even if validation finds that the initial model is better."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the linear layers. bfloat16 doubles the speed on processors that have it."""
+    """Precision of the linear layers. bfloat16 doubles the speed on processors that support it."""
     seed: int = 0
-    """Everything random follows from it; a resumed run equals an uninterrupted one."""
+    """Seed of all random numbers; a resumed run equals an uninterrupted one."""
     device: str = "auto"
     """cpu, cuda, or auto: a GPU if there is one. Several: torchrun --nproc-per-node N."""
     threads: int = 0
     """CPU threads; 0: all."""
     seconds_between_checkpoints: float = 60.0
-    """How much work a killed run loses at most [s]."""
+    """Time between checkpoints [s]: the most that a killed run loses."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.detector_noise <= 1:
-            raise TrainingError(f"detector_noise is a share in 0..1, got {self.detector_noise}")
+            raise TrainingError(f"detector_noise must be within 0 and 1, got {self.detector_noise}")
         for name in ("members", "epochs", "least_steps", "batch_size", "critic_updates"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.horizontal_fov < 180:
             raise TrainingError(
-                f"horizontal_fov lies between 0 and 180 degrees, got {self.horizontal_fov}"
+                f"horizontal_fov must be between 0 and 180 degrees, got {self.horizontal_fov}"
             )
         if not 0 <= self.hold_out < 1:
-            raise TrainingError(f"hold_out is a share in 0..1, got {self.hold_out}")
+            raise TrainingError(f"hold_out must be within 0 and 1, got {self.hold_out}")
         if self.smoothing < 0 or not 0 <= self.average < 1:
             raise TrainingError(
-                f"smoothing must not be negative and average lies in 0..1, got {self.smoothing} "
+                f"smoothing must be at least 0 and average within 0 and 1, got {self.smoothing} "
                 f"and {self.average}"
             )
 
     @property
     def work_folder(self) -> Path:
-        """Where the run lives."""
+        """Folder of the run."""
         return self.output.with_name(self.output.name + ".adaptation")
 
 
 #: `key2mesh adapt --recipe NAME`.
 ADAPT_RECIPES: dict[str, tuple[str, AdaptConfig]] = {
-    "default": ("what measured best", AdaptConfig()),
+    "default": ("the defaults that measured best", AdaptConfig()),
     "paper": (
         "the published method",
         AdaptConfig(

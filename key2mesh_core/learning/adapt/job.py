@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh adapt`: a model learns a robot's own detections, without labels.
+"""`key2mesh adapt`: adapts a model to a robot's own detections, without labels.
 
-Only the feature extractor learns. The source extractor and the head stay as they are, bit for bit.
+Only the feature extractor is trained. The source extractor and the head do not change.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _LEAST_PERSONS = 64
 
 @dataclass(frozen=True)
 class AdaptResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         bundle: folder of the new model.
-        adapted: False when the model was better before: the bundle then holds its old weights.
-        epoch: whose weights the bundle holds, 0 for those before adaptation.
-        history: criteria of every epoch, from 0 on (`validation.Validator.measure`).
+        adapted: False if the initial model was better; the bundle then holds its weights.
+        epoch: the epoch of the bundle's weights; 0 for those before adaptation.
+        history: criteria of every epoch, from 0 (`validation.Validator.measure`).
     """
 
     bundle: Path
@@ -56,11 +56,12 @@ class AdaptResult:
 
 
 def adapt(config: AdaptConfig) -> AdaptResult:
-    """Adapts, or continues the run in OUTPUT.adaptation, and writes the bundle to `config.output`.
+    """Adapts, or resumes the run in OUTPUT.adaptation, and writes the bundle to `config.output`.
 
     Raises:
-        TrainingError: an unusable start or target, a diverged loss, a full disk, or a folder that
-            belongs to a run with other settings; `config.output` is taken by something else.
+        TrainingError: the initial model or the target is unusable, the loss diverges, the disk is
+            full, the folder belongs to a run with other settings, or `config.output` exists and is
+            not a bundle.
         TargetError, BagError: from the readers of the target.
     """
     if not config.target:
@@ -85,7 +86,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         run = _start(config, source, targets, body, processes, device)
         if (folder / LAST).exists():
             run.restore(load_checkpoint(folder / LAST, *run.state()))
-            _say(processes, f"continuing {folder} after {run.step} of {run.total_steps} steps")
+            _say(processes, f"resuming {folder} after {run.step} of {run.total_steps} steps")
         train_watched(
             run,
             folder,
@@ -124,18 +125,18 @@ def _start(
         f"{len(held_out)} are held out for validation; {_cameras(targets, config.horizontal_fov)}",
     )
     for name, reason in targets.warnings.items():
-        if name != "no_camera_info":  # said with the cameras
+        if name != "no_camera_info":  # reported with the cameras
             _say(processes, f"warning: {reason}")
     if len(training) < _LEAST_PERSONS:
         raise TrainingError(
             f"{targets.source}: {len(training)} detections to adapt to; at least {_LEAST_PERSONS} "
-            "are needed, and thousands help: record for some minutes"
+            "are needed, and thousands are better: record for some minutes"
         )
     if not len(held_out):
         held_out = training
     bank = None
     if config.motions:
-        # On the CPU, where clips lie and are told apart; the run moves the frames to its device.
+        # On the CPU, where clips are loaded and compared; the run moves the frames to its device.
         bank, _ = load_bank(config.motions, config.held_out, body.cpu(), config.balance)
         body.to(device)
     learned_from = [targets.keypoints, targets.intrinsics, targets.image_size]
@@ -160,7 +161,7 @@ def _cameras(targets: TargetKeypoints, horizontal_fov: float) -> str:
 def _export(
     config: AdaptConfig, source: TrainedModel, targets: TargetKeypoints, run: AdaptRun, epoch: int
 ) -> None:
-    """Writes the bundle of an epoch, and says what was decided and why."""
+    """Writes the bundle of an epoch, and reports the decision and its reason."""
     before, chosen = run.history[0], run.history[epoch]
     facts = {
         "adapted": epoch > 0,
@@ -191,14 +192,14 @@ def _export(
     print(_adapted(run, epoch) if epoch else _not_adapted(run, bundle.path, config.init))
     print(f"{bundle.path}: {bundle.name} for the body {bundle.body_model}")
     if epoch:
-        print(f"use it: the node's parameter model:={bundle.path.resolve()}")
+        print(f"to use it, set the node's parameter model:={bundle.path.resolve()}")
 
 
 def _adapted(run: AdaptRun, epoch: int) -> str:
     before, chosen = run.history[0], run.history[epoch]
     text = (
         f"adapted: epoch {epoch} of {len(run.history) - 1} with score {score(chosen, before):+.3f} "
-        "(lower is better; 0: the model before). On held-out detections the re-projection error "
+        "(lower is better; 0: the initial model). On held-out detections the re-projection error "
         f"went from {100 * before['reprojection']:.2f} to {100 * chosen['reprojection']:.2f} % of "
         f"a person's size, and the difference between mirror images from "
         f"{before['mirror_mm']:.1f} to {chosen['mirror_mm']:.1f} mm"
@@ -214,10 +215,10 @@ def _adapted(run: AdaptRun, epoch: int) -> str:
 def _not_adapted(run: AdaptRun, output: Path, init: str) -> str:
     scores = [score(measured, run.history[0]) for measured in run.history[1:]]
     return (
-        "not adapted: on held-out detections no epoch was clearly better than the model before "
+        "not adapted: on held-out detections no epoch was clearly better than the initial model "
         f"(best score {min(scores):+.3f}; lower is better, and only an epoch below "
         f"{WORTH_IT:+.2f} is kept). {output} holds the unchanged model, the same as {init}; "
-        "--always-adapt exports the last epoch all the same"
+        "--always-adapt exports the last epoch anyway"
     )
 
 

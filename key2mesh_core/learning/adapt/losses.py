@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What adaptation minimises without labels (paper, Eq. 2-8).
+"""The losses of adaptation without labels: critic, domain, re-projection and feature terms of the
+paper.
 
-Every loss is a mean over samples, so that equal parts of a batch on several processors average to
+Every loss is a mean over samples, so that equal parts of a batch on several processes average to
 the loss of the whole.
 """
 
@@ -20,21 +21,22 @@ from key2mesh_core.learning.pretrain.losses import keypoint_weights
 from key2mesh_core.network.crop import bounding_box, normalise
 from key2mesh_core.network.key2mesh import Prediction
 
-#: The training camera of the paper looks from here [m].
+#: Distance of the paper's training camera [m].
 TRAINING_DISTANCE = 6.0
-#: No part of a body is nearer to its camera [m]: keeps a projection finite.
+#: Smallest distance of a body part from its camera [m]; keeps projections finite.
 _NEAREST = 0.3
 
 
 def critic_loss(
     critic: nn.Module, source: Tensor, target: Tensor, mix: Tensor, penalty: float
 ) -> tuple[Tensor, Tensor]:
-    """What the critic minimises (Eq. 2-4), and its estimate of the Wasserstein distance.
+    """The critic's loss (Wasserstein with gradient penalty), and its estimate of the Wasserstein
+    distance.
 
     Args:
         critic: features (N, D) -> scores (N, 1).
         source, target: (N, D) features, detached.
-        mix: (N, 1) in 0..1, where between source and target the gradient is penalised.
+        mix: (N, 1) in 0..1, position between source and target at which the gradient is penalised.
         penalty: weight of the gradient penalty.
     """
     distance = critic(source).mean() - critic(target).mean()
@@ -52,20 +54,21 @@ def gradient_penalty(critic: nn.Module, source: Tensor, target: Tensor, mix: Ten
 
 
 def domain_loss(critic: nn.Module, target: Tensor) -> Tensor:
-    """What the extractor minimises of the critic's distance (Eq. 5): -E[critic(target)]."""
+    """The extractor's domain loss: -E[critic(target)]."""
     return -critic(target).mean()
 
 
 def feature_loss(features: Tensor, source_features: Tensor) -> Tensor:
-    """Mean square difference of two extractors' features of the same input (Eq. 7)."""
+    """Feature regularisation: mean square difference of two extractors' features of the same
+    input."""
     return (features.float() - source_features.float()).square().mean()
 
 
 def agreement_loss(
     prediction: Prediction, agreed: Prediction, known: Tensor, body: BodyModel
 ) -> Tensor:
-    """Distance of predictions from the poses that several cameras agree on, as Eq. 1 measures it:
-    L1 on rotations and 3D keypoints. Persons that are not `known (N,)` add nothing."""
+    """Distance of predictions from the poses that several cameras agree on: L1 on rotations and 3D
+    keypoints, as in pre-training. People who are not `known (N,)` contribute nothing."""
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     with torch.no_grad():
         _, places = body.keypoints(agreed.betas, agreed.rotations)
@@ -83,11 +86,11 @@ def reprojection_errors(
     camera: Literal["fitted", "training"] = "fitted",
     trust_confidence: bool = True,
 ) -> Tensor:
-    """(N,) mean L1 distance of seen keypoints from the detections (Eq. 6), in sides of the box.
+    """(N,) re-projection: mean L1 distance of seen keypoints from the detections, in box sizes.
 
     Args:
-        camera: "fitted" puts the body where its keypoints fit best in the camera that saw the
-            person; "training" puts it 6 m away and normalises over the same seen keypoints.
+        camera: "fitted" puts the body where its keypoints fit best in the actual camera; "training"
+            puts it 6 m away and normalises over the same seen keypoints.
     """
     weights = _weights(batch, trust_confidence)
     found = reprojected(prediction, batch, body, camera, trust_confidence)
@@ -109,8 +112,8 @@ def reprojected(
         points = keypoints[..., :2] / depth
         return normalise(points, batch.seen, *bounding_box(points, batch.seen))
     image = (batch.inputs - 0.5) * batch.side[:, None]
-    # The bias of the rough placement is a few per mille at the distances of training, alike for
-    # all candidates; its gradient is that of one regression, without a choice in it.
+    # The bias of the rough placement is a few per mille at the distances of training and equal for
+    # all candidates; its gradient is that of a single regression without branches.
     translation = place_roughly(keypoints, image, _weights(batch, trust_confidence))
     placed = keypoints + translation[:, None]
     points = placed[..., :2] / placed[..., 2:].clamp(min=_NEAREST)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses that several cameras agree on: what one view leaves open, another one shows.
+"""Finds poses that several cameras agree on: what one view leaves open, another one shows.
 
-All that a target must say is that cameras saw a person at the same moment. The joints' rotations do
+A target only needs to state that cameras saw a person at the same moment. The joints' rotations do
 not depend on the view, so the model's predictions for all views give the rotations between the
-cameras, and show which of them is out of step with the rest; the first guess of a pose is the mean
-of the predictions. Bundle adjustment then fits poses and cameras to the detections of all views
-(`bundle_adjustment`). No label and no calibration is needed.
+cameras, and show which of them are out of sync; the initial guess of a pose is the mean of the
+predictions. Bundle adjustment then fits poses and cameras to the detections of all views
+(`bundle_adjustment`). It needs no labels and no calibration.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from key2mesh_core.learning.adapt.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Prediction
 
 _LONGEST = 1000
-"""Moments fitted together: bounds memory, and lets cameras move between stretches."""
+"""Number of moments fitted together; bounds memory, and lets cameras move between stretches."""
 
 _LEAST = 30
-"""Moments that two cameras must share to be compared."""
+"""Number of moments that two cameras must share to be compared."""
 
 _MOST = 16
-"""Only this many cameras are compared, those that saw the most: more add nothing."""
+"""Number of cameras compared, those that saw the most; more add nothing."""
 
 _OUT_OF_STEP = math.radians(30)
-"""Cameras of one take differ by a constant rotation, up to the errors of single predictions: 7 to
-17 degrees (median) where AIST++'s cameras are in step, 90 where one shows another moment."""
+"""The cameras of one take differ by a constant rotation, up to the errors of single predictions: 7
+to 17 degrees (median) if AIST++'s cameras are in sync, 90 if one shows another moment."""
 
 _MISFIT = 0.05
-"""Median error [sides of the box] of a person's keypoints beyond which a fit is not believed."""
+"""Median error [box sizes] of a person's keypoints beyond which a fit is rejected."""
 
 
 class Agreement(NamedTuple):
-    """The poses that several cameras agree on, for each of N detections: `poses`, roots as seen in
-    the network's view, and `known (N,)`, False where only one camera saw the person or no pose
-    explains the views: those poses are the model's own predictions."""
+    """The poses that several cameras agree on, for each of N detections: `poses`, with roots in the
+    network's view, and `known (N,)`, False if only one camera saw the person or no pose explains
+    the views; those poses are the model's own predictions."""
 
     poses: Prediction
     known: Tensor
@@ -60,8 +60,8 @@ class Agreement(NamedTuple):
 
 
 class CameraTurns(NamedTuple):
-    """How C cameras are turned: `rotations (C, 3, 3)` from the frame of the camera `reference`
-    to each; meaningful for those that are `in_step (C,)` with it."""
+    """The orientation of C cameras: `rotations (C, 3, 3)` from the frame of the camera `reference`
+    to each; valid for those that are `in_step (C,)` with it."""
 
     rotations: Tensor
     in_step: Tensor
@@ -71,10 +71,10 @@ class CameraTurns(NamedTuple):
 def agreement(
     network: nn.Module, domain: TargetDomain, body: BodyModel, quiet: bool = False
 ) -> Agreement | None:
-    """Fits every take of a target; None where no cameras agree on anything.
+    """Fits every take of a target; None if no cameras agree on anything.
 
     Args:
-        network: gives the first guess, from single views.
+        network: gives the initial guess from single views.
         quiet: show no progress.
     """
     grids = list(shared_moments(domain))
@@ -84,14 +84,14 @@ def agreement(
     found = Prediction(betas, rotation_6d_to_matrix(poses))
     known = torch.zeros(len(domain), dtype=torch.bool, device=betas.device)
     agreed = Agreement(Prediction(betas.clone(), found.rotations.clone()), known)
-    for grid in tqdm(grids, "what cameras agree on", unit="stretch", disable=quiet or None):
+    for grid in tqdm(grids, "multi-view poses", unit="stretch", disable=quiet or None):
         _fit_stretch(grid, found, domain, body, agreed)
     return agreed if known.any() else None
 
 
 def shared_moments(domain: TargetDomain) -> Iterator[Tensor]:
-    """For each person and stretch of time: (C, F) rows of the domain by camera and moment, -1
-    where a camera saw nothing; only moments that two cameras or more saw."""
+    """For each person and stretch of time: (C, F) rows of the domain by camera and moment, -1 where
+    a camera saw nothing; only moments seen by at least two cameras."""
     for person in torch.unique(domain.person[domain.person >= 0]):
         mine = torch.nonzero(domain.person == person)[:, 0]
         cameras, camera = torch.unique(domain.camera[mine], return_inverse=True)
@@ -105,11 +105,11 @@ def shared_moments(domain: TargetDomain) -> Iterator[Tensor]:
 
 
 def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
-    """How cameras are turned to one another, from one person's orientation in each.
+    """The cameras' relative orientation, from one person's orientation in each.
 
     Args:
         roots: (C, F, 3, 3) orientation in each camera's frame at each moment.
-        present: (C, F) where it is known.
+        present: (C, F) mask of the known ones.
     """
     cameras, matrices, seen = len(roots), roots.cpu().double().numpy(), present.cpu().numpy()
     turns = np.tile(np.eye(3), (cameras, cameras, 1, 1))
@@ -121,12 +121,12 @@ def camera_turns(roots: Tensor, present: Tensor) -> CameraTurns:
             continue
         each = Rotation.from_matrix(matrices[other, both] @ np.swapaxes(matrices[one, both], 1, 2))
         angles = (each * each.mean().inv()).magnitude()
-        # Single predictions may face the wrong way: those near the median decide.
+        # Single predictions may face the wrong way, so only those near the median count.
         turn = each[angles <= 2 * np.median(angles)].mean()
         turns[one, other], turns[other, one] = turn.as_matrix(), turn.inv().as_matrix()
         spread[one, other] = spread[other, one] = np.median((each * turn.inv()).magnitude())
     in_step = spread < _OUT_OF_STEP
-    # The one that is in step with the most others, and best with those.
+    # The camera that is in sync with the most others, and fits those best.
     merit = in_step.sum(1) - np.minimum(spread, math.pi).mean(1) / math.pi
     reference = int(merit.argmax())
     return CameraTurns(
@@ -175,7 +175,8 @@ def _first_guess(
     views: Views,
     body: BodyModel,
 ) -> Scene:
-    """The mean of the predictions for all views; positions from where each places the body."""
+    """The mean of the predictions for all views, and positions from each view's placement of the
+    body."""
     share = views.weights.mean(2)
     share = share / share.sum(0).clamp(min=1e-6)
     local = found.rotations[rows].clone()
@@ -187,7 +188,7 @@ def _first_guess(
     _, keypoints = body.keypoints(found.betas[rows].flatten(0, 1), flat)
     places = place_roughly(keypoints, views.points.flatten(0, 1), views.weights.flatten(0, 1))
     places = places.reshape(*rows.shape, 3)
-    # The reference is where the world begins; the others stand where the median says.
+    # The reference is the world's origin; the median places the others.
     origin = (turns.rotations.transpose(1, 2)[:, None] @ places[..., None])[..., 0]
     offsets = torch.zeros(len(rows), 3, device=rows.device)
     for camera in range(len(rows)):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source domain without motion capture: pseudo-labels, seen from other sides.
+"""A source domain without motion capture: pseudo-labels, seen from other viewpoints.
 
 The model's prediction for a person is a plausible pose, whether it is right or not. Seen from
-another side, that pose gives keypoints whose true pose is known. So the target's own movements take
-the place of motion capture: the poses that this robot meets, as often as it meets them, with truth
-to learn from. Lifting, turning and lifting again is known from geometric self-supervision (Chen et
-al., CVPR 2019); here the turned poses go through the synthesis of pre-training, noise included.
+another viewpoint, that pose gives keypoints with a known ground truth. The target's own movements
+thus replace motion capture: the poses that this robot meets, as often as it meets them. Lifting,
+turning and lifting again is known from geometric self-supervision (Chen et al., CVPR 2019); here
+the turned poses go through the synthesis of pre-training, including its noise.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CHUNK = 1024
 
 
 class PseudoLabelBank(nn.Module):
-    """Poses to draw from, as a `MotionBank` of motion capture gives them.
+    """Poses to sample from, like a `MotionBank` of motion capture.
 
-    Buffers: `rotations (F, 24, 3, 3)` parent-relative, roots as a camera saw them (y down);
+    Buffers: `rotations (F, 24, 3, 3)` relative to the parent, roots in the camera's frame (y down);
     `betas (F, 10)`.
     """
 
     def __init__(self, rotations: Tensor, betas: Tensor) -> None:
         super().__init__()
         if not len(rotations):
-            raise TrainingError("no pseudo-label to learn from: give a larger target")
+            raise TrainingError("there are no pseudo-labels to learn from: give a larger target")
         self.register_buffer("rotations", rotations, persistent=False)
         self.register_buffer("betas", betas, persistent=False)
 
@@ -48,11 +48,12 @@ class PseudoLabelBank(nn.Module):
 
 @torch.no_grad()
 def pseudo_labels(network: nn.Module, domain: TargetDomain, deviation: float) -> Prediction:
-    """The network's predictions for a target, averaged with those for its mirror image and in time.
+    """The network's predictions for a target, averaged with those for its mirror image and over
+    time.
 
     Args:
-        deviation: standard deviation [frames] of the average over a person's neighbouring frames:
-            errors that change from frame to frame cancel.
+        deviation: standard deviation [frames] of the average over a person's neighbouring frames,
+            which cancels errors that change from frame to frame.
     """
     betas, poses = predict_with_flip(network, domain.batch)
     return Prediction(
@@ -64,7 +65,7 @@ def pseudo_labels(network: nn.Module, domain: TargetDomain, deviation: float) ->
 @torch.no_grad()
 def predict_with_flip(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, Tensor]:
     """The network's betas (N, 10), and the mean (N, 24, 6) of its poses and those for the mirror
-    images, in 6D: shorter where the two disagree."""
+    images, in 6D; the vectors are shorter where the two disagree."""
     found = predict(network, batch.inputs)
     flipped = predict_flipped(network, batch.inputs, batch.seen)
     both = (matrix_to_rotation_6d(found.rotations) + matrix_to_rotation_6d(flipped)) / 2
@@ -88,7 +89,7 @@ def predict_flipped(network: nn.Module, inputs: Tensor, seen: Tensor) -> Tensor:
 
 
 def smoothed(values: Tensor, sequence: Tensor, frame: Tensor, deviation: float) -> Tensor:
-    """(N, ...) averaged over neighbours in time within each sequence, Gaussian in frames."""
+    """(N, ...) Gaussian average over neighbouring frames within each sequence."""
     if not deviation:
         return values
     sequence, frame = sequence.to(values.device), frame.to(values.device)
@@ -107,7 +108,7 @@ def smoothed(values: Tensor, sequence: Tensor, frame: Tensor, deviation: float) 
 
 
 def mean_by_sequence(values: Tensor, sequence: Tensor) -> Tensor:
-    """(N, D): every row becomes its sequence's mean: a person's bones do not change."""
+    """(N, D): replaces every row by its sequence's mean, because a person's bones do not change."""
     _, place, counts = torch.unique(
         sequence.to(values.device), return_inverse=True, return_counts=True
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of adaptation: its state, and a step of it.
 
-All of a step's randomness follows from its number, and the source domain from the model before
-adaptation, so a run that was killed continues to the same result, bit for bit.
+A step's random numbers depend only on its number, and the source domain on the initial model, so a
+killed run resumes to the same result, bit for bit.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class AdaptRun:
     Args:
         domain, held_out: detections to learn from, and for validation.
         bank: motion capture for the source domain; None: pseudo-labels.
-        processes: those that share the run.
-        data_digest: of the detections and the motion capture; a run continues with the same.
+        processes: the processes that share the run.
+        data_digest: digest of the detections and the motion capture, which must be the same to
+            resume.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class AdaptRun:
         }
         self.device = domain.batch.inputs.device
         self.source = source.network.eval().requires_grad_(False).to(self.device)
-        # BatchNorm is absorbed and there is no dropout: modes make no difference to these.
+        # BatchNorm is folded and there is no dropout, so the mode does not matter for these.
         self.extractor = copy.deepcopy(self.source.extractor).requires_grad_(True)
         self.averaged = copy.deepcopy(self.source.extractor)
-        self.mean = self.source.extractor.state_dict()  # of the members that are done
+        self.mean = self.source.extractor.state_dict()  # of the finished members
         self.head = self.source.head
         synthesis = replace(
             config.synthesis,
@@ -100,7 +101,7 @@ class AdaptRun:
             self.validator = Validator(held_out, agreed, samples, body)
 
     def advance(self) -> dict[str, Tensor]:
-        """Critic updates, if the critic counts, then one update of the extractor."""
+        """Critic updates, if the critic is used, then one update of the extractor."""
         config, weights = self.config, self.config.weights
         place = self.step % self.steps_per_member
         if place == 0 and self.step:
@@ -130,7 +131,7 @@ class AdaptRun:
         return self.processes.average(terms)
 
     def learning_rate(self) -> float:
-        """The extractor's step size at this step."""
+        """The extractor's learning rate at this step."""
         place = self.step % self.steps_per_member
         share = scheduled(
             self.config.schedule, place, self.steps_per_member, self.steps_per_epoch, warm_up=20
@@ -152,7 +153,9 @@ class AdaptRun:
         lines = [json.dumps({"epoch": epoch, **each}) for epoch, each in enumerate(self.history)]
         path = self.config.work_folder / HISTORY
         try:
-            write_text(path, "\n".join(lines) + "\n")  # whole: a resumed run repeats no line
+            write_text(
+                path, "\n".join(lines) + "\n"
+            )  # rewritten completely, so a resumed run repeats no line
         except OSError as error:
             raise TrainingError(f"{path}: cannot be written ({error})") from error
 
@@ -163,7 +166,7 @@ class AdaptRun:
         return self._network(self.best_extractor if epoch == self.best else self._weights())
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds."""
+        """The content of a checkpoint."""
         return {
             "extractor": self.extractor.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -181,13 +184,13 @@ class AdaptRun:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from what `state()` gave."""
+        """Restores the result of `state()`."""
         names = {"body": "body", "origin": "model to start from", "data": "target"}
         changed = [names[key] for key, mine in self.identity.items() if state.get(key) != mine]
         if changed:
             raise TrainingError(
                 f"{self.config.work_folder} is a run with another {' and another '.join(changed)} "
-                "behind the same name; give another --output, or put the old files back"
+                "of the same name; give another --output, or restore the old files"
             )
         for name in ("extractor", "averaged", "optimiser", "critic", "critic_optimiser"):
             getattr(self, name).load_state_dict(state[name])
@@ -197,7 +200,7 @@ class AdaptRun:
             setattr(self, name, {k: v.to(self.device) for k, v in state[name].items()})
 
     def _begin_member(self) -> None:
-        """From the model as it was, with an optimiser and a critic that know nothing."""
+        """Starts a member from the initial model, with a new optimiser and critic."""
         for each in (self.extractor, self.averaged):
             each.load_state_dict(self.source.extractor.state_dict())
         torch.manual_seed(self.config.seed)
@@ -209,7 +212,7 @@ class AdaptRun:
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)
 
     def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
-        """The terms of Eq. 8 whose weight is not zero."""
+        """The terms of the extractor's loss whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
         agreed = batch.agreed
         predicted = weights.reprojection or agreed is not None
@@ -275,7 +278,7 @@ class AdaptRun:
         return network
 
     def _weights(self) -> dict[str, Tensor]:
-        """The mean of the members so far, which is what is validated and exported."""
+        """The mean of the members so far, which is validated and exported."""
         members = 1 + max(0, self.step - 1) // self.steps_per_member
         return {
             name: torch.lerp(self.mean[name], value, 1 / members)

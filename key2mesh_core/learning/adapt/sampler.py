@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each update of an adaptation is computed on: rows of the target, source samples.
+"""Samples the data of each update of an adaptation: rows of the target and source samples.
 
-All of it follows from the step's number, the seed, and the model before adaptation.
+Everything follows from the step's number, the seed and the initial model.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
 
-#: What random numbers are for.
+#: Purposes of random numbers.
 _STEP, _DROPOUT, _ORDER = range(3)
 
 
 class StepBatch(NamedTuple):
-    """One update's target rows and source samples; `mix (N, 1)`, where between both the critic's
-    gradient is penalised; and the poses that several cameras agree on, if any do."""
+    """One update's target rows and source samples; `mix (N, 1)`, the position between both at which
+    the critic's gradient is penalised; and the poses that several cameras agree on, if any."""
 
     target: TargetBatch
     source: Batch
@@ -43,12 +43,11 @@ class Sampler:
     """Samples the batches of one run.
 
     Args:
-        network: the model before adaptation: without a bank its pseudo-labels are the source
-            domain.
+        network: the initial model; without a bank, its pseudo-labels are the source domain.
         domain: detections to learn from.
         bank: motion capture for the source domain, or None.
-        processes: those that share the run. All sample alike and take their part, so that N of
-            them compute what one would.
+        processes: the processes that share the run. All draw the same samples and take their part,
+            so that N of them compute what one would.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Sampler:
         return self._batch(rows)
 
     def rows(self, step: int) -> Tensor:
-        """(N,) of the target, for all processes together."""
+        """(N,) rows of the target, for all processes together."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of(self.config.seed, _ORDER, epoch))

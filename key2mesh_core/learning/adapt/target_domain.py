@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections to adapt to, as the network sees them, on the device where they are needed."""
+"""Detections to adapt to, as the network's input, on the training device."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class TargetBatch(NamedTuple):
     side: Tensor
 
     def rows(self, rows: Tensor | slice) -> TargetBatch:
-        """Some of the persons."""
+        """Some of the people."""
         return TargetBatch(*(part[rows] for part in self))
 
 
 @dataclass(frozen=True, eq=False)
 class TargetDomain:
-    """Persons in the order of `TargetKeypoints`: by sequence, in time within each.
+    """People in the order of `TargetKeypoints`: by sequence, and by time within each.
 
     Attributes:
-        batch: all of them.
+        batch: all people.
         rays: (N, K, 2) keypoints on the image plane of the real camera in units of its focal
-            length, where `batch` holds those of the view that the network sees.
+            length, while `batch` holds those of the network's view.
         turn: (N, 3, 3) rotation from that view to the real camera.
         sequence, frame, camera, person: (N,) int64, on the CPU, as in `TargetKeypoints`.
     """
@@ -55,7 +55,7 @@ class TargetDomain:
         return len(self.sequence)
 
     def rows(self, rows: Tensor) -> TargetDomain:
-        """Some of the persons, in the same order if `rows` ascends."""
+        """Some of the people, in the same order if `rows` ascends."""
         there = rows.to(self.batch.side.device)
         return TargetDomain(
             self.batch.rows(there),
@@ -72,13 +72,13 @@ def target_domain(
     device: torch.device,
     count: int = len(KEYPOINTS),
 ) -> TargetDomain:
-    """Normalises detections as the pose graph does.
+    """Normalises detections like the pose graph.
 
     Args:
-        centre: turn each view to the person's middle first.
-        horizontal_fov: [degrees] of cameras that nothing is known of; where the image's size is
-            unknown, too, the image is taken to end where the detections of its sequence do.
-        count: how many keypoints the network takes, the first ones of the table of keypoints.
+        centre: first turn each view to the person.
+        horizontal_fov: field of view of unknown cameras [degrees]; if the image size is also
+            unknown, the image is assumed to end where the detections of its sequence do.
+        count: number of keypoints that the network takes, the first rows of the table of keypoints.
     """
     keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints[:, :count])).to(device)
     intrinsics = torch.from_numpy(_intrinsics(targets, horizontal_fov)).to(device)
@@ -103,9 +103,9 @@ def target_domain(
 
 
 def split_in_time(domain: TargetDomain, share: float) -> tuple[TargetDomain, TargetDomain]:
-    """(to adapt to, held out): the last `share` of every sequence is held out.
+    """Splits into (to adapt to, held out): the last `share` of every sequence is held out.
 
-    Neighbouring frames are nearly the same, so whole stretches are held out, not random frames.
+    Neighbouring frames are nearly equal, so whole stretches are held out, not random frames.
     """
     _, sequence, counts = torch.unique_consecutive(
         domain.sequence, return_inverse=True, return_counts=True
@@ -120,7 +120,7 @@ def split_in_time(domain: TargetDomain, share: float) -> tuple[TargetDomain, Tar
 
 
 def _intrinsics(targets: TargetKeypoints, horizontal_fov: float) -> np.ndarray:
-    """(N, 4) fx, fy, cx, cy px; those of unknown cameras from a field of view [degrees]."""
+    """(N, 4) fx, fy, cx, cy px; unknown cameras' follow from a field of view [degrees]."""
     size = _image_sizes(targets)
     focal = size[:, :1] / (2 * math.tan(math.radians(horizontal_fov) / 2))
     assumed = np.concatenate([focal, focal, size / 2], axis=1)

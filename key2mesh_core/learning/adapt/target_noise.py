@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector's own errors, taken from the target and repeated on samples of the source domain.
+"""Takes the detector's own errors from the target and applies them to samples of the source domain.
 
-The residual between a detection and its pseudo-label is mostly the detector's noise, of all
-keypoints together and with the missing ones, as this detector makes it. A sample gets the errors of
-a random person instead of invented noise.
+The residual between a detection and its pseudo-label is mostly this detector's noise, for all
+keypoints jointly and including missing ones. A sample gets the errors of a random person instead of
+synthetic noise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from key2mesh_core.synthesis.batches import Batch
 
 @dataclass(frozen=True, eq=False)
 class TargetNoise:
-    """Errors `offsets (N, K, 2)` in sides of the box, zero where unseen, and `seen (N, K)`."""
+    """Errors `offsets (N, K, 2)` in box sizes, zero where unseen, and `seen (N, K)`."""
 
     offsets: Tensor
     seen: Tensor
@@ -32,7 +32,7 @@ class TargetNoise:
 
 @torch.no_grad()
 def target_noise(labels: Prediction, batch: TargetBatch, body: BodyModel) -> TargetNoise:
-    """How far detections lie from the projections of their pseudo-labels."""
+    """Offsets of detections from the projections of their pseudo-labels."""
     offsets = batch.inputs - reprojected(labels, batch, body)
     return TargetNoise(
         torch.where(batch.seen[..., None], offsets, torch.zeros_like(offsets)), batch.seen
@@ -44,7 +44,7 @@ def with_noise(
 ) -> Batch:
     """Source samples, a share of them with the errors of a random person times `scale`.
 
-    A keypoint that either of them lacks is unseen, unless fewer than 6 keypoints would be left.
+    A keypoint that either lacks is unseen, unless fewer than 6 keypoints would remain.
     """
     device, count = batch.seen.device, len(batch.seen)
     rows = torch.randint(len(noise.seen), (count,), generator=generator, device=device)

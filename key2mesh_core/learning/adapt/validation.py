@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation without labels: how good an adapted model is, and whether to keep it."""
+"""Validation without labels: rates an adapted model and decides whether to keep it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.synthesis.batches import Batch
 
 WORTH_IT = -0.08
-"""Only a model with a score below this is kept: whatever is trained on re-projection re-projects a
-little better, even where it got worse otherwise. In the study below no epoch under this score was
-worse than the model before; of some 78 better ones, 27 were missed, which gained 2.4 % on average
+"""Only a model with a score below this is kept, because training on re-projection always improves
+it a little, even if the model gets worse otherwise. In the study below, no epoch under this score
+was worse than the initial model; of 78 better ones, 27 were missed, which gained 2.4 % on average
 (the others 5.2 %)."""
 
-#: At most this many held-out frames are used, evenly spread: more say nothing new.
+#: At most this many held-out frames are used, evenly spread; more add no information.
 _FRAMES = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Validator:
-    """Measures networks on held-out detections and on samples of the source domain, always the
-    same ones. All criteria are lower for better models.
+    """Measures networks on fixed held-out detections and samples of the source domain. All criteria
+    are lower for better models.
 
     Attributes:
-        held_out: detections that are not adapted to.
-        agreed: the poses of them that several cameras agree on, if any.
-        samples: source samples with truth.
-        body: to pose.
+        held_out: detections not used for adaptation.
+        agreed: their poses that several cameras agree on, if any.
+        samples: source samples with ground truth.
+        body: the body model.
     """
 
     held_out: TargetDomain
@@ -48,7 +48,7 @@ class Validator:
 
     @torch.no_grad()
     def measure(self, network: Key2Mesh) -> dict[str, float]:
-        """Every criterion of one network.
+        """Every criterion for one network.
 
         - reprojection: mean distance of keypoints from the detections [share of the box];
         - mirror_mm: PA distance between the prediction and that for the mirror image;
@@ -78,7 +78,7 @@ class Validator:
 
 
 def choose(history: Sequence[dict[str, float]]) -> int:
-    """The epoch to keep: the one of the lowest score; 0, the model as it was, if none is below
+    """The epoch to keep: the one with the lowest score, or 0, the initial model, if none is below
     `WORTH_IT`."""
     scores = [score(measured, history[0]) for measured in history]
     best = int(np.argmin(scores))
@@ -86,16 +86,16 @@ def choose(history: Sequence[dict[str, float]]) -> int:
 
 
 def score(measured: dict[str, float], before: dict[str, float]) -> float:
-    """The criterion: 0 for the model before adaptation, negative for a better one.
+    """The score: 0 for the initial model, negative for a better one.
 
-    Where several cameras agree on poses, those are as good as labels: the logarithm by which the
-    distance from them changed.
+    If several cameras agree on poses, which are as good as labels: the log ratio of the distances
+    from them.
 
-    Otherwise the mean of the logarithms by which held-out re-projection and mirror consistency
-    changed, the latter counted twice. Re-projection alone can be bought with depths that are wrong,
-    and those with answers that a mirror changes; both together cannot. Over 134 epochs of runs with
-    some 20 settings, its rank correlation with the true error of ch01 and ch02 of AIST++ was 0.91;
-    that of mirror consistency alone 0.87, of re-projection alone 0.05.
+    Otherwise the mean of the log ratios of held-out re-projection and mirror consistency, the
+    latter counted twice. Re-projection alone can improve through wrong depths, but then mirror
+    consistency gets worse. Over 134 epochs of runs with some 20 settings, its rank correlation with
+    the true error of ch01 and ch02 of AIST++ was 0.91; that of mirror consistency alone 0.87, of
+    re-projection alone 0.05.
     """
 
     def change(name: str) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pre-training on motion capture: resumable, watched, best checkpoint kept."""
+"""Pre-training on motion capture: resumable, logged, with the best checkpoint kept."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ from key2mesh_core.synthesis.config import without_augmentation
 BEST = "best.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _STEPS_BETWEEN_REPORTS = 100
-#: Steps whose samples are made together.
+#: Number of steps whose samples are made together.
 BATCHES_AT_ONCE = 4
 
 
 def pretrain(config: PretrainConfig) -> None:
-    """Trains, or continues the run in `config.output`; leaves best.pt and last.pt there.
+    """Trains, or resumes the run in `config.output`; writes best.pt and last.pt there.
 
-    Raises TrainingError for unusable data, a diverged loss, or an output folder that belongs to
-    a run with other settings.
+    Raises TrainingError if the data are unusable, the loss diverges, or the output folder belongs
+    to a run with other settings.
     """
     if not config.motions:
         raise TrainingError(
             "--motions is missing: key2mesh pretrain robot --motions FOLDER [--output RUN], where "
-            "FOLDER holds motion capture in AMASS layout; `key2mesh pretrain robot --help` shows "
+            "FOLDER has motion capture in AMASS layout; `key2mesh pretrain robot --help` shows "
             "all options"
         )
     if world_size() > 1:
         raise TrainingError(
-            f"pre-training runs in one process, torchrun started {world_size()}: start it without "
+            f"pre-training needs one process, torchrun started {world_size()}: start it without "
             "torchrun"
         )
     if config.threads:
@@ -66,7 +66,7 @@ def pretrain(config: PretrainConfig) -> None:
     run = Run(config)
     if (config.output / LAST).exists():
         run.restore(load_checkpoint(config.output / LAST, *run.state()))
-        print(f"continuing {config.output} after {run.step} of {run.total_steps} steps")
+        print(f"resuming {config.output} after {run.step} of {run.total_steps} steps")
     train_watched(
         run,
         config.output,
@@ -77,7 +77,7 @@ def pretrain(config: PretrainConfig) -> None:
     body = "" if config.body == "default" else f" --body {config.body}"
     print(
         f"trained {run.total_steps} steps; the best network is in {best}\n"
-        f"make a model bundle of it: key2mesh export --checkpoint {best}{body} --output my_model"
+        f"to make a model bundle: key2mesh export --checkpoint {best}{body} --output my_model"
     )
 
 
@@ -125,7 +125,7 @@ class Run:
         return terms
 
     def backward(self) -> dict[str, Tensor]:
-        """Gradients of the step's samples; their randomness follows from its number alone."""
+        """Gradients of the step's samples, whose random numbers depend only on its number."""
         config = self.config
         torch.manual_seed(seed_of(config.seed, self.step))  # dropout
         self.network.train()
@@ -140,7 +140,8 @@ class Run:
         return {"total": loss.detach(), **terms}
 
     def _next_batch(self) -> Batch:
-        """Several steps' samples are made at once: small operations cost by their number."""
+        """Samples of several steps are made at once, because the cost of small operations depends
+        on their number."""
         config = self.config
         group, place = divmod(self.step, BATCHES_AT_ONCE)
         if self._made is None or self._made[0] != group:
@@ -152,11 +153,11 @@ class Run:
         return Batch(*(part[rows] for part in self._made[1]))
 
     def evaluated(self) -> nn.Module:
-        """The network that counts: the moving average, if there is one."""
+        """The network to evaluate: the moving average, if there is one."""
         return self.network if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds."""
+        """The content of a checkpoint."""
         return {
             "network": self.evaluated().state_dict(),
             "trained": self.network.state_dict(),
@@ -174,17 +175,17 @@ class Run:
         }
 
     def _start_from(self, state: dict[str, Any]) -> None:
-        """Takes over the network of another run, and nothing else of it."""
+        """Takes over only the network of another run."""
         self._refuse_another_kind(self.config.init, state)
         self.network.load_state_dict(state["network"])
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from what `state()` gave."""
+        """Restores the result of `state()`."""
         self._refuse_another_kind(self.config.output, state)
         if state["data"] != self.data:
             raise TrainingError(
                 f"{self.config.output} was trained on other motion capture than --motions now "
-                "holds; give another --output, or put the old clips back"
+                "contains; give another --output, or restore the old clips"
             )
         self.network.load_state_dict(state["trained"])
         if self.average is not None:
@@ -197,19 +198,19 @@ class Run:
         for what, wanted in mine.items():
             if state.get(what, wanted) != wanted:
                 raise TrainingError(
-                    f"{path} was trained on the {what} {state[what]}, not {wanted}; give the body "
+                    f"{path} was trained with {what} {state[what]}, not {wanted}; give the body "
                     "(--body) and the version of key2mesh that it was trained with, or another path"
                 )
 
     def learning_rate(self) -> float:
-        """The next step's size."""
+        """The next step's learning rate."""
         return self.config.learning_rate * scheduled(
             self.config.schedule, self.step, self.total_steps, self.steps_per_epoch, warm_up=500
         )
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
-        """Keeps the best: the lowest mean of clean and augmented PA-MPJPE; the latest if no clip is
-        held out."""
+        """Keeps the best checkpoint: the one with the lowest mean of clean and augmented PA-MPJPE,
+        or the latest if no clip is held out."""
         epoch = self.step // self.steps_per_epoch
         score = -float(self.step)
         if self.held_out is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervised loss of pre-training (paper, Eq. 1)."""
+"""The supervised loss of pre-training, as in the paper."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from key2mesh_core.synthesis.batches import Batch
 def supervised_loss(
     prediction: Prediction, batch: Batch, body: BodyModel, weights: LossWeights
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. 1: L1 on pose, shape, projected and 3D keypoints; returns the sum and its terms.
+    """L1 on pose, shape, projected and 3D keypoints; returns the sum and its terms.
 
-    The predicted body stands where the true one does, so the 2D term measures pose and shape, not
+    The predicted body is placed at the true position, so the 2D term measures pose and shape, not
     the placement, which is solved in closed form and not learned.
     """
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which motion capture is trained on, in which shares, and which is held out."""
+"""Loads the motion capture for training, with the sources' shares, and the held-out clips."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from key2mesh_core.synthesis.motions import MotionBank
 def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, MotionBank | None]:
     """The frames to train on, and the held-out ones (None if nothing is held out).
 
-    Raises TrainingError for a folder without clips, or one of which every clip is held out.
+    Raises TrainingError if a folder has no clips, or all of its clips are held out.
     """
     bank, held_out_clips = load_bank(config.motions, config.held_out, body, config.balance)
     frames = f"{len(bank)} training frames"
     if not held_out_clips:
-        print(f"{frames}; no clip is held out: the best checkpoint will be the last")
+        print(f"{frames}; no clip is held out, so the best checkpoint will be the last")
         return bank, None
     held_out_bank = MotionBank([(held_out_clips, 1.0)])
     print(f"{frames}, {len(held_out_bank)} held-out frames in {len(held_out_clips)} clips")
@@ -40,13 +40,13 @@ def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, M
 def load_bank(
     motions: Sequence[str], held_out: Sequence[str], body: BodyModel, balance: float
 ) -> tuple[MotionBank, list[Clip]]:
-    """The frames to train on, and the clips that are held out; errors as of `load_motions`."""
+    """The frames to train on, and the held-out clips; errors as in `load_motions`."""
     patterns = held_out_patterns(held_out)
     sources, kept_back = [], []
     for folder, share in map(parse_motion, motions):
         training, not_trained_on = split_clips(find_clips(folder), patterns)
         if not training:
-            raise TrainingError(f"{folder}: every clip there is held out, none is left to train on")
+            raise TrainingError(f"{folder}: every clip is held out, none is left to train on")
         sources.append((load_clips(tqdm(training, folder.name, leave=False, disable=None)), share))
         kept_back += not_trained_on
     for pattern in patterns:
@@ -56,7 +56,7 @@ def load_bank(
 
 
 def parse_motion(text: str) -> tuple[Path, float]:
-    """`FOLDER` or `FOLDER=SHARE` -> folder, share (1.0 when not given)."""
+    """`FOLDER` or `FOLDER=SHARE` -> folder, share (default 1.0)."""
     folder, mark, share = text.rpartition("=")
     if not mark:
         return Path(text), 1.0
