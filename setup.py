@@ -2,7 +2,7 @@
 """Everything is in pyproject.toml but one step: the wheel carries the message files.
 
 They live in msg/, where ROS wants them, and are copied into the package when it is built,
-so that there is one of each (see key2mesh_core/recordings/definitions.py, which reads them).
+so that there is one of each (see key2mesh_core/recordings/bags.py, which reads them).
 """
 
 from pathlib import Path

@@ -60,7 +60,7 @@ def run(
     )
     adaptation = _start(config, detections)
     source = _synthesis(adaptation).keypoints
-    target = adaptation.domain.batch.inputs[:batch_size]
+    target = adaptation.sampler.domain.batch.inputs[:batch_size]
     mix = torch.full((batch_size, 1), 0.5, device=adaptation.device)
     draws = 1 + bool(config.weights.domain) * config.critic_updates
     calls = {

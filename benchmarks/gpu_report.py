@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from key2mesh_core.evaluation.tables import markdown_table
+from key2mesh_core.evaluation.report import markdown_table
 
 
 def to_markdown(results: dict[str, Any]) -> str:

@@ -38,8 +38,8 @@ from sensor_msgs.msg import CameraInfo
 from benchmarks.people import camera, people
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_ros.domain import claim_domain
 from key2mesh_ros.msg import BodyMeshArray, PersonKeypoints, PersonKeypointsArray
+from tools.domain import claim_domain
 
 NODE = "/mesh_node"
 TURNS, SHORT_TURNS = 2, 10

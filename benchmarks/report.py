@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.names import ENGINE, FLOAT32, PUBLISHED, TORCH
-from key2mesh_core.evaluation.tables import markdown_table
+from key2mesh_core.evaluation.report import markdown_table
 
 Results = dict[str, Any]
 Row = dict[str, Any]

@@ -101,12 +101,13 @@ def _views(
 ) -> tuple[Image.Image, Image.Image, Image.Image]:
     camera, keypoints = _closer(drawn.shot.keypoints, intrinsics)
     blank = Image.new("RGB", TILE, (255, 255, 255))
-    seen = draw_keypoints(blank.copy(), keypoints)
-    mesh = render_mesh(drawn.vertices, triangles, camera, TILE, colour=colour, background=blank)
-    both = draw_keypoints(mesh.copy(), keypoints)
-    aside, straight = _from_the_side(drawn.vertices, camera)
-    side = render_mesh(aside, triangles, straight, TILE, colour=colour, background=blank)
-    return seen, both, side
+    seen = draw_keypoints(blank, keypoints)
+    mesh, side = blank.copy(), blank.copy()
+    views = (drawn.vertices, camera), _from_the_side(drawn.vertices, camera)
+    for picture, (vertices, pinhole) in zip((mesh, side), views, strict=True):
+        layer = render_mesh(vertices, triangles, pinhole, TILE, colour)
+        picture.paste(layer, (0, 0), layer)
+    return seen, draw_keypoints(mesh, keypoints), side
 
 
 def _closer(

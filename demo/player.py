@@ -21,7 +21,8 @@ from sensor_msgs.msg import CameraInfo
 
 from key2mesh_core.people.mesh_frame import MeshFrame, mesh_frame
 from key2mesh_core.people.person_frame import stamp_ns_of
-from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, read_raw, the_topic
+from key2mesh_core.recordings.bag_files import raw_topics
+from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 
 # Reliable serves subscribers of either kind: what the demo counts as dropped was dropped by the
@@ -171,7 +172,7 @@ def _read_frames(bag: Path, limit: int, topics: tuple[str, ...]) -> list[tuple[i
     messages = [
         (recorded_ns, which, deserialize_message(data, KINDS[which]))
         for which, topic in enumerate(topics)
-        for recorded_ns, data in read_raw(bag, topic)
+        for _, recorded_ns, data in raw_topics(bag, [topic])
     ]
     messages.sort(key=itemgetter(0, 1))
     frames = [

@@ -38,7 +38,7 @@ from key2mesh_core.recordings.bags import (  # noqa: E402
     the_topic,
 )
 from key2mesh_core.recordings.open import open_recording  # noqa: E402
-from key2mesh_ros.domain import claim_domain  # noqa: E402
+from tools.domain import claim_domain  # noqa: E402
 
 if TYPE_CHECKING:
     from player import Player

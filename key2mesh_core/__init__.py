@@ -31,39 +31,25 @@ _MODULES = {
     "usable": "keypoints.arrays",
 }
 
-__all__ = [  # type checkers understand only a literal list
-    "Bodies",
-    "Bundle",
-    "Camera",
-    "CameraOptions",
-    "Estimator",
-    "GpuOptions",
-    "Intrinsics",
-    "Key2MeshError",
-    "PersonFrame",
-    "Smoother",
-    "Tracker",
-    "__version__",
-    "choose_camera",
-    "load_bundle",
-    "open_recording",
-    "to_network",
-    "usable",
-]
+__all__ = [*_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from key2mesh_core.camera.choose import Camera, CameraOptions, choose_camera
-    from key2mesh_core.camera.pinhole import Intrinsics
-    from key2mesh_core.errors import Key2MeshError
-    from key2mesh_core.keypoints.arrays import usable
-    from key2mesh_core.keypoints.layouts import to_network
-    from key2mesh_core.model.bundle import Bundle, load_bundle
-    from key2mesh_core.model.estimator import Estimator, GpuOptions
-    from key2mesh_core.people.bodies import Bodies
-    from key2mesh_core.people.person_frame import PersonFrame
-    from key2mesh_core.people.smoothing import Smoother
-    from key2mesh_core.people.tracking import Tracker
-    from key2mesh_core.recordings.open import open_recording
+    from key2mesh_core.camera.choose import Camera as Camera
+    from key2mesh_core.camera.choose import CameraOptions as CameraOptions
+    from key2mesh_core.camera.choose import choose_camera as choose_camera
+    from key2mesh_core.camera.pinhole import Intrinsics as Intrinsics
+    from key2mesh_core.errors import Key2MeshError as Key2MeshError
+    from key2mesh_core.keypoints.arrays import usable as usable
+    from key2mesh_core.keypoints.layouts import to_network as to_network
+    from key2mesh_core.model.bundle import Bundle as Bundle
+    from key2mesh_core.model.bundle import load_bundle as load_bundle
+    from key2mesh_core.model.estimator import Estimator as Estimator
+    from key2mesh_core.model.estimator import GpuOptions as GpuOptions
+    from key2mesh_core.people.bodies import Bodies as Bodies
+    from key2mesh_core.people.person_frame import PersonFrame as PersonFrame
+    from key2mesh_core.people.smoothing import Smoother as Smoother
+    from key2mesh_core.people.tracking import Tracker as Tracker
+    from key2mesh_core.recordings.open import open_recording as open_recording
 
 
 def __getattr__(name: str) -> Any:

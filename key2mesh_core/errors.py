@@ -44,7 +44,3 @@ class TrainingError(Key2MeshError):
 
 class EvaluationError(Key2MeshError):
     """Predictions, ground truth or test data cannot be compared."""
-
-
-class RenderError(Key2MeshError):
-    """A picture cannot be drawn because its inputs do not match."""

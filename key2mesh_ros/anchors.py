@@ -11,15 +11,8 @@ from typing import Any
 import numpy as np
 
 from key2mesh_core.camera.choose import Camera
+from key2mesh_core.model import scale as scales
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.model.scale import (
-    ShapeSpace,
-    depth_scale,
-    down_in_camera,
-    ground_scale,
-    height_scale,
-    rescale,
-)
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame
@@ -30,19 +23,13 @@ from .parameters import Parameters
 
 class Anchors:
     """The scale sources of one configuration. Measured depth takes precedence over the floor, and
-    the floor over the stated height of everybody.
-
-    Args:
-        node: the node that subscribes to depth.
-        resources: destroys the subscription when closed.
-        settings: the configuration's parameters.
-    """
+    the floor over the stated height of everybody. `resources` destroys the depth subscription."""
 
     def __init__(self, node: Any, resources: ExitStack, settings: Parameters) -> None:
         self._depth: DepthSource | None = None
         if settings.depth != "none":
             self._depth = DepthSource(node, resources, settings.depth)
-        self._shapes: tuple[Estimator, ShapeSpace] | None = None
+        self._shapes: tuple[Estimator, scales.ShapeSpace] | None = None
 
     def wanted(self, settings: Parameters) -> bool:
         """Whether any source is configured."""
@@ -57,14 +44,10 @@ class Anchors:
         ]
         return ", else ".join(text for so, text in known if so) or "the network's guess"
 
-    def warm_up(self, estimator: Estimator) -> ShapeSpace:
-        """The shape space of the estimator's body, computed once in about 20 ms.
-
-        Raises:
-            EngineError: the engine failed.
-        """
+    def warm_up(self, estimator: Estimator) -> scales.ShapeSpace:
+        """The shape space of the estimator's body, computed once in about 20 ms."""
         if self._shapes is None or self._shapes[0] is not estimator:
-            self._shapes = estimator, ShapeSpace.of(estimator)
+            self._shapes = estimator, scales.ShapeSpace.of(estimator)
         return self._shapes[1]
 
     def apply(
@@ -78,9 +61,6 @@ class Anchors:
     ) -> Bodies:
         """Scale bodies that have no vertices yet. People whose size no source measures keep their
         scale and are counted as `unanchored`.
-
-        Raises:
-            EngineError: the engine failed.
         """
         if not len(bodies):
             return bodies
@@ -89,19 +69,19 @@ class Anchors:
         if self._depth is not None:
             try:
                 lookup = self._depth.lookup(frame, camera, settings.depth_max_age)
-                scale = depth_scale(bodies, camera.intrinsics, lookup)
+                scale = scales.depth_scale(bodies, camera.intrinsics, lookup)
             except MessageRefused as error:
                 count(error.cause, 1)
         if settings.camera_height > 0 and np.isnan(scale).any():
-            down = down_in_camera(
+            down = scales.down_in_camera(
                 math.radians(settings.camera_pitch_deg), math.radians(settings.camera_roll_deg)
             )
-            floor = ground_scale(bodies, frame.keypoints, settings.camera_height, down)
+            floor = scales.ground_scale(bodies, frame.keypoints, settings.camera_height, down)
             scale = np.where(np.isnan(scale), floor, scale)
         if settings.body_height > 0 and np.isnan(scale).any():
-            known = height_scale(bodies, settings.body_height, shapes)
+            known = scales.height_scale(bodies, settings.body_height, shapes)
             scale = np.where(np.isnan(scale), known, scale)
         missing = int(np.isnan(scale).sum())
         if missing:
             count("unanchored", missing)
-        return rescale(bodies, scale, shapes)
+        return scales.rescale(bodies, scale, shapes)

@@ -31,12 +31,8 @@ _METRES = {"16UC1": (np.uint16, 1e-3), "mono16": (np.uint16, 1e-3), "32FC1": (np
 
 
 class DepthSource:
-    """The configured node's subscription to `~/depth` or `~/points`.
-
-    Args:
-        resources: destroys the subscription.
-        kind: "image" or "cloud".
-    """
+    """The configured node's subscription to `~/depth` ("image") or `~/points` ("cloud"), which
+    `resources` destroys."""
 
     def __init__(self, node: Any, resources: Any, kind: str) -> None:
         self._kept: deque[Any] = deque(maxlen=KEPT)
@@ -93,11 +89,7 @@ def _cloud(message: PointCloud2, frame: PersonFrame, camera: Camera) -> Lookup:
 
 
 def image_metres(message: Image) -> NDArray[np.floating]:
-    """(H, W) float32 [m] from a depth sensor_msgs/Image.
-
-    Raises:
-        MessageRefused: `depth_encoding`, also if there are fewer bytes than the size requires.
-    """
+    """(H, W) float32 [m] from a depth sensor_msgs/Image; raises MessageRefused `depth_encoding`."""
     if message.encoding not in _METRES:
         raise MessageRefused(
             "depth_encoding",
@@ -119,12 +111,7 @@ def image_metres(message: Image) -> NDArray[np.floating]:
 
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float32]:
-    """(P, 3) [m] from a sensor_msgs/PointCloud2.
-
-    Raises:
-        MessageRefused: `depth_encoding`, without x, y, z as 32-bit floats, or with too few bytes
-            for the points.
-    """
+    """(P, 3) [m] from a sensor_msgs/PointCloud2; raises MessageRefused `depth_encoding`."""
     known = {each.name: each for each in message.fields if each.datatype == PointField.FLOAT32}
     if not set("xyz") <= set(known):
         names = sorted(each.name for each in message.fields)
@@ -133,14 +120,9 @@ def cloud_points(message: PointCloud2) -> NDArray[np.float32]:
         )
     order = ">" if message.is_bigendian else "<"
     try:
-        dtype = np.dtype(
-            {
-                "names": ["x", "y", "z"],
-                "formats": [f"{order}f4"] * 3,
-                "offsets": [known[name].offset for name in "xyz"],
-                "itemsize": message.point_step,
-            }
-        )
+        offsets = [known[name].offset for name in "xyz"]
+        layout = {"names": [*"xyz"], "formats": [f"{order}f4"] * 3, "offsets": offsets}
+        dtype = np.dtype({**layout, "itemsize": message.point_step})
         points = np.frombuffer(message.data, dtype, message.width * message.height)
     except ValueError as error:
         raise MessageRefused("depth_encoding", f"inconsistent point cloud: {error}") from error

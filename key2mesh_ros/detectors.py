@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 from key2mesh_core.camera.choose import CameraOptions
@@ -22,7 +21,7 @@ from key2mesh_core.people.messages import DETECTORS, MessageRefused, StreamResol
 from key2mesh_core.people.messages import Detector as DetectorKind
 from key2mesh_core.people.person_frame import PersonFrame
 
-from .guarded_node import ThrottledLogger
+from .guarded_node import GuardedNode
 from .hri import Gatherer, skeletons_reader
 from .msg import PersonKeypointsArray
 from .qos import NEWEST
@@ -54,7 +53,6 @@ class Detector:
         resources: destroys the subscriptions and the timer when closed.
         input_type: a key of DETECTORS, or "auto".
         callback: called with what was received, for `read`, and the middleware's message info.
-        log: logs message types that cannot be read.
         refuse: called with the cause and a sentence for each message that does not reach
             `callback`.
 
@@ -69,15 +67,13 @@ class Detector:
 
     def __init__(
         self,
-        node: Node,
+        node: GuardedNode,
         resources: ExitStack,
         input_type: str,
         callback: Callable[[Any, dict[str, Any]], None],
-        log: ThrottledLogger,
-        refuse: Callable[[str, str], None] = lambda cause, text: None,
+        refuse: Callable[[str, str], None],
     ) -> None:
-        self._node, self._callback, self._log = node, callback, log
-        self._refuse = refuse
+        self._node, self._callback, self._refuse = node, callback, refuse
         self._topic = node.resolve_topic_name("~/keypoints")
         self._received = resources.enter_context(ExitStack())  # of the current subscription
         self.trouble = ""
@@ -123,8 +119,8 @@ class Detector:
 
     def _look(self) -> None:
         """Find the publisher's type while the subscription has no publisher."""
+        self.trouble = ""
         if self.publishers():
-            self.trouble = ""
             return
         published = self._types_on(self._topic)
         known = [each for each in published if each in _BY_TOPIC_TYPE]
@@ -132,7 +128,6 @@ class Detector:
             listed = [(each.list_type, each.list_topic) for each in DETECTORS.values()]
             known = [kind for kind, topic in listed if kind and kind in self._types_on(topic)]
         if not known:
-            self.trouble = ""
             if published:
                 readable = ", ".join(each.topic_types[0] for each in DETECTORS.values())
                 self._complain(
@@ -144,18 +139,16 @@ class Detector:
             return  # discovered, but not yet matched
         try:
             self._subscribe(known[0])
+            self._node.get_logger().info(f"detector: {known[0]} on {self.topic}")
         except DetectorError as error:
             self._complain(str(error))
-            return
-        self.trouble = ""
-        self._node.get_logger().info(f"detector: {known[0]} on {self.topic}")
 
     def _types_on(self, topic: str) -> list[str]:
         return sorted({each.topic_type for each in self._node.get_publishers_info_by_topic(topic)})
 
     def _complain(self, text: str) -> None:
         self.trouble = text
-        self._log.error("input_type", text)
+        self._node.throttled_log.error("input_type", text)
 
 
 def _stream_reader(detector: DetectorKind, message_type: Any) -> ReceivedReader:
@@ -183,11 +176,7 @@ def _decoded(data: bytes, message_type: Any) -> Any:
 
 
 def message_class(type_name: str) -> Any:
-    """Import the class of a ROS message type.
-
-    Raises:
-        DetectorError: its package is not installed, or has no such message.
-    """
+    """Import the class of a ROS message type; raises DetectorError if it is not installed."""
     package, _, name = type_name.split("/")
     if type_name == OWN.types[0]:
         return PersonKeypointsArray

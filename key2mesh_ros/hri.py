@@ -58,11 +58,8 @@ class FrameAssembler:
 
     A frame is complete when all tracked bodies have arrived. It waits for a missing tracked body
     until the image after the next begins; later frames do not wait for that body until it is seen
-    again. A body that arrives after its frame, or after a newer one, is dropped as late. Bodies
-    without stamps form a frame each time one of them repeats.
-
-    Args:
-        late: called with a sentence for every late body.
+    again. A body that arrives after its frame, or after a newer one, is dropped as late (`late` is
+    called with a sentence). Bodies without stamps form a frame each time one of them repeats.
     """
 
     def __init__(self, late: Callable[[str], None]) -> None:
@@ -124,7 +121,6 @@ class Gatherer:
 
     Args:
         topic: topic of the tracked ids; the bodies' topics are next to it.
-        ids_type, skeleton_type: hri_msgs/IdsList and hri_msgs/Skeleton2D.
         callback: called with `Skeletons` and the middleware's info on the message that completed
             the frame, without the sequence number, because each publisher numbers its own messages.
         late: see `FrameAssembler`.
@@ -139,10 +135,8 @@ class Gatherer:
         callback: Callable[[Skeletons, dict[str, Any]], None],
         late: Callable[[str], None],
     ) -> None:
-        self._node = node
+        self._node, self._skeleton_type, self._callback = node, skeleton_type, callback
         self._base = topic.removesuffix("/tracked")
-        self._skeleton_type = skeleton_type
-        self._callback = callback
         self._subscriptions: dict[str, Any] = {}  # by id
         self._frames = FrameAssembler(late)
         self.tracked = node.create_subscription(ids_type, topic, self._on_ids, LATEST_IDS)

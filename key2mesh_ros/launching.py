@@ -27,11 +27,8 @@ _KINDS = {truth: "'true' or 'false'", int: "a whole number", float: "a number"}
 
 
 def value_of(context: LaunchContext, name: str, kind: Callable[[str], Any] = str) -> Any:
-    """The value of a launch argument, as text or converted by `truth`, `int` or `float`.
-
-    Raises:
-        LaunchArgumentError: the text cannot be converted.
-    """
+    """The value of a launch argument, as text or converted by `truth`, `int` or `float`; raises
+    LaunchArgumentError for a text that cannot be."""
     text = LaunchConfiguration(name).perform(context)
     try:
         return kind(text)
@@ -47,9 +44,6 @@ def refuse_unknown(context: LaunchContext, file: str, known: Iterable[str]) -> N
 
     Args:
         file: `__file__` of the launch file.
-
-    Raises:
-        LaunchArgumentError: an unknown argument; the nearest known one is named.
     """
     name = Path(file).name
     if name not in {Path(word).name for word in sys.argv}:

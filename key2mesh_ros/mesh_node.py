@@ -123,8 +123,9 @@ class MeshNode(GuardedNode):
             self._estimator = self._open(settings.model)
             resources.callback(lambda: self._estimator.close())  # of that time
             self._outputs = Publishers(self, resources, self._estimator.bundle)
-            topic, callback = "~/camera_info", self._on_camera_info
-            cameras = self.create_subscription(CameraInfo, topic, callback, NEWEST)
+            cameras = self.create_subscription(
+                CameraInfo, "~/camera_info", self._on_camera_info, NEWEST
+            )
             resources.callback(self.destroy_subscription, cameras)
             self._camera_topic = cameras.topic_name
             self._body_frames = None
@@ -132,14 +133,8 @@ class MeshNode(GuardedNode):
                 self._body_frames = BodyFrames(self, resources, settings.tf_prefix)
             self._anchors = Anchors(self, resources, settings)
             warm_up(self._estimator, self._anchors, settings)
-            self._detector = Detector(
-                self,
-                resources,
-                settings.input_type,
-                self._on_keypoints,
-                self.throttled_log,
-                self._refuse,
-            )
+            kind, callback = settings.input_type, self._on_keypoints
+            self._detector = Detector(self, resources, kind, callback, self._refuse)
             self._resources = resources.pop_all()
         self._facts = self._facts_of_model()
         facts = ", ".join(f"{key} {value}" for key, value in self._facts.items())
@@ -266,7 +261,7 @@ class MeshNode(GuardedNode):
         frames = self._body_frames
         if frames is not None and frames.prefix != self._detector.kind.tf_prefix:
             frames.publish(result.header, result.frame.ids, result.bodies)
-        self._tell_camera(result.camera)
+        self._tell_camera(result.frame.camera)
         self._outputs.publish_markers(result, self._settings)
 
     def _tell_camera(self, camera: Camera) -> None:
@@ -306,13 +301,8 @@ class MeshNode(GuardedNode):
                 "scale": self._anchors.description(self._settings),
                 "tf": f"{frames.prefix}<id>" if frames else "none",
             }
-            about = replace(
-                about,
-                topic=detector.topic,
-                publishers=detector.publishers(),
-                trouble=detector.trouble,
-                facts=facts,
-            )
+            seen = detector.topic, detector.publishers(), detector.trouble
+            about = About(about.active, about.failure, *seen, facts)
         name, now = self.get_fully_qualified_name(), time.monotonic()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()

@@ -30,12 +30,8 @@ from .stream import Result
 
 
 class Publishers:
-    """The publishers of one configuration.
-
-    Args:
-        resources: destroys the publishers when closed, even if the constructor fails half-way.
-        bundle: the model whose body is published.
-    """
+    """The publishers of one configuration, which `resources` destroys when closed, even if the
+    constructor fails half-way."""
 
     def __init__(self, node: LifecycleNode, resources: ExitStack, bundle: Bundle) -> None:
         def lifecycle_publisher(kind: Any, topic: str) -> Any:
@@ -72,7 +68,7 @@ class Publishers:
                 result.bodies,
                 self._bundle.body_model,
                 people_seen=len(result.frame) + result.frame.left_out,
-                metric=result.camera.metric,
+                metric=result.frame.camera.metric,
                 vertices=settings.publish_vertices,
             )
         )

@@ -21,11 +21,7 @@ STAGES: dict[str, str] = {
 
 
 class Stages:
-    """The seconds that each stage of one frame takes.
-
-    Args:
-        waited: what `WAIT` took [s].
-    """
+    """The seconds that each stage of one frame takes, `waited` of them before it was taken up."""
 
     def __init__(self, waited: float = 0.0) -> None:
         self.seconds = {WAIT: waited}

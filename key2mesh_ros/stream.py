@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from std_msgs.msg import Header
 
-from key2mesh_core.camera.choose import Camera, CameraMemory
+from key2mesh_core.camera.choose import CameraMemory
 from key2mesh_core.errors import CameraError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, bounding_boxes, usable_sanitised
 from key2mesh_core.keypoints.table import REQUIRED
@@ -37,18 +37,11 @@ FUTURE_TOLERANCE_NS = 100_000_000
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The bodies of a frame.
-
-    Attributes:
-        frame: the estimated people, each with a name.
-        bodies: one per person.
-        camera: the camera that saw them.
-        warnings: causes to doubt the result, by their names in the diagnostics.
-    """
+    """The bodies of a frame's people, each with a name; the frame has the camera. `warnings` are
+    causes to doubt the result, by their names in the diagnostics."""
 
     frame: PersonFrame
     bodies: Bodies
-    camera: Camera
     warnings: tuple[str, ...]
 
     @property
@@ -66,9 +59,7 @@ class Stream:
     def __init__(
         self, estimator: Estimator, statistics: FrameStatistics, anchors: Anchors | None = None
     ) -> None:
-        self._estimator = estimator
-        self._anchors = anchors
-        self._statistics = statistics
+        self._estimator, self._anchors, self._statistics = estimator, anchors, statistics
         self._order = StampOrder()
         self._cameras = CameraMemory()
         self._tracker = tracking.Tracker()
@@ -95,7 +86,11 @@ class Stream:
         """
         count = self._statistics.count
         warnings = (*frame.warnings, *self._check_stamp(frame.stamp_ns))
-        frame = frame.seen_by(self._camera_of(frame, camera_info, settings))
+        image = {"width": frame.width, "height": frame.height, "frame_id": frame.frame_id}
+        try:
+            frame = frame.seen_by(self._cameras.choose(camera_info, settings.camera, **image))
+        except CameraError as error:
+            raise MessageRefused("no_image_size", str(error)) from error
         camera = frame.camera
         warnings += camera.warnings
         frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
@@ -110,7 +105,7 @@ class Stream:
         stages.end(POSE)
         if is_misfit(frame.keypoints, bodies.reprojection_error).any():
             warnings += ("misfit",)
-        size_known: NDArray[np.bool_] | bool = False
+        size_known: ArrayLike = False
         if self._anchors is not None and self._anchors.wanted(settings):
             guessed = bodies.betas
             bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
@@ -121,14 +116,10 @@ class Stream:
         if vertices:
             bodies = self._estimator.add_vertices(bodies)
         stages.end(MESH)
-        return Result(frame, bodies, camera, warnings)
+        return Result(frame, bodies, warnings)
 
     def note(self, result: Result, now_ns: int) -> None:
-        """Count the reasons to doubt a frame whose bodies are published.
-
-        Args:
-            now_ns: the node's time [ns].
-        """
+        """Count the reasons to doubt a frame whose bodies are published at the node's time [ns]."""
         for cause in (*header_warnings(result.frame, now_ns), *result.warnings):
             self._statistics.count(cause)
 
@@ -137,26 +128,8 @@ class Stream:
         self._smoother = Smoother(estimator.bundle.parents, self._smoother.settings)
         self._estimator = estimator
 
-    def _camera_of(
-        self, frame: PersonFrame, camera_info: Any | None, settings: Parameters
-    ) -> Camera:
-        try:
-            return self._cameras.choose(
-                camera_info,
-                settings.camera,
-                width=frame.width,
-                height=frame.height,
-                frame_id=frame.frame_id,
-            )
-        except CameraError as error:
-            raise MessageRefused("no_image_size", str(error)) from error
-
     def _check_stamp(self, stamp_ns: int) -> tuple[str, ...]:
-        """Causes to doubt the stamp; restarts the stream if the clock jumped back.
-
-        Raises:
-            MessageRefused: `late`.
-        """
+        """Causes to doubt the stamp; restarts the stream if the clock jumped back."""
         cause = self._order.check(stamp_ns)
         if cause == "clock_jump":
             self._tracker.reset()
@@ -178,8 +151,7 @@ class Stream:
         if settings.min_quality > 0 and len(bodies) and bodies.quality.min() < settings.min_quality:
             good = np.flatnonzero(bodies.quality >= settings.min_quality)
             self._statistics.count("low_quality", len(bodies) - len(good))
-            bodies = bodies.select(good)
-            frame = frame.select(good)
+            bodies, frame = bodies.select(good), frame.select(good)
         if settings.smoothing:
             bodies = self._smoother.smooth(frame.ids, bodies, stamp)
         return frame, bodies
@@ -187,12 +159,7 @@ class Stream:
 
 def warm_up(estimator: Estimator, anchors: Anchors, settings: Parameters) -> None:
     """Import and run everything that a frame with two unnamed people needs, so that the first frame
-    takes no longer than others.
-
-    Raises:
-        ImportError: a package is missing.
-        EngineError: the engine failed.
-    """
+    takes no longer than others."""
     tracking.warm_up()
     if anchors.wanted(settings):
         anchors.warm_up(estimator)

@@ -63,12 +63,8 @@ def frame_prefix(namespace: str, prefix: str) -> str:
 
 
 class BodyFrames:
-    """The configured node's publisher on /tf; `prefix` begins the frame names.
-
-    Args:
-        resources: destroys the publisher.
-        prefix: the parameter `tf_prefix`; see `frame_prefix`.
-    """
+    """The configured node's publisher on /tf, which `resources` destroys; the parameter `tf_prefix`
+    begins the frame names (see `frame_prefix`)."""
 
     def __init__(self, node: Any, resources: Any, prefix: str) -> None:
         self.prefix = frame_prefix(node.get_namespace(), prefix)

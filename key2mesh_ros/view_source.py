@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from key2mesh_core.view.viewer import Viewer
 
 
-def topology_topic(meshes: str) -> str:
-    """The topology's topic, next to the meshes' topic."""
-    return f"{meshes.rpartition('/')[0]}/topology"
-
-
 def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
     """Show the meshes of a topic until SIGINT or SIGTERM.
 
@@ -63,7 +58,8 @@ def _subscriber(viewer: Viewer, topic: str, camera_topic: str) -> Node:
         except Key2MeshError as error:
             node.get_logger().error(f"{topic}: {error}", throttle_duration_sec=5.0)
 
-    node.create_subscription(BodyTopology, topology_topic(topic), on_topology, LATCHED)
+    topology = f"{topic.rpartition('/')[0]}/topology"  # beside the meshes
+    node.create_subscription(BodyTopology, topology, on_topology, LATCHED)
     node.create_subscription(CameraInfo, camera_topic, on_camera, NEWEST)
     node.create_subscription(BodyMeshArray, topic, on_meshes, NEWEST)
     node.get_logger().info(f"waiting for meshes on {topic}")

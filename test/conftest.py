@@ -8,7 +8,7 @@ import tempfile
 
 from hypothesis import settings
 
-from key2mesh_ros.domain import claim_domain
+from tools.domain import claim_domain
 
 # Two runs on one machine, or on one network, must not hear each other.
 claim_domain()

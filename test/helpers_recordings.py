@@ -15,4 +15,4 @@ def read_keypoints(bag: Path, topic: str = "") -> Iterator[PersonFrame]:
     """The frames of our own messages, in the detector's layout."""
     topic = topic or the_topic(bag, KEYPOINTS_TYPE)
     for message in read_messages(bag, topic, KEYPOINTS_TYPE):
-        yield BY_TYPE[KEYPOINTS_TYPE].read(message.value)
+        yield BY_TYPE[KEYPOINTS_TYPE].read(message)

@@ -15,7 +15,15 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import BagError
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, Message, message_store
+from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, message_store
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message, and when it was recorded [ns]."""
+
+    recorded_ns: int
+    value: Any
 
 
 @dataclass(frozen=True)

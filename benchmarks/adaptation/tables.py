@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.adaptation.cells import Row, run_row
 from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TUNED_ON, TablesConfig
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.evaluation.tables import markdown_table
+from key2mesh_core.evaluation.report import markdown_table
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
 
 TITLES = {

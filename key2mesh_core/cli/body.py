@@ -95,12 +95,9 @@ def describe(body: BodyData) -> str:
         ("height", f"{_height(body, np.zeros(1)):.3f} m"),
     ]
     for component in range(min(components, 3)):
-        betas = np.zeros(component + 1)
-        heights = []
-        for value in (-2, 2):
-            betas[component] = value
-            heights.append(f"{_height(body, betas):.3f} m")
-        rows.append((f"  beta {component} = -2, +2", ", ".join(heights)))
+        beta = np.eye(components)[component]
+        heights = ", ".join(f"{_height(body, value * beta):.3f} m" for value in (-2, 2))
+        rows.append((f"  beta {component} = -2, +2", heights))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -122,9 +119,8 @@ def draw_body(body: BodyData, betas: NDArray[np.floating]) -> Image.Image:
     sheet = Image.new("RGB", (2 * _TILE[0], _TILE[1]), _PAPER)
     for column, view in enumerate((front, from_left)):
         seen = (vertices - middle) @ view.T + [0, 0, _DISTANCE_M]
-        paper = Image.new("RGB", _TILE, _PAPER)
-        tile = render_mesh(seen, body.triangles, camera, _TILE, background=paper)
-        sheet.paste(tile, (column * _TILE[0], 0))
+        tile = render_mesh(seen, body.triangles, camera, _TILE)
+        sheet.paste(tile, (column * _TILE[0], 0), tile)
     return sheet
 
 

@@ -22,6 +22,14 @@ from key2mesh_core.interrupts import end_at_next_interrupt
 REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 """Exit statuses: input or options that cannot be used; Ctrl-C; nobody reads the output."""
 
+_USAGE = """\
+usage: key2mesh COMMAND [OPTIONS]
+       key2mesh COMMAND --help      a command's options, with an example
+       key2mesh --version
+
+From 2D keypoints to SMPL body meshes in metres.
+"""
+
 _PIP_NAMES = {"PIL": "pillow", "ruamel": "ruamel.yaml", "tensorrt": "tensorrt-cu12"}
 
 
@@ -70,25 +78,11 @@ def help_text() -> str:
     """The page that `key2mesh --help` prints."""
     width = max(map(len, COMMANDS))
     lines = [f"  key2mesh {name:<{width}}  {each.summary}" for name, each in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: key2mesh COMMAND [OPTIONS]",
-            "       key2mesh COMMAND --help      a command's options, with an example",
-            "       key2mesh --version",
-            "",
-            "From 2D keypoints to SMPL body meshes in metres.",
-            "",
-            *lines,
-        ]
-    )
+    return "\n".join([_USAGE, *lines])
 
 
 def split_command(arguments: list[str]) -> tuple[str, list[str]]:
-    """The command's name and the arguments left for it.
-
-    Raises:
-        Key2MeshError: there is no such command.
-    """
+    """The command's name and the arguments left for it."""
     for words in (2, 1):
         name = " ".join(arguments[:words])
         if name in COMMANDS:

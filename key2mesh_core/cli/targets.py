@@ -15,9 +15,10 @@ from key2mesh_core.camera.choose import ASSUMED_FOV_DEG
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import TargetError
 from key2mesh_core.io import atomic_write
-from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE, bounding_boxes
+from key2mesh_core.keypoints import arrays
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.people.quality import relative_error
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 from key2mesh_core.recordings.tracks import cameras_at_once
 
@@ -41,7 +42,7 @@ class TargetsConfig:
     """What to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
     topic: str = ""
     """Topic of bags that name none; by default the only one of keypoints."""
-    minimum: int = MINIMUM_KEYPOINTS
+    minimum: int = arrays.MINIMUM_KEYPOINTS
     """Seen keypoints that a person must have."""
     model: str = "default"
     """Model bundle that tries to explain a sample of the persons: its folder, or 'default'."""
@@ -80,13 +81,9 @@ def inspect(config: TargetsConfig) -> None:
 def misses_of(targets: TargetKeypoints, model: str = "default") -> NDArray[np.float64]:
     """(S,) how far the model's bodies miss a sample of the persons' keypoints, as a share of each
     person's longer side.
-
-    Raises:
-        BundleError: the model cannot be used.
     """
     rows = np.unique(np.linspace(0, len(targets) - 1, SAMPLE).astype(int))
     keypoints = targets.keypoints[rows]
-    boxes = bounding_boxes(keypoints)
     estimator = Estimator(load_bundle(model))
     try:
         errors = np.zeros(len(rows))
@@ -96,7 +93,7 @@ def misses_of(targets: TargetKeypoints, model: str = "default") -> NDArray[np.fl
             errors[here] = estimator.estimate_poses(keypoints[here], camera).reprojection_error
     finally:
         estimator.close()
-    return errors / (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    return relative_error(keypoints, errors)
 
 
 def _camera_of(targets: TargetKeypoints, row: int) -> Intrinsics:
@@ -112,12 +109,11 @@ def _camera_of(targets: TargetKeypoints, row: int) -> Intrinsics:
 
 def describe(targets: TargetKeypoints) -> dict[str, str]:
     """A table about the targets: name and value of each line."""
-    seen = (targets.keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
+    seen = (targets.keypoints[..., 2] >= arrays.SEEN_CONFIDENCE).sum(axis=1)
     lengths = np.bincount(targets.sequence)
     follow = (np.diff(targets.sequence) == 0) & (np.diff(targets.frame) == 1)
     sizes = {tuple(size) for size in targets.image_size.astype(int).tolist()}
-    boxes = bounding_boxes(targets.keypoints)
-    height = np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1))
+    height = np.median(arrays.person_sizes(targets.keypoints))
     return {
         "persons": f"{len(targets):,} in {targets.images:,} images",
         "tracks": f"{len(lengths):,}, of {np.median(lengths):.0f} images (median)",
@@ -144,8 +140,7 @@ def _together(targets: TargetKeypoints) -> str:
 
 def _cameras(targets: TargetKeypoints) -> str:
     found = np.unique(targets.intrinsics[:, :2].round(), axis=0).astype(int).tolist()
-    words = [f"focal length {x} x {y} px" if x else "unknown" for x, y in found]
-    return ", ".join(words)
+    return ", ".join(f"focal length {x} x {y} px" if x else "unknown" for x, y in found)
 
 
 def draw(targets: TargetKeypoints, path: Path) -> None:
@@ -159,7 +154,7 @@ def draw(targets: TargetKeypoints, path: Path) -> None:
     sheet = Image.new("RGB", (_COLUMNS * _TILE, height * _TILE), (24, 26, 30))
     for place, row in enumerate(rows):
         person = targets.keypoints[row].copy()
-        low, high = np.split(bounding_boxes(person[None])[0], 2)
+        low, high = np.split(arrays.bounding_boxes(person[None])[0], 2)
         scale = 0.85 * _TILE / (high - low).max()
         person[:, :2] = (person[:, :2] - (low + high) / 2) * scale + _TILE / 2
         tile = Image.new("RGB", (_TILE, _TILE), (24, 26, 30))

@@ -65,13 +65,8 @@ class ViewConfig:
 
 @dataclass(frozen=True)
 class RecordingView:
-    """What a recording has to show.
-
-    Attributes:
-        triangles, parents: of the body model, (F, 3) and (24,); None if they are not known.
-        camera: None if the recording has none.
-        frames: makes an iterator over the recording from its start.
-    """
+    """What a recording has to show: triangles (F, 3) and parents (24,) of the body model and the
+    camera, None if they are not known; `frames` begins at the recording's start at each call."""
 
     triangles: NDArray[np.int32] | None
     parents: NDArray[np.int32] | None
@@ -136,17 +131,16 @@ def play(
     viewer: Viewer, recording: RecordingView, *, loop: bool = False, rate: float = 1.0
 ) -> None:
     """Shows a recording at the speed of its stamps, times `rate`."""
-    if recording.triangles is not None and recording.parents is not None:
+    if recording.triangles is not None:
         viewer.set_topology(recording.triangles, recording.parents)
     if recording.camera is not None:
         viewer.set_camera(recording.camera)
     while True:
-        start = first = None
+        begin = None
         for frame in recording.frames():
-            if start is None or first is None:
-                start, first = time.monotonic(), frame.stamp_ns
-            due = start + (frame.stamp_ns - first) / 1e9 / rate
-            time.sleep(max(0.0, due - time.monotonic()))
+            place = frame.stamp_ns / 1e9 / rate
+            begin = time.monotonic() - place if begin is None else begin
+            time.sleep(max(0.0, begin + place - time.monotonic()))
             viewer.show(frame)
         if not loop:
             return
@@ -155,22 +149,21 @@ def play(
 
 def _made_meshes(source: Source, model: str) -> RecordingView:
     """Meshes of recorded keypoints, made as `key2mesh mesh` makes them."""
+    from key2mesh_core.meshing.maker import MeshMaker
     from key2mesh_core.model.bundle import load_bundle
     from key2mesh_core.model.estimator import Estimator
-    from key2mesh_core.people.position_uncertainty import with_position_covariance
     from key2mesh_core.recordings.open import open_recording
 
     bundle = load_bundle(model)
     recording = open_recording(source)
     # Raises where the recording ends without anybody.
     first = next(frame for frame in recording if len(frame))
-    estimator = Estimator(bundle)
+    maker = MeshMaker(Estimator(bundle), vertices=True)
 
     def frames() -> Iterator[MeshFrame]:
         for frame in recording:
             if frame.stream == first.stream:  # one camera's images are one scene
-                bodies = estimator.estimate(frame.keypoints, frame.camera.intrinsics)
-                bodies = with_position_covariance(bodies, frame.keypoints, frame.camera)
+                _, bodies = maker.make([frame])
                 yield bodies_frame(frame, bodies, bundle.body_model)
 
     return RecordingView(bundle.triangles, bundle.parents, first.camera, frames)

@@ -23,12 +23,7 @@ from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation import metrics
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE, sanitise, usable
 from key2mesh_core.keypoints.layouts import to_network
-from key2mesh_core.recordings.aistpp import (
-    AistppTruth,
-    find_keypoints,
-    read_keypoints,
-    read_truth,
-)
+from key2mesh_core.recordings import aistpp
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
 """Maps keypoints (N, K, 3) px, sanitised and usable, and their camera to SMPL joints (N, 24, 3)
@@ -87,10 +82,7 @@ class SequenceErrors:
 
 
 def evaluate_aistpp(
-    predict: Predict,
-    keypoints_folder: str | Path,
-    truth_file: str | Path,
-    sequences: Sequence[str],
+    predict: Predict, keypoints_folder: str | Path, truth_file: str | Path, sequences: Sequence[str]
 ) -> dict[str, SequenceErrors]:
     """Measure a model on AIST++ sequences.
 
@@ -106,20 +98,18 @@ def evaluate_aistpp(
     Raises:
         EvaluationError: a file is missing or damaged, or the prediction has a wrong shape.
     """
-    truth = read_truth(truth_file)
-    unknown = [channel for channel in sequences if channel not in truth.joints]
-    if unknown:
+    truth = aistpp.read_truth(truth_file)
+    if unknown := [channel for channel in sequences if channel not in truth.joints]:
         raise EvaluationError(f"{truth_file} has no {unknown}; it has {sorted(truth.joints)}.")
-    return {
-        channel: _evaluate_sequence(
-            predict, read_keypoints(find_keypoints(keypoints_folder, channel)), truth, channel
-        )
-        for channel in sequences
-    }
+    found = {}
+    for channel in sequences:
+        detections = aistpp.read_keypoints(aistpp.find_keypoints(keypoints_folder, channel))
+        found[channel] = _evaluate_sequence(predict, detections, truth, channel)
+    return found
 
 
 def _evaluate_sequence(
-    predict: Predict, detections: NDArray[np.float32], truth: AistppTruth, channel: str
+    predict: Predict, detections: NDArray[np.float32], truth: aistpp.AistppTruth, channel: str
 ) -> SequenceErrors:
     true_joints = truth.joints[channel][:, COCO_LIMB_JOINTS]
     valid = truth.valid[channel][:, COCO_LIMB_JOINTS]
@@ -141,12 +131,9 @@ def _evaluate_sequence(
         if not counted.any():
             continue
         joints = np.asarray(predict(keypoints[counted], intrinsics))
-        if joints.shape != (int(counted.sum()), 24, 3):
-            raise EvaluationError(
-                f"predict gave joints of shape {joints.shape} for {int(counted.sum())} persons; "
-                "expected (N, 24, 3)."
-            )
         target, weights = true_joints[counted], valid[counted]
+        if joints.shape != (len(target), 24, 3):
+            raise EvaluationError(f"predict gave joints of shape {joints.shape}, not (N, 24, 3)")
         aligned = metrics.similarity_align(joints[:, SMPL_LIMB_JOINTS], target, weights)
         errors[camera, counted] = metrics.mpjpe(aligned, target, weights)
         distances = np.linalg.norm(aligned - target, axis=2)
@@ -162,7 +149,7 @@ def _evaluate_sequence(
 
 
 def _truth_reprojection(
-    detections: NDArray[np.float32], truth: AistppTruth, channel: str, camera: int
+    detections: NDArray[np.float32], truth: aistpp.AistppTruth, channel: str, camera: int
 ) -> float:
     projected = truth.project(channel, camera)
     distances = np.linalg.norm(projected - detections[..., :2], axis=-1)

@@ -15,10 +15,10 @@ import torch
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.evaluation.heldout import SCORED_JOINTS
+from key2mesh_core.evaluation.heldout import SCORED_JOINTS, mean_errors
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.synthesis.batches import Batch, synthesise
+from key2mesh_core.synthesis.batches import Batch
 from key2mesh_core.synthesis.config import (
     PAPER_SYNTHESIS,
     SynthesisConfig,
@@ -64,16 +64,11 @@ def conditions(detector_keypoints: bool = True) -> dict[str, SynthesisConfig]:
         detector_keypoints: whether the model expects keypoints where detectors report them.
     """
     robot = replace(SynthesisConfig(), detector_keypoints=detector_keypoints)
-    paper = PAPER_SYNTHESIS
     clean = without_augmentation(robot)
+    views = ("distance", "tilt_degrees", "roll_degrees")
     return {
         "clean": clean,
-        "clean, 6 m away": replace(
-            clean,
-            distance=paper.distance,
-            tilt_degrees=paper.tilt_degrees,
-            roll_degrees=paper.roll_degrees,
-        ),
+        "clean, 6 m away": replace(clean, **{v: getattr(PAPER_SYNTHESIS, v) for v in views}),
         # A detector's effect on the keypoints; the poses stay as recorded.
         "augmented keypoints": as_recorded(robot),
     }
@@ -102,27 +97,18 @@ def evaluate_clips(
             f"the model was trained with the body {estimator.body_model}, but the clips would use "
             f"{body.identifier}: give the body file that the model was trained with (--body)"
         )
-    generator = torch.Generator().manual_seed(seed)
-    collected: dict[str, list[np.ndarray]] = {}
-    for start in range(0, frames, _BATCH):
-        batch = synthesise(bank, body, synthesis, min(_BATCH, frames - start), generator)
-        for key, errors in _errors(estimator, body, batch).items():
-            collected.setdefault(key, []).append(errors)
-    whole = {key: np.concatenate(parts) for key, parts in collected.items()}
-    return ClipErrors(
-        name=name,
-        condition=condition,
-        frames=frames,
-        **{key: float(errors.mean()) for key, errors in whole.items() if key != "joints_mm"},
-        joints_mm=tuple(float(x) for x in whole["joints_mm"].mean(axis=0)),
+    means = mean_errors(
+        lambda batch: _errors(estimator, body, batch), bank, body, synthesis, frames, seed, _BATCH
     )
+    joints = tuple(means.pop("joints_mm").tolist())
+    rest = {key: float(mean) for key, mean in means.items()}
+    return ClipErrors(name=name, condition=condition, frames=frames, **rest, joints_mm=joints)
 
 
 def pixels(batch: Batch) -> np.ndarray:
     """(N, K, 3) px, px, confidence: a detector's report of a batch's samples in `CAMERA`."""
     on_plane = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
-    focal = np.array([CAMERA.fx, CAMERA.fy], dtype=np.float32)
-    centre = np.array([CAMERA.cx, CAMERA.cy], dtype=np.float32)
+    focal, centre = np.split(CAMERA.as_array(), 2)
     points = on_plane.numpy() * focal + centre
     seen = batch.seen.numpy()[..., None]
     return np.concatenate([np.where(seen, points, 0.0), seen], axis=2).astype(np.float32)
@@ -140,7 +126,6 @@ def _errors(estimator: Estimator, body: BodyModel, batch: Batch) -> dict[str, np
         "mpjpe_mm": mpjpe(joints[:, scored], true_joints[:, scored]),
         # The ground truth's pelvis is already at the origin.
         "pve_mm": mpjpe(found.vertices - found.joints[:, :1], true_vertices),
-        "distance_mm": 1000.0
-        * np.linalg.norm(found.translation - batch.translation.numpy(), axis=1),
-        "joints_mm": 1000.0 * np.linalg.norm(joints - true_joints, axis=2),
+        "distance_mm": 1000 * np.linalg.norm(found.translation - batch.translation.numpy(), axis=1),
+        "joints_mm": 1000 * np.linalg.norm(joints - true_joints, axis=2),
     }

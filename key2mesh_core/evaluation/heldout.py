@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -35,17 +37,29 @@ def held_out_errors(
     """
     was_training = network.training
     network.eval()
-    generator = torch.Generator(bank.poses.device).manual_seed(seed)
-    collected: dict[str, list[np.ndarray]] = {}
     try:
-        for start in range(0, frames, _BATCH):
-            count = min(_BATCH, frames - start)
-            batch = synthesise(bank, body, synthesis, count, generator)
-            for name, errors in _errors(network, body, batch).items():
-                collected.setdefault(name, []).append(errors)
+        means = mean_errors(
+            lambda batch: _errors(network, body, batch), bank, body, synthesis, frames, seed, _BATCH
+        )
     finally:
         network.train(was_training)
-    return {name: float(np.concatenate(parts).mean()) for name, parts in collected.items()}
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def mean_errors(
+    measure: Callable[[Batch], dict[str, np.ndarray]],
+    bank: MotionBank,
+    body: BodyModel,
+    synthesis: SynthesisConfig,
+    frames: int,
+    seed: int,
+    size: int,
+) -> dict[str, np.ndarray]:
+    """The mean of each error over `frames` samples, measured `size` at a time."""
+    generator = torch.Generator(bank.poses.device).manual_seed(seed)
+    counts = [min(size, frames - start) for start in range(0, frames, size)]
+    parts = [measure(synthesise(bank, body, synthesis, count, generator)) for count in counts]
+    return {name: np.concatenate([part[name] for part in parts]).mean(0) for name in parts[0]}
 
 
 def _errors(network: nn.Module, body: BodyModel, batch: Batch) -> dict[str, np.ndarray]:

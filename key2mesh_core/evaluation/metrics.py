@@ -9,8 +9,6 @@ raises an error, because leaving it out would flatter the network.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -120,43 +118,22 @@ def _checked(
     predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Both point sets and the weights as float64, with zeros where the weight is zero."""
-    predicted_points = _checked_points("predicted", predicted)
-    true_points = _checked_points("truth", truth)
-    if predicted_points.shape != true_points.shape:
+    predicted, truth = (np.asarray(points, dtype=np.float64) for points in (predicted, truth))
+    weights = np.asarray(np.ones(predicted.shape[:2]) if weights is None else weights, np.float64)
+    if not predicted.shape == truth.shape == (*weights.shape, 3) or weights.ndim != 2:
         raise EvaluationError(
-            f"predicted has shape {predicted_points.shape} but truth {true_points.shape}; "
-            "both must have the same samples and joints in the same order."
+            "predicted and truth must both be (N, J, 3) in metres, weights (N, J); got "
+            f"{predicted.shape}, {truth.shape} and {weights.shape}"
         )
-    if weights is None:
-        checked_weights = np.ones(predicted_points.shape[:2])
-    else:
-        checked_weights = np.asarray(weights, dtype=np.float64)
-    if checked_weights.shape != predicted_points.shape[:2]:
-        raise EvaluationError(
-            f"weights have shape {checked_weights.shape}; expected (N, J) = "
-            f"{predicted_points.shape[:2]}."
-        )
-    if not np.all(np.isfinite(checked_weights)) or np.any(checked_weights < 0):
-        worst = float(checked_weights.min()) if checked_weights.size else 0.0
-        raise EvaluationError(f"weights must be finite and >= 0; the smallest is {worst}.")
-    counts = (checked_weights > 0)[..., None]
-    for name, points in (("predicted", predicted_points), ("truth", true_points)):
+    if not ((weights >= 0) & (weights < np.inf)).all():
+        raise EvaluationError(f"weights must be finite and >= 0; the smallest is {weights.min()}")
+    counts = (weights > 0)[..., None]
+    for name, points in (("predicted", predicted), ("truth", truth)):
         bad = ~np.isfinite(points) & counts
         if bad.any():
             sample, joint, _ = (int(i) for i in np.argwhere(bad)[0])
             raise EvaluationError(
                 f"{name}[{sample}, {joint}] = {points[sample, joint]} is not finite; "
-                "give such a point weight 0 if it is unknown, or fix its source."
+                "give such a point weight 0 if it is unknown, or fix its source"
             )
-    return (
-        np.where(counts, predicted_points, 0.0),
-        np.where(counts, true_points, 0.0),
-        checked_weights,
-    )
-
-
-def _checked_points(name: str, points: Any) -> FloatArray:
-    checked = np.asarray(points, dtype=np.float64)
-    if checked.ndim != 3 or checked.shape[2] != 3:
-        raise EvaluationError(f"{name} has shape {checked.shape}; expected (N, J, 3) in metres.")
-    return checked
+    return np.where(counts, predicted, 0.0), np.where(counts, truth, 0.0), weights

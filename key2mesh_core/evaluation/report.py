@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES, SequenceErrors
-from key2mesh_core.evaluation.tables import markdown_table
 
 if TYPE_CHECKING:
     # clips.py needs torch, but a report on real detections alone does not.
@@ -19,14 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """All numbers of one evaluation.
-
-    Attributes:
-        model: name of the bundle.
-        body_model: the model's body, "name@<hash>".
-        clips: rows for motion capture.
-        aistpp: channel -> errors on real detections.
-    """
+    """All numbers of one evaluation of the bundle `model` for the body `body_model`: rows for
+    motion capture, and errors on real detections by channel."""
 
     model: str
     body_model: str
@@ -61,35 +54,52 @@ class Report:
         parts = [f"Model {self.model}, body {self.body_model}. All errors in millimetres."]
         if self.clips:
             header = ("Motion capture", "seen", "frames", "PA-MPJPE", "MPJPE", "PVE", "distance")
-            rows = [
-                (
-                    row.name,
-                    row.condition,
-                    str(row.frames),
-                    *map(_millimetres, (row.pa_mpjpe_mm, row.mpjpe_mm, row.pve_mm)),
-                    _millimetres(row.distance_mm),
-                )
-                for row in self.clips
-            ]
+            rows = []
+            for row in self.clips:
+                errors = (row.pa_mpjpe_mm, row.mpjpe_mm, row.pve_mm, row.distance_mm)
+                rows.append((row.name, row.condition, str(row.frames), *map(_millimetres, errors)))
             parts.append(markdown_table(header, rows))
         if self.aistpp:
             header = ("AIST++", "frames", "PA-MPJPE", "cameras in sync", "PA-MPJPE of these")
-            parts.append(
-                markdown_table(
-                    header,
-                    [
-                        (
-                            channel,
-                            str(errors.measured),
-                            _millimetres(errors.mean_mm),
-                            f"{int(errors.in_step.sum())} of {len(errors.in_step)}",
-                            _millimetres(errors.in_step_mean_mm),
-                        )
-                        for channel, errors in self.aistpp.items()
-                    ],
+            rows = [
+                (
+                    channel,
+                    str(found.measured),
+                    _millimetres(found.mean_mm),
+                    f"{int(found.in_step.sum())} of {len(found.in_step)}",
+                    _millimetres(found.in_step_mean_mm),
                 )
-            )
+                for channel, found in self.aistpp.items()
+            ]
+            parts.append(markdown_table(header, rows))
         return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with aligned columns, numbers to the right; readable as plain text, too."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        f" {'-' * (w - 1)}: " if right else f" {'-' * w} "
+        for w, right in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.rstrip("x%"))
+    except ValueError:
+        return text == "-"
+    return True
 
 
 def _millimetres(value: float) -> str:

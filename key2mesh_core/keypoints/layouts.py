@@ -141,11 +141,7 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
 
 
 def get_layout(name: str) -> Layout:
-    """The layout called `name`.
-
-    Raises:
-        KeypointError: the layout is unknown; the message lists the known ones.
-    """
+    """The layout called `name`; raises KeypointError if it is unknown."""
     layout = LAYOUTS.get(name)
     if layout is None:
         raise KeypointError(f"unknown keypoint layout {name!r}; known: {', '.join(LAYOUTS)}")

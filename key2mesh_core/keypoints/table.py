@@ -77,11 +77,7 @@ STANDING: tuple[tuple[float, float], ...] = tuple(keypoint.standing for keypoint
 
 
 def number_of(name: str) -> int:
-    """The row of the keypoint called `name`.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The row of the keypoint called `name`."""
     return NETWORK_KEYPOINTS.index(name)
 
 
@@ -95,11 +91,9 @@ def numbers_of(*parts: str) -> tuple[int, ...]:
 
 
 def _mirrored(name: str) -> str:
-    if name.startswith("left_"):
-        return "right_" + name.removeprefix("left_")
-    if name.startswith("right_"):
-        return "left_" + name.removeprefix("right_")
-    return name
+    side, _, kind = name.partition("_")
+    other = {"left": "right", "right": "left"}.get(side)
+    return f"{other}_{kind}" if other else name
 
 
 MIRROR: tuple[int, ...] = tuple(number_of(_mirrored(name)) for name in NETWORK_KEYPOINTS)

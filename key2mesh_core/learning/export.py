@@ -21,6 +21,7 @@ from key2mesh_core.body.data import JOINT_NAMES, BodyData
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.io import replace_folder, restore
 from key2mesh_core.keypoints.table import STANDING
 from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.learning.trained_model import load_trained_model
@@ -38,7 +39,6 @@ from key2mesh_core.model.bundle import (
     write_topology,
 )
 from key2mesh_core.model.engines.onnx import OnnxEngine
-from key2mesh_core.model.replace_folder import replace_folder, restore
 from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.network.weights import round_weights, save_weights

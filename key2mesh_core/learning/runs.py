@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -161,11 +161,7 @@ def _report(
 
 
 def scheduled(
-    schedule: Literal["cosine", "exponential"],
-    step: int,
-    total_steps: int,
-    steps_per_epoch: int,
-    warm_up: int,
+    schedule: str, step: int, total_steps: int, steps_per_epoch: int, warm_up: int
 ) -> float:
     """Factor of the learning rate at a step: times 0.8 every epoch, as in the authors' code, or
     down to zero by a cosine, after a linear warm-up of `warm_up` steps."""
@@ -185,8 +181,7 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], 
             torch._foreach_copy_(averages, values)
             return
         steps = int(count)
-        weight = 1 - min(decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(averages, values, weight)
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + steps) / (10 + steps)))
 
     return update
 

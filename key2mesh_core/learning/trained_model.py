@@ -27,7 +27,6 @@ class TrainedModel:
     """The starting point of adaptation and export.
 
     Attributes:
-        name: the model's name.
         network: in eval mode, with BatchNorm folded.
         centre_view: whether the network expects the view turned to the person.
         detector_keypoints: whether it was trained on neck and hips as detectors report them.

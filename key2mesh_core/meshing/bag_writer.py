@@ -8,16 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import (
-    Connection,
-    MessageDefinitionFormat,
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
+from rosbags import interfaces
+from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from ruamel.yaml import YAML
 
@@ -91,16 +83,16 @@ def _described(connection: Connection, path: Path) -> tuple[str, str]:
         return definition, digest or _NO_HASH
 
 
-def _qos(latched: bool) -> Qos:
-    zero = QosTime(0, 0)
-    return Qos(
-        history=QosHistory.KEEP_LAST,
+def _qos(latched: bool) -> interfaces.Qos:
+    zero = interfaces.QosTime(0, 0)
+    return interfaces.Qos(
+        history=interfaces.QosHistory.KEEP_LAST,
         depth=1 if latched else 5,
-        reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        reliability=interfaces.QosReliability.RELIABLE,
+        durability=interfaces.QosDurability["TRANSIENT_LOCAL" if latched else "VOLATILE"],
         deadline=zero,
         lifespan=zero,
-        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness=interfaces.QosLiveliness.AUTOMATIC,
         liveliness_lease_duration=zero,
         avoid_ros_namespace_conventions=False,
     )

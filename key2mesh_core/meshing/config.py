@@ -88,11 +88,7 @@ class MeshConfig:
             raise Key2MeshError(f"--meshes-topic must begin with '/', got {self.meshes_topic!r}")
 
     def recording_options(self) -> RecordingOptions:
-        """What they say of the recording.
-
-        Raises:
-            TargetError, CameraError: a value is outside its range, or two contradict each other.
-        """
+        """What they say of the recording."""
         return RecordingOptions(
             topic=self.topic,
             camera_info=self.camera_topic,

@@ -78,11 +78,7 @@ def mesh(config: MeshConfig) -> int:
 
 
 def form_of(config: MeshConfig, source: Source) -> str:
-    """What to make: "bag", "npz", "obj" or "amass".
-
-    Raises:
-        Key2MeshError: the source cannot become that.
-    """
+    """What to make: "bag", "npz", "obj" or "amass"."""
     bag = source.kind == "bag"
     form = config.form
     if form == "auto":
@@ -151,12 +147,9 @@ def _make_arrays(
                 arrays.write_part(folder, named, bodies)
             state["images"] = seen
         progress.add(len(batch), len(bodies), [frame.stamp_ns for frame in batch])
-    match form:
-        case "npz":
-            partial.finish(lambda parts, made: arrays.write_npz(parts, made, bundle))
-        case "obj":
-            partial.finish(arrays.collect_obj)
-        case _:
-            partial.finish(
-                lambda parts, made: write_amass(parts, made, config.body, bundle, config.fps)
-            )
+    build = {
+        "npz": lambda parts, made: arrays.write_npz(parts, made, bundle),
+        "obj": arrays.collect_obj,
+        "amass": lambda parts, made: write_amass(parts, made, config.body, bundle, config.fps),
+    }
+    partial.finish(build[form])

@@ -58,9 +58,6 @@ class MeshMaker:
     def make(self, frames: Sequence[PersonFrame]) -> tuple[Sequence[PersonFrame], Bodies]:
         """The frames with the persons' names (tracked, if they are smoothed), and the bodies of all
         their persons, one frame's after the other.
-
-        Raises:
-            EngineError: see `Estimator.estimate`.
         """
         named, bodies = frames, estimate(self._estimator, frames)
         if self._smooth:
@@ -104,9 +101,6 @@ class _Stream:
 def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
     """The bodies of all the frames' persons without vertices, in their order; none of a guessed
     camera has more quality than `GUESSED_CAMERA_QUALITY`.
-
-    Raises:
-        EngineError: see `Estimator.estimate`.
     """
     cameras: dict[tuple[Intrinsics, bool], list[int]] = {}  # nearly always one
     for index, frame in enumerate(frames):

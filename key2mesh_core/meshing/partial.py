@@ -45,11 +45,7 @@ class Partial:
     """
 
     def __init__(
-        self,
-        target: Path,
-        settings: Mapping[str, Any],
-        restart: bool = False,
-        durable: bool = True,
+        self, target: Path, settings: Mapping[str, Any], restart: bool = False, durable: bool = True
     ) -> None:
         if target.exists():
             raise Key2MeshError(f"{target} exists already: remove it or choose another name")
@@ -130,11 +126,7 @@ class Partial:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Turns the errors of a full disk, or of one that is read-only, into `Key2MeshError`.
-
-    Raises:
-        Key2MeshError: something could not be written.
-    """
+    """Turns the errors of a full disk, or of one that is read-only, into `Key2MeshError`."""
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:

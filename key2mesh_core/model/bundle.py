@@ -30,10 +30,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.body.data import BETA_COUNT, JOINT_COUNT
 from key2mesh_core.errors import BundleError
-from key2mesh_core.io import read_json, write_text
+from key2mesh_core.io import read_json, standing, write_text
 from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model.engines.protocol import Signature
-from key2mesh_core.model.replace_folder import standing
 
 FORMAT, FORMAT_WITHOUT_WEIGHTS = 3, 2
 MANIFEST = "model.json"
@@ -245,16 +244,15 @@ def _check_manifest(path: Path, manifest: Any) -> None:
                 f"{path}: '{key}' must be of type {kind.__name__}, is {manifest.get(key)!r:.40}"
             )
     vertices, names, files = (manifest[key] for key in ("vertices", "joint_names", "files"))
-    if not 1 <= vertices <= _VERTEX_LIMIT:
-        limits = f"within 1 and {_VERTEX_LIMIT}"
-        raise BundleError(f"{path}: 'vertices' must lie {limits}, is {vertices!r:.40}")
-    if len(names) != JOINT_COUNT or not all(isinstance(name, str) for name in names):
-        wanted = f"'joint_names' must contain {JOINT_COUNT} names"
-        raise BundleError(f"{path}: {wanted}, contains {len(names)} values")
-    # Only the known names are allowed, so no path can lead out of the folder.
-    if set(files) != known:
-        found = f"{sorted(files)!s:.200}"
-        raise BundleError(f"{path}: 'files' must name {sorted(known)}, but names {found}")
+    named = len(names) == JOINT_COUNT and all(isinstance(name, str) for name in names)
+    for key, good, rule in (
+        ("vertices", 1 <= vertices <= _VERTEX_LIMIT, f"lie within 1 and {_VERTEX_LIMIT}"),
+        ("joint_names", named, f"contain {JOINT_COUNT} names"),
+        # Only the known names are allowed, so no path can lead out of the folder.
+        ("files", set(files) == known, f"name {sorted(known)}"),
+    ):
+        if not good:
+            raise BundleError(f"{path}: '{key}' must {rule}, is {manifest[key]!r:.200}")
     for name, digest in files.items():
         if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
             raise BundleError(f"{path}: SHA-256 of {name} must be 64 hex digits, is {digest!r:.80}")

@@ -11,13 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.keypoints.arrays import (
-    MINIMUM_KEYPOINTS,
-    MINIMUM_SIZE_PX,
-    SEEN_CONFIDENCE,
-    sanitise,
-    usable_sanitised,
-)
+from key2mesh_core.keypoints import arrays
 from key2mesh_core.keypoints.table import STANDING
 from key2mesh_core.model.bundle import (
     MESH_GRAPH,
@@ -109,7 +103,7 @@ class Estimator:
         """
         if not isinstance(intrinsics, Intrinsics):
             raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
-        clean = np.asarray(keypoints, dtype=np.float32) if checked else sanitise(keypoints)
+        clean = np.asarray(keypoints, dtype=np.float32) if checked else arrays.sanitise(keypoints)
         if not checked:
             _refuse_unusable(clean)
         camera = np.broadcast_to(intrinsics.as_array(), (len(clean), 4))
@@ -123,22 +117,14 @@ class Estimator:
         return Bodies(**outputs, quality=quality_of(clean, outputs["reprojection_error"]))
 
     def add_vertices(self, bodies: Bodies) -> Bodies:
-        """The same bodies with `vertices` computed from their betas, rotations and translation.
-
-        Raises:
-            EngineError: the engine failed, or gave numbers that are not finite.
-        """
+        """The same bodies with `vertices` computed from their betas, rotations and translation."""
         signature = mesh_signature(self.bundle.vertex_count)
         inputs = {name: getattr(bodies, name) for name in signature.inputs}
         outputs = _run_in_chunks(self._mesh, MESH_GRAPH, inputs, signature.outputs, MESH_CHUNK)
         return replace(bodies, vertices=outputs["vertices"])
 
     def warm_up(self) -> None:
-        """Run both graphs once, so that the first person does not wait for allocations.
-
-        Raises:
-            EngineError: an engine failed.
-        """
+        """Run both graphs once, so that the first person does not wait for allocations."""
         keypoints = np.ones((1, len(STANDING), 3), np.float32)
         keypoints[0, :, :2] = [320.0, 240.0] + 360.0 * np.array(STANDING)
         self.estimate(keypoints, Intrinsics.from_field_of_view(640, 480))
@@ -150,24 +136,20 @@ class Estimator:
 
 
 def _refuse_unusable(clean: NDArray[np.float32]) -> None:
-    good = usable_sanitised(clean)
+    good = arrays.usable_sanitised(clean)
     if good.all():
         return
     person = int(np.argmin(good))
-    seen = int((clean[person, :, 2] >= SEEN_CONFIDENCE).sum())
+    seen = int((clean[person, :, 2] >= arrays.SEEN_CONFIDENCE).sum())
     raise KeypointError(
         f"{int((~good).sum())} of {len(good)} persons cannot be estimated; the first is number "
-        f"{person} with {seen} usable keypoints (at least {MINIMUM_KEYPOINTS} are needed, in a "
-        f"box of at least {MINIMUM_SIZE_PX:g} px): leave out such persons with usable()"
+        f"{person} with {seen} usable keypoints (at least {arrays.MINIMUM_KEYPOINTS} are needed, "
+        f"in a box of at least {arrays.MINIMUM_SIZE_PX:g} px): leave out such persons with usable()"
     )
 
 
 def _run_in_chunks(
-    engine: Engine,
-    graph: str,
-    inputs: dict[str, NDArray[np.float32]],
-    shapes: Shapes,
-    size: int,
+    engine: Engine, graph: str, inputs: dict[str, NDArray[np.float32]], shapes: Shapes, size: int
 ) -> dict[str, NDArray[np.float32]]:
     """Run one engine on all people, `size` at a time, and check that the outputs are finite."""
     count = len(next(iter(inputs.values())))

@@ -66,11 +66,7 @@ class ShapeSpace:
 
     @classmethod
     def of(cls, estimator: Estimator) -> ShapeSpace:
-        """Compute it from 11 bodies: the mean one and one for each beta.
-
-        Raises:
-            EngineError: the engine failed.
-        """
+        """Compute it from 11 bodies: the mean one and one for each beta."""
         betas = np.concatenate([np.zeros((1, 10)), np.eye(10)]).astype(np.float32)
         meshes = estimator.add_vertices(rest_bodies(betas)).vertices.astype(np.float64)
         template, directions = meshes[0], meshes[1:] - meshes[0]
@@ -171,10 +167,7 @@ def down_in_camera(pitch: float, roll: float) -> NDArray[np.float64]:
 
 
 def ground_scale(
-    bodies: Bodies,
-    keypoints: NDArray[np.float32],
-    height: float,
-    down: NDArray[np.floating],
+    bodies: Bodies, keypoints: NDArray[np.float32], height: float, down: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """(N,) scale at which each person's lower foot stands on the floor.
 

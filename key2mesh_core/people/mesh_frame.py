@@ -66,13 +66,10 @@ def mesh_frame(message: Any) -> MeshFrame:
     bodies = message.bodies
     sizes = {len(body.vertices) for body in bodies} or {0}
     if len(sizes) > 1 or min(sizes) % 3:
-        raise Key2MeshError(
-            f"meshes of {sorted(sizes)} numbers in one message; expected 3 per vertex"
-        )
-    count = len(bodies)
+        raise Key2MeshError(f"meshes of {sorted(sizes)} numbers in one message, not 3 per vertex")
 
     def stack(values: list, *shape: int) -> NDArray[np.float32]:
-        return np.array(values, dtype=np.float32).reshape(count, *shape)
+        return np.array(values, dtype=np.float32).reshape(len(bodies), *shape)
 
     return MeshFrame(
         stamp_ns=stamp_ns_of(message.header),
@@ -92,12 +89,10 @@ def mesh_frame(message: Any) -> MeshFrame:
 
 
 def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFrame:
-    """The bodies of a frame's people."""
-    count = len(bodies)
-    vertices = np.zeros((count, 0, 3), np.float32) if bodies.vertices is None else bodies.vertices
+    """The bodies of a frame's people, which have vertices."""
     covariance = bodies.position_covariance
     if covariance is None:
-        covariance = np.full((count, 3, 3), np.nan, np.float32)
+        covariance = np.full((len(bodies), 3, 3), np.nan, np.float32)
     return MeshFrame(
         stamp_ns=frame.stamp_ns,
         body_model=body_model,
@@ -105,7 +100,7 @@ def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFra
         quality=bodies.quality,
         reprojection_error=bodies.reprojection_error,
         joints=bodies.joints,
-        vertices=vertices,
+        vertices=bodies.vertices,
         people_without_body=frame.left_out,
         metric=frame.camera is not None and frame.camera.metric,
         position_deviation=_deviation(covariance),

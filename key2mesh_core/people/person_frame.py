@@ -80,9 +80,6 @@ class PersonFrame:
 
         The camera gets the warning `keypoints_outside_image` if that applies, and `lens_misfit` if
         its lens explains less than half of the keypoints; the others become unseen.
-
-        Raises:
-            KeypointError: see `in_network_order`.
         """
         keypoints = self._network_keypoints()
         camera = doubt_outside(camera, keypoints)

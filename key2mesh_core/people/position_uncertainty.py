@@ -19,10 +19,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from key2mesh_core.camera.choose import Camera
-from key2mesh_core.keypoints.arrays import bounding_boxes
+from key2mesh_core.keypoints.arrays import person_sizes
 from key2mesh_core.people.bodies import Bodies
 
 ADULT_SIZE_SHARE = 0.065
@@ -37,10 +37,7 @@ cameras have 40 to 90."""
 
 
 def with_position_covariance(
-    bodies: Bodies,
-    keypoints: NDArray[np.float32],
-    camera: Camera,
-    size_known: NDArray[np.bool_] | bool = False,
+    bodies: Bodies, keypoints: NDArray[np.float32], camera: Camera, size_known: ArrayLike = False
 ) -> Bodies:
     """The same N bodies with `position_covariance` (N, 3, 3) [m^2] in the camera's optical frame.
 
@@ -52,9 +49,7 @@ def with_position_covariance(
     position = bodies.translation.astype(np.float64)
     distance = np.linalg.norm(position, axis=1)
     ray = position / np.maximum(distance, 1e-9)[:, None]
-    box = bounding_boxes(keypoints)
-    side = np.maximum((box[:, 2:] - box[:, :2]).max(axis=1), 1.0)
-    missed = bodies.reprojection_error / side
+    missed = bodies.reprojection_error / np.maximum(person_sizes(keypoints), 1.0)
     unseen = (keypoints[..., 2] == 0).mean(axis=1)
     size = np.where(size_known, KNOWN_SIZE_SHARE, ADULT_SIZE_SHARE)
     focal = 0.0 if camera.metric else GUESSED_FOCAL_SHARE

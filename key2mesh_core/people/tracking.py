@@ -189,12 +189,7 @@ def _assigned(
 
 
 def warm_up() -> None:
-    """Import scipy now, which takes half a second, so that the first two unnamed people need not
-    wait.
-
-    Raises:
-        ImportError: scipy is not installed.
-    """
+    """Import scipy now: half a second that the first two unnamed people would otherwise wait."""
     import scipy.optimize  # noqa: F401
 
 

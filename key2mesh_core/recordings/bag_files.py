@@ -8,13 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from key2mesh_core.errors import BagError
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
 
-try:
-    from rosbags.interfaces import Connection
-    from rosbags.rosbag2 import Reader
-except ModuleNotFoundError as error:  # pragma: no cover
-    raise BagError("reading recordings needs the package rosbags: pip install rosbags") from error
+from key2mesh_core.errors import BagError
 
 RawMessage = tuple[Connection, int, bytes]
 """A message's connection, its time of recording [ns], and its CDR bytes."""
@@ -83,11 +80,7 @@ def raw_topics(
 
 
 def every_message(path: Path, reader: Reader) -> Iterator[RawMessage]:
-    """All messages of an open recording in order.
-
-    Raises:
-        BagError: the recording is damaged, or the number of messages differs from the metadata.
-    """
+    """All messages of an open recording in order."""
     found = 0
     for item in _raw(path, reader, reader.connections):
         found += 1

@@ -16,18 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from key2mesh_core.camera.choose import NOTHING_STATED, Camera, choose_camera
-from key2mesh_core.errors import BagError
+from key2mesh_core.errors import BagError, Key2MeshError
 from key2mesh_core.people.mesh_frame import MeshFrame, Topology, mesh_frame
 from key2mesh_core.recordings.bag_files import opened, raw_topics
-from key2mesh_core.recordings.definitions import message_definitions
-
-try:
-    from rosbags.interfaces import Connection, MessageDefinitionFormat
-    from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
-except ModuleNotFoundError as error:  # pragma: no cover
-    raise BagError("reading recordings needs the package rosbags: pip install rosbags") from error
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -49,12 +44,16 @@ class Topic:
     message_count: int
 
 
-@dataclass(frozen=True)
-class Message:
-    """One decoded message, and its time of recording [ns]."""
-
-    recorded_ns: int
-    value: Any
+def message_definitions() -> dict[str, str]:
+    """The text of our own message files by ROS type name ("key2mesh_ros/msg/BodyMesh"), in a
+    source tree, a pip installation and a colcon workspace alike."""
+    package = Path(__file__).parent.parent
+    # Installed packages have a copy made by the build (setup.py, CMakeLists.txt); a source tree has
+    # the originals next to the package.
+    for folder in (package / "assets" / "msg", package.parent / "msg"):
+        if files := sorted(folder.glob("*.msg")):
+            return {f"key2mesh_ros/msg/{file.stem}": file.read_text() for file in files}
+    raise Key2MeshError(f"no message definitions in {package}/assets/msg: install key2mesh again")
 
 
 @cache
@@ -87,11 +86,7 @@ def topics_of_type(bag: str | Path, message_type: str) -> list[str]:
 
 
 def the_topic(bag: str | Path, message_type: str) -> str:
-    """The only topic of a recording with messages of a type.
-
-    Raises:
-        BagError: there is none, or more than one.
-    """
+    """The only topic of a recording with messages of a type; BagError for none, or several."""
     names = topics_of_type(bag, message_type)
     if len(names) == 1:
         return names[0]
@@ -101,18 +96,7 @@ def the_topic(bag: str | Path, message_type: str) -> str:
     raise BagError(f"{bag} has no messages of {message_type}; it has: {topics or 'no topics'}")
 
 
-def read_raw(
-    bag: str | Path, topic: str, message_type: str | None = None
-) -> Iterator[tuple[int, bytes]]:
-    """Time of recording [ns] and CDR bytes of each message of one topic; raises like
-    `read_messages`."""
-    for _, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
-        yield recorded_ns, data
-
-
-def read_messages(
-    bag: str | Path, topic: str, message_type: str | None = None
-) -> Iterator[Message]:
+def read_messages(bag: str | Path, topic: str, message_type: str | None = None) -> Iterator[Any]:
     """The decoded messages of one topic in the order of recording.
 
     Args:
@@ -125,8 +109,8 @@ def read_messages(
             messages differs from the metadata.
     """
     decoder = Decoder(Path(bag))
-    for connection, recorded_ns, data in raw_topics(Path(bag), [topic], message_type):
-        yield Message(recorded_ns, decoder.decode(connection, data))
+    for connection, _, data in raw_topics(Path(bag), [topic], message_type):
+        yield decoder.decode(connection, data)
 
 
 class Decoder:
@@ -138,11 +122,7 @@ class Decoder:
         self._count: Counter[str] = Counter()
 
     def decode(self, connection: Connection, data: bytes) -> Any:
-        """The topic's next message.
-
-        Raises:
-            BagError: its definition or the message cannot be read.
-        """
+        """The topic's next message; raises BagError for one that cannot be read."""
         kind, topic = connection.msgtype, connection.topic
         if kind not in self._stores:
             self._stores[kind] = definitions(connection, self._path)
@@ -164,39 +144,26 @@ def read_camera(bag: str | Path, topic: str | None = None) -> Camera:
         CameraError: CameraInfo lacks even the image size.
     """
     topic = topic or the_topic(bag, CAMERA_TYPE)
-    info = next(read_messages(bag, topic, CAMERA_TYPE)).value
+    info = next(read_messages(bag, topic, CAMERA_TYPE))
     return choose_camera(info, NOTHING_STATED, width=0, height=0)
 
 
-def read_meshes(bag: str | Path, topic: str | None = None) -> Iterator[MeshFrame]:
-    """The meshes of a recording (by default on the only such topic).
-
-    Raises:
-        BagError: see `read_messages`; also if meshes in one message differ in size.
-    """
-    topic = topic or the_topic(bag, MESHES_TYPE)
-    for message in read_messages(bag, topic, MESHES_TYPE):
-        yield mesh_frame(message.value)
+def read_meshes(bag: str | Path) -> Iterator[MeshFrame]:
+    """The meshes of a recording, on the only such topic."""
+    return map(mesh_frame, read_messages(bag, the_topic(bag, MESHES_TYPE), MESHES_TYPE))
 
 
 def read_topologies(bag: str | Path) -> Iterator[Topology]:
     """Every body topology in a recording; may be empty."""
     for topic in topics_of_type(bag, TOPOLOGY_TYPE):
         for message in read_messages(bag, topic, TOPOLOGY_TYPE):
-            value = message.value
-            yield Topology(
-                value.body_model,
-                np.array(value.triangles, dtype=np.int32).reshape(-1, 3),
-                np.array(value.parents, dtype=np.int32),
-            )
+            triangles = np.array(message.triangles, dtype=np.int32).reshape(-1, 3)
+            yield Topology(message.body_model, triangles, np.array(message.parents, np.int32))
 
 
 def definitions(connection: Connection, path: Path) -> Typestore:
-    """Types for one topic: from the definition in the recording, else from this project.
-
-    Raises:
-        BagError: there is no definition, or it cannot be read.
-    """
+    """Types for one topic: from the definition in the recording, else from this project; raises
+    BagError without either."""
     definition = connection.msgdef
     if definition.format == MessageDefinitionFormat.NONE:
         store = message_store()

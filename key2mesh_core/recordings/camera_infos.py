@@ -50,7 +50,7 @@ def find_camera(
     infos = {name: _first(path, name) for name in names}
     if not infos or (len(infos) == 1 and alone):
         return next(iter(infos.items()), ("", None))
-    message = next(read_messages(path, keypoints.name)).value
+    message = next(read_messages(path, keypoints.name))
     seen = {
         name: camera
         for name, info in infos.items()
@@ -62,20 +62,16 @@ def find_camera(
         return name, infos[name]
     if options.stated or not (alone or seen):
         return "", None
-    frame = message.header.frame_id
+    frame = f"the keypoints' frame {message.header.frame_id!r}"
+    why = f"those of {frame} ({', '.join(calibrated)}) differ" if seen else f"none has {frame}"
     raise BagError(
-        f"{path} has CameraInfo on {', '.join(names)}; "
-        + (
-            f"those of the keypoints' frame {frame!r} ({', '.join(calibrated)}) differ"
-            if seen
-            else f"none has the keypoints' frame {frame!r}"
-        )
-        + ": choose with camera_info=TOPIC (--camera-topic TOPIC)"
+        f"{path} has CameraInfo on {', '.join(names)}; {why}: choose with camera_info=TOPIC "
+        "(--camera-topic TOPIC)"
     )
 
 
 def _first(path: Path, topic: str) -> Any:
-    return next(read_messages(path, topic, CAMERA_TYPE)).value
+    return next(read_messages(path, topic, CAMERA_TYPE))
 
 
 def _seen_by(info: Any, message: Any, kind: str, options: CameraOptions) -> Camera | None:

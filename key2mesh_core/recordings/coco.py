@@ -109,20 +109,18 @@ def _refuse_others(path: Path, content: Any) -> None:
     whole = content if isinstance(content, dict) else {}
     first = content[0] if isinstance(content, list) and content else None
     first = first if isinstance(first, dict) and "image_id" not in first else {}
-    owner = ""
-    if "instance_info" in whole:
-        owner = "MMPose's (instance_info)"
-    elif {"shapes", "imagePath"} <= set(whole):
-        owner = "LabelMe's (shapes)"
-    elif {"keypoint_scores", "instances"} & set(first):
-        owner = "MMPose's own (keypoint_scores)"
-    elif isinstance(first.get("keypoints"), dict) or {"box", "class", "confidence"} <= set(first):
-        owner = "Ultralytics' own (box, class, keypoints)"
-    if owner:
-        raise TargetError(
-            f"{path} is {owner} JSON, which does not say which image a person belongs to, and not "
-            f"COCO's: {_WAY_OUT}"
-        )
+    boxes = isinstance(first.get("keypoints"), dict) or {"box", "class", "confidence"} <= {*first}
+    for owner, is_theirs in (
+        ("MMPose's (instance_info)", "instance_info" in whole),
+        ("LabelMe's (shapes)", {"shapes", "imagePath"} <= {*whole}),
+        ("MMPose's own (keypoint_scores)", {"keypoint_scores", "instances"} & {*first}),
+        ("Ultralytics' own (box, class, keypoints)", boxes),
+    ):
+        if is_theirs:
+            raise TargetError(
+                f"{path} is {owner} JSON, which does not say which image a person belongs to, and "
+                f"not COCO's: {_WAY_OUT}"
+            )
 
 
 def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:

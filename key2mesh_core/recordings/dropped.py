@@ -9,12 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class DroppedRecords:
-    """Messages, images and persons that were left out.
-
-    Attributes:
-        counts: number by cause.
-        examples: first example of each cause, as text.
-    """
+    """Messages, images and persons that were left out: number and first example by cause."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)

@@ -23,6 +23,8 @@ from key2mesh_core.keypoints.table import REQUIRED
 Kind = Literal["bag", "openpose", "coco", "aistpp", "npz"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_BAGS = dict.fromkeys((".mcap", ".db3", ".bag"), "bag")
+_BY_SUFFIX: dict[str, Kind] = {**_BAGS, ".npz": "npz", ".pkl": "aistpp"}
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,12 @@ def parse_source(text: str | Path, options: RecordingOptions | None = None) -> S
 
 
 def recognise(path: Path) -> Kind:
-    """The kind of recording at an existing path.
-
-    Raises:
-        TargetError: the kind is not recognised.
-    """
+    """The kind of recording at an existing path; raises TargetError if it is not recognised."""
     if path.is_dir():
-        suffixes = {p.suffix for p in path.iterdir()}
-        if suffixes & {".mcap", ".db3", ".bag"} or (path / "metadata.yaml").exists():
+        inside = {_BY_SUFFIX.get(p.suffix) for p in path.iterdir()}
+        if "bag" in inside or (path / "metadata.yaml").exists():
             return "bag"
-        if ".pkl" in suffixes:
+        if "aistpp" in inside:
             return "aistpp"
         if next(path.rglob("*.json"), None) is not None:
             return "openpose"
@@ -134,17 +132,12 @@ def recognise(path: Path) -> Kind:
             f"{path} contains no known recording: no rosbag2 (.mcap, .db3), no JSON files of "
             "OpenPose, no pickles of AIST++"
         )
-    match path.suffix.lower():
-        case ".mcap" | ".db3" | ".bag":
-            return "bag"
-        case ".npz":
-            return "npz"
-        case ".pkl":
-            return "aistpp"
-        case ".json":
-            content = read_json(path, 512 << 20, TargetError)
-            openpose = isinstance(content, dict) and "people" in content
-            return "openpose" if openpose else "coco"
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        content = read_json(path, 512 << 20, TargetError)
+        return "openpose" if isinstance(content, dict) and "people" in content else "coco"
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
     raise TargetError(
         f"{path} does not end in .mcap, .db3, .json or .npz; name its "
         f"kind, KIND:{path}, with one of {', '.join(KINDS)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.errors import KeypointError, TargetError
+from key2mesh_core.errors import TargetError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.numbering import number_by_stamps
@@ -114,10 +114,7 @@ def _joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
 
 def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
     recording = open_recording(name, options)
-    try:
-        frames = list(recording)
-    except KeypointError as error:
-        raise TargetError(f"{name}: {error}") from error
+    frames = list(recording)
     if recording.bag is not None:
         frames = number_by_stamps(frames, name)
     frames = [frame for frame in frames if len(frame)]

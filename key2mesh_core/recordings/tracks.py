@@ -41,11 +41,8 @@ class _Stream:
 
 @dataclass
 class Tracks:
-    """Gives every person of successive frames a sequence number.
-
-    Attributes:
-        names: the name of each sequence: its stream, and the person's id if there is one.
-    """
+    """Gives every person of successive frames a sequence number; `names` has each one's stream, and
+    the person's id if there is one."""
 
     names: list[str] = field(default_factory=list)
     _streams: dict[str, _Stream] = field(default_factory=dict)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from key2mesh_core.camera.pinhole import Intrinsics, project
-from key2mesh_core.errors import RenderError
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.table import LIMBS, NETWORK_KEYPOINTS
 
@@ -37,16 +36,13 @@ _OUTLINE = (20, 22, 28)
 
 
 def render_mesh(
-    vertices: ArrayLike,
-    triangles: ArrayLike,
+    vertices: NDArray[np.floating],
+    triangles: NDArray[np.integer],
     intrinsics: Intrinsics,
     size: tuple[int, int],
-    *,
     colour: tuple[int, int, int] = BODY_COLOUR,
-    background: Image.Image | None = None,
-    opacity: float = 1.0,
 ) -> Image.Image:
-    """The mesh as the camera sees it, smoothly shaded and without jagged edges.
+    """The mesh as the camera sees it, shaded and without jagged edges: RGBA, transparent around it.
 
     Args:
         vertices: (V, 3) in the camera frame [m]. Parts at or behind the camera are left out.
@@ -54,48 +50,42 @@ def render_mesh(
         intrinsics: the camera, for an image of `size`.
         size: (width, height) [px].
         colour: of the surface, RGB 0 to 255.
-        background: image of `size` to draw on (not changed); None leaves the rest transparent.
-        opacity: 0 to 1, of the mesh over the background.
-
-    Returns:
-        RGB on a background, else RGBA.
-
-    Raises:
-        RenderError: shapes that do not fit one another.
     """
-    vertices, triangles = _checked(vertices, triangles)
-    _check_size(size, background)
-    if not 0 <= opacity <= 1:
-        raise RenderError(f"opacity must lie between 0 and 1, got {opacity}")
-    layer = _draw(vertices, triangles, intrinsics, size, colour)
-    if opacity < 1:
-        layer.putalpha(layer.getchannel("A").point(lambda value: round(value * opacity)))
-    if background is None:
-        return layer
-    return Image.alpha_composite(background.convert("RGBA"), layer).convert("RGB")
+    fine = max(1, min(_FINE, math.isqrt(_MOST_PIXELS // (size[0] * size[1]))))
+    layer = Image.new("RGBA", (size[0] * fine, size[1] * fine))
+    vertices = vertices.astype(np.float64)
+    visible = np.isfinite(vertices).all(1) & (vertices[:, 2] > NEAR_M)
+    triangles = triangles[visible[triangles].all(1)]
+    normals = vertex_normals(vertices, triangles)
+    corners = vertices[triangles]
+    outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    seen = np.einsum("fc,fc->f", outward, corners[:, 0]) < 0
+    triangles, corners = triangles[seen], corners[seen]
+    # Pixel (0, 0) has its middle at coordinate (0, 0), so its area begins at -0.5.
+    places = (project(corners, intrinsics) + 0.5) * fine - 0.5
+    places = np.rint(np.clip(places, -_FAR_OUT_PX, _FAR_OUT_PX)).astype(int).reshape(-1, 6)
+    shades = _shade(normals[triangles].mean(1), corners.mean(1), colour)
+    draw = ImageDraw.Draw(layer)
+    for index in np.argsort(-corners[..., 2].sum(1), kind="stable"):
+        draw.polygon(places[index].tolist(), fill=tuple(shades[index].tolist()))
+    return layer.reduce(fine)
 
 
-def draw_keypoints(image: Image.Image, keypoints: ArrayLike, *, scale: float = 1.0) -> Image.Image:
+def draw_keypoints(image: Image.Image, keypoints: NDArray[np.floating]) -> Image.Image:
     """`image` with a person's keypoints and limbs: their left blue, their right orange.
 
     Args:
         image: any mode; not changed.
         keypoints: (K, 3) x, y [px] and confidence; below 0.1 (or not finite) is not drawn.
-        scale: of lines and dots; 1 suits the image's size.
 
     Returns:
         A new image, RGBA if `image` has transparency, else RGB.
     """
-    keypoints = np.asarray(keypoints, dtype=np.float64)
-    if keypoints.shape != (len(NETWORK_KEYPOINTS), 3):
-        raise RenderError(
-            f"keypoints to draw must be ({len(NETWORK_KEYPOINTS)}, 3), got {keypoints.shape}"
-        )
     finite = np.isfinite(keypoints).all(1) & (np.abs(keypoints[:, :2]) < 1e5).all(1)
     seen = finite & (np.nan_to_num(keypoints[:, 2]) >= SEEN_CONFIDENCE)
     layer = Image.new("RGBA", (image.width * _FINE, image.height * _FINE))
     draw = ImageDraw.Draw(layer)
-    thick = max(1.0, scale * min(image.size) / 160) * _FINE
+    thick = max(1.0, min(image.size) / 160) * _FINE
     points = {
         int(k): tuple(((keypoints[k, :2] + 0.5) * _FINE).tolist()) for k in np.flatnonzero(seen)
     }
@@ -127,57 +117,6 @@ def _dot_at(
 ) -> None:
     x, y = point
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-
-
-def _checked(vertices: ArrayLike, triangles: ArrayLike) -> tuple[NDArray, NDArray]:
-    vertices = np.asarray(vertices, dtype=np.float64)
-    triangles = np.asarray(triangles)
-    if vertices.ndim != 2 or vertices.shape[1] != 3:
-        raise RenderError(f"vertices must be (V, 3), got {vertices.shape}")
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
-        found = f"{triangles.shape} {triangles.dtype}"
-        raise RenderError(f"triangles must be (F, 3) integers, got {found}")
-    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices):
-        raise RenderError(f"triangles name vertices beyond the {len(vertices)} given")
-    return vertices, triangles.astype(np.int64)
-
-
-def _check_size(size: tuple[int, int], background: Image.Image | None) -> None:
-    width, height = size
-    if not (0 < width <= 16384 and 0 < height <= 16384):
-        raise RenderError(f"image size must lie within 1 to 16384 px, got {width} x {height}")
-    if background is not None and background.size != (width, height):
-        raise RenderError(
-            f"the background is {background.width} x {background.height} px, "
-            f"the picture {width} x {height}: resize one"
-        )
-
-
-def _draw(
-    vertices: NDArray,
-    triangles: NDArray,
-    intrinsics: Intrinsics,
-    size: tuple[int, int],
-    colour: tuple[int, int, int],
-) -> Image.Image:
-    """The mesh alone as RGBA, transparent around it."""
-    fine = max(1, min(_FINE, math.isqrt(_MOST_PIXELS // (size[0] * size[1]))))
-    layer = Image.new("RGBA", (size[0] * fine, size[1] * fine))
-    visible = np.isfinite(vertices).all(1) & (vertices[:, 2] > NEAR_M)
-    triangles = triangles[visible[triangles].all(1)]
-    normals = vertex_normals(vertices, triangles)
-    corners = vertices[triangles]
-    outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    seen = np.einsum("fc,fc->f", outward, corners[:, 0]) < 0
-    triangles, corners = triangles[seen], corners[seen]
-    # Pixel (0, 0) has its middle at coordinate (0, 0), so its area begins at -0.5.
-    places = (project(corners, intrinsics) + 0.5) * fine - 0.5
-    places = np.rint(np.clip(places, -_FAR_OUT_PX, _FAR_OUT_PX)).astype(int).reshape(-1, 6)
-    shades = _shade(normals[triangles].mean(1), corners.mean(1), colour)
-    draw = ImageDraw.Draw(layer)
-    for index in np.argsort(-corners[..., 2].sum(1), kind="stable"):
-        draw.polygon(places[index].tolist(), fill=tuple(shades[index].tolist()))
-    return layer.reduce(fine) if fine > 1 else layer
 
 
 def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]:

@@ -16,17 +16,13 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+import viser
 from numpy.typing import NDArray
 
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.mesh_frame import MeshFrame
 from key2mesh_core.view.viewpoint import CAMERA_SIZE_M, FIELD_OF_VIEW, view_of
-
-try:
-    import viser
-except ModuleNotFoundError as error:  # pragma: no cover
-    raise Key2MeshError("the live view needs the package viser: pip install viser") from error
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (86, 156, 214),
@@ -37,6 +33,9 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (104, 190, 190),
 )
 """Colours of persons, in the order in which they are first seen."""
+
+BOXES = {"mesh": "mesh", "bones": "skeleton", "joints": "skeleton", "label": "reprojection error"}
+"""The checkbox that shows or hides each part of a person."""
 
 GROUND_MEMORY = 90
 """The ground is under the lowest foot of this many frames, and the page opens with their people."""
@@ -63,9 +62,8 @@ class Viewer:
             # viser waits for ever if it cannot bind the address.
             socket.create_server((host, 0)).close()
             with contextlib.redirect_stdout(io.StringIO()):  # its banner
-                self._server = viser.ViserServer(
-                    host=host, port=port, label="Key2Mesh", verbose=False
-                )
+                options = {"host": host, "port": port, "label": "Key2Mesh", "verbose": False}
+                self._server = viser.ViserServer(**options)
         except (OSError, RuntimeError, ValueError) as error:
             raise Key2MeshError(f"cannot serve the view on {host}:{port}: {error}") from error
         self._triangles: NDArray[np.int32] | None = None
@@ -76,7 +74,6 @@ class Viewer:
         self._arrivals: deque[float] = deque(maxlen=30)
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=GROUND_MEMORY)
         self._framings, self._framed_at = 0, 0.0
-        self._frustum: Any = None
         self._build()
 
     @property
@@ -92,10 +89,8 @@ class Viewer:
 
     def set_camera(self, camera: Camera) -> None:
         """Draws the camera's frustum at the origin."""
-        if self._frustum is not None:
-            self._frustum.remove()
-        self._frustum = self._server.scene.add_camera_frustum(
-            "/camera",
+        self._server.scene.add_camera_frustum(
+            "/camera",  # in place of one that was there
             fov=2 * float(np.arctan2(camera.height / 2, camera.intrinsics.fy)),
             aspect=camera.width / max(camera.height, 1),
             scale=CAMERA_SIZE_M,
@@ -146,22 +141,16 @@ class Viewer:
         )
         gui.configure_theme(control_layout="floating", show_logo=False, show_share_button=False)
         self._status = gui.add_markdown("waiting for the first frame")
-        self._show_mesh = gui.add_checkbox("mesh", True)
-        self._show_skeleton = gui.add_checkbox("skeleton", True)
-        self._show_labels = gui.add_checkbox("reprojection error", True)
-        self._show_ground = gui.add_checkbox("ground", True)
-        for box in (self._show_mesh, self._show_skeleton, self._show_labels, self._show_ground):
+        names = ("mesh", "skeleton", "reprojection error", "ground")
+        self._boxes = {name: gui.add_checkbox(name, True) for name in names}
+        for box in self._boxes.values():
             box.on_update(lambda _: self._apply_choices())
 
     def _apply_choices(self) -> None:
-        self._ground.visible = self._show_ground.value
+        self._ground.visible = self._boxes["ground"].value
         for parts in list(self._people.values()):
-            self._apply_choices_to(parts)
-
-    def _apply_choices_to(self, parts: dict[str, Any]) -> None:
-        boxes = {"mesh": self._show_mesh, "label": self._show_labels}
-        for part, handle in parts.items():
-            handle.visible = boxes.get(part, self._show_skeleton).value
+            for part, handle in parts.items():
+                handle.visible = self._boxes[BOXES[part]].value
 
     def _draw(
         self, name: str, joints: NDArray[np.float32], vertices: NDArray[np.float32], error: float
@@ -174,7 +163,7 @@ class Viewer:
             self._remove(name)
         if name not in self._people:
             self._people[name] = self._make(name, joints, vertices)
-            self._apply_choices_to(self._people[name])
+            self._apply_choices()
         parts = self._people[name]
         if "mesh" in parts:
             parts["mesh"].vertices = vertices
@@ -210,11 +199,7 @@ class Viewer:
 
     def _has_mesh(self, vertices: NDArray[np.float32]) -> bool:
         """Whether the triangles are those of a mesh with these vertices."""
-        return (
-            self._triangles is not None
-            and len(vertices) > 0
-            and int(self._triangles.max()) < len(vertices)
-        )
+        return self._triangles is not None and int(self._triangles.max(initial=0)) < len(vertices)
 
     def _bones(self, joints: NDArray[np.float32]) -> NDArray[np.float32]:
         """(23, 2, 3) segments from each joint to its parent."""
@@ -238,11 +223,9 @@ class Viewer:
         self._framings, self._framed_at = self._framings + 1, time.monotonic()
         position, look_at = view_of(np.concatenate(self._recent))
         start = self._server.initial_camera
-        start.position, start.look_at, start.fov = position, look_at, FIELD_OF_VIEW
         clients = self._server.get_clients().values() if self._framings <= 2 else ()
-        for client in clients:
-            client.camera.position, client.camera.look_at = position, look_at
-            client.camera.fov = FIELD_OF_VIEW
+        for camera in (start, *(client.camera for client in clients)):
+            camera.position, camera.look_at, camera.fov = position, look_at, FIELD_OF_VIEW
 
     def _write_status(self, frame: MeshFrame, names: list[str], drawn: list[int]) -> None:
         self._arrivals.append(time.monotonic())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers_bundle import make_bundle
 from helpers_recordings import read_keypoints
-from write_bags import TopicMessages, keypoint_recording, write_bag
+from write_bags import Message, TopicMessages, keypoint_recording, write_bag
 
 from key2mesh_core.cli.view import RecordingView, ViewConfig, open_view, play, view
 from key2mesh_core.errors import BundleError, Key2MeshError, TargetError
@@ -24,7 +24,6 @@ from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.recordings.bags import (
     MESHES_TYPE,
     TOPOLOGY_TYPE,
-    Message,
     message_store,
     read_camera,
 )

@@ -19,8 +19,7 @@ from key2mesh_core.evaluation.aistpp import LIMB_JOINT_NAMES, SequenceErrors
 from key2mesh_core.evaluation.config import EvaluateConfig
 from key2mesh_core.evaluation.evaluate import evaluate, write_report
 from key2mesh_core.evaluation.figure import BAR, DOUBTFUL, draw_report
-from key2mesh_core.evaluation.report import Report
-from key2mesh_core.evaluation.tables import markdown_table
+from key2mesh_core.evaluation.report import Report, markdown_table
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_the_colcon_install_works_without_the_source_tree(workspace: Path) -> No
     program = (
         "import key2mesh_ros.mesh_node as node, key2mesh_ros.msg as msg\n"
         "import key2mesh_core.model.estimator as core\n"
-        "from key2mesh_core.recordings.definitions import message_definitions\n"
+        "from key2mesh_core.recordings.bags import message_definitions\n"
         "msg.PersonKeypointsArray(); msg.BodyTopology()\n"
         "print(node.__file__, msg.__file__, core.__file__, len(message_definitions()))"
     )
@@ -152,7 +152,7 @@ def test_the_wheel_works_in_a_bare_environment(wheel: Path, tmp_path: Path) -> N
     code = (
         "import sys, key2mesh_core.model.estimator as core\n"
         "from key2mesh_core.model.bundle import load_bundle\n"
-        "from key2mesh_core.recordings.definitions import message_definitions\n"
+        "from key2mesh_core.recordings.bags import message_definitions\n"
         "load_bundle()\n"
         "assert 'torch' not in sys.modules\n"
         "print(core.__file__, len(message_definitions()))"

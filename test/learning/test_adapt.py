@@ -175,8 +175,8 @@ def test_a_small_target_is_passed_over_more_often(model, tmp_path):
     assert run.total_steps == 42
     rows = [run.sampler.rows(step) for step in range(run.steps_per_epoch)]
     # 144 detections, 16 a step: two passes over all, then a third begins.
-    counts = torch.bincount(torch.cat(rows), minlength=len(run.domain))
-    assert len(run.domain) == 144
+    counts = torch.bincount(torch.cat(rows), minlength=len(run.sampler.domain))
+    assert len(run.sampler.domain) == 144
     assert counts.min() == 2
     assert counts.max() == 3
     assert all(len(torch.unique(each)) == 16 for each in rows[:9])
@@ -524,8 +524,8 @@ def test_what_is_no_bundle_is_not_overwritten(model, tmp_path):
         ({"least_steps": 0}, "least_steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"horizontal_fov": 180.0}, "between 0 and 180 degrees, got 180"),
-        ({"hold_out": 1.0}, "hold_out is a share in 0..1, got 1.0"),
-        ({"average": 1.0}, "got 3.0 and 1.0"),
+        ({"hold_out": 1.0}, "hold_out must be within 0 and 1, got 1.0"),
+        ({"average": 1.0}, "average must be within 0 and 1, got 1.0"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):

@@ -107,7 +107,7 @@ def seen_from(prediction: Prediction, distance: float, *, shift: bool = True) ->
 
 def test_the_right_body_reprojects_onto_its_keypoints():
     prediction = posed(16)
-    training = reprojection_errors(prediction, seen_from(prediction, 6.0), BODY, "training", False)
+    training = reprojection_errors(prediction, seen_from(prediction, 6.0), BODY, "training")
     assert float(training.max()) < 1e-5
     batch = seen_from(prediction, 3.0, shift=False)
     assert float(reprojection_errors(prediction, batch, BODY, "fitted").max()) < 1e-3
@@ -120,11 +120,12 @@ def test_unseen_keypoints_do_not_count(camera):
     prediction = posed(8)
     batch = seen_from(prediction, 6.0)
     batch.seen[:, [4, 7]] = False
+    batch = batch._replace(confidence=batch.seen.float())
     # As if the detector had left these two wrists out, with the same box.
     moved = batch.inputs.clone()
     moved[:, [4, 7]] = 17.0
-    one = reprojection_errors(prediction, batch, BODY, camera, False)
-    other = reprojection_errors(prediction, batch._replace(inputs=moved), BODY, camera, False)
+    one = reprojection_errors(prediction, batch, BODY, camera)
+    other = reprojection_errors(prediction, batch._replace(inputs=moved), BODY, camera)
     torch.testing.assert_close(one, other)
 
 

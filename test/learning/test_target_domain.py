@@ -18,8 +18,8 @@ from key2mesh_core.learning.adapt.pseudo_labels import (
     predict_flipped,
     smoothed,
 )
+from key2mesh_core.learning.adapt.sampler import TargetNoise, target_noise, with_noise
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
-from key2mesh_core.learning.adapt.target_noise import TargetNoise, target_noise, with_noise
 from key2mesh_core.network.graphs import PoseGraph
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction, folded
 from key2mesh_core.synthesis.batches import synthesise

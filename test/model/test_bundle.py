@@ -87,7 +87,7 @@ def test_another_format_is_refused(folder, version):
         ("vertices", 0, "within 1 and"),
         ("vertices", 10**12, "within 1 and"),
         ("vertices", 20, "'triangles' must lie within 0 and 19"),
-        ("joint_names", ["pelvis"], "24 names.* 1 "),
+        ("joint_names", ["pelvis"], "24 names"),
         ("joint_names", [1] * 24, "24 names"),
         ("files", {}, "'files' must name"),
         ("card", None, "'card' must be of type dict"),

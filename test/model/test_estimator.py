@@ -212,7 +212,7 @@ def test_two_steps_make_one(estimator):
 def test_what_was_checked_before_is_not_checked_again(estimator, monkeypatch):
     crowd = sanitise(_crowd(3))
     expected = estimator.estimate_poses(crowd, CAMERA)
-    monkeypatch.setattr(estimator_module, "sanitise", lambda _: pytest.fail("cleaned again"))
+    monkeypatch.setattr(estimator_module.arrays, "sanitise", lambda _: pytest.fail("cleaned again"))
     found = estimator.estimate_poses(crowd, CAMERA, checked=True)
     np.testing.assert_array_equal(found.joints, expected.joints)
     np.testing.assert_array_equal(found.quality, expected.quality)

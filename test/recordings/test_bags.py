@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_recordings import read_keypoints
-from write_bags import TopicMessages, camera_recording, keypoint_recording, write_bag
+from write_bags import Message, TopicMessages, camera_recording, keypoint_recording, write_bag
 
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
@@ -22,13 +22,11 @@ from key2mesh_core.recordings.bags import (
     CAMERA_TYPE,
     KEYPOINTS_TYPE,
     MESHES_TYPE,
-    Message,
     list_topics,
     message_store,
     read_camera,
     read_meshes,
     read_messages,
-    read_raw,
     the_topic,
 )
 
@@ -99,16 +97,6 @@ def test_messages_are_recorded_in_the_order_of_their_time(tmp_path):
     some = frames()
     write_bag(tmp_path / "bag", [keypoint_recording("/keypoints", some[::-1])])
     assert [f.stamp_ns for f in read_keypoints(tmp_path / "bag")] == [f.stamp_ns for f in some]
-
-
-def test_raw_bytes_decode_to_the_same_message(tmp_path):
-    bag = write(tmp_path / "bag")
-    for (time, data), message in zip(
-        read_raw(bag, "/camera_info"), read_messages(bag, "/camera_info"), strict=True
-    ):
-        assert time == message.recorded_ns
-        decoded = message_store().deserialize_cdr(data, CAMERA_TYPE)
-        np.testing.assert_array_equal(decoded.k, message.value.k)
 
 
 def test_meshes_come_back(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from helpers_ros import client, node_here, people, standing
 from sensor_msgs.msg import CameraInfo
-from write_bags import TopicMessages, write_bag
+from write_bags import Message, TopicMessages, write_bag
 
 from key2mesh_core.camera.lens import distort_pixels, read_distortion
 from key2mesh_core.camera.pinhole import Intrinsics
@@ -16,7 +16,7 @@ from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, Message, message_store
+from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, message_store
 from key2mesh_core.recordings.targets import load_targets
 
 TOLERANCE_M = 0.001

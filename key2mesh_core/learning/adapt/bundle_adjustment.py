@@ -80,15 +80,11 @@ def adjust(start: Scene, views: Views, moments: Tensor, body: BodyModel) -> tupl
         part.clone() for part in (start.betas, start.pelvis, start.translations)
     )
     lens = torch.zeros(len(cameras), 2, device=pose.device)
-    free = [pose, betas, pelvis, translations, cameras, lens]
-    for part in free:
+    fast, slow = [pose, betas, pelvis, translations], [cameras, lens]
+    for part in (*fast, *slow):
         part.requires_grad_(True)
-    optimiser = torch.optim.Adam(
-        [
-            {"params": free[:4], "lr": _STEP_SIZE},
-            {"params": free[4:], "lr": _STEP_SIZE / 4},
-        ]
-    )
+    groups = [{"params": fast}, {"params": slow, "lr": _STEP_SIZE / 4}]
+    optimiser = torch.optim.Adam(groups, lr=_STEP_SIZE)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / _STEPS))
     )

@@ -145,22 +145,17 @@ class AdaptConfig:
     """Time between checkpoints [s]: the most that a killed run loses."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.detector_noise <= 1:
-            raise TrainingError(f"detector_noise must be within 0 and 1, got {self.detector_noise}")
-        for name in ("members", "epochs", "least_steps", "batch_size", "critic_updates"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.horizontal_fov < 180:
-            raise TrainingError(
-                f"horizontal_fov must be between 0 and 180 degrees, got {self.horizontal_fov}"
-            )
-        if not 0 <= self.hold_out < 1:
-            raise TrainingError(f"hold_out must be within 0 and 1, got {self.hold_out}")
-        if self.smoothing < 0 or not 0 <= self.average < 1:
-            raise TrainingError(
-                f"smoothing must be at least 0 and average within 0 and 1, got {self.smoothing} "
-                f"and {self.average}"
-            )
+        counts = ("members", "epochs", "least_steps", "batch_size", "critic_updates")
+        for name, good, rule in (
+            *((name, getattr(self, name) >= 1, "at least 1") for name in counts),
+            ("detector_noise", 0 <= self.detector_noise <= 1, "within 0 and 1"),
+            ("hold_out", 0 <= self.hold_out < 1, "within 0 and 1"),
+            ("horizontal_fov", 0 < self.horizontal_fov < 180, "between 0 and 180 degrees"),
+            ("smoothing", self.smoothing >= 0, "at least 0"),
+            ("average", 0 <= self.average < 1, "within 0 and 1"),
+        ):
+            if not good:
+                raise TrainingError(f"{name} must be {rule}, got {getattr(self, name)}")
 
     @property
     def work_folder(self) -> Path:

@@ -14,6 +14,7 @@ import torch
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.learning import runs
 from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
@@ -22,32 +23,18 @@ from key2mesh_core.learning.checkpoints import load_checkpoint
 from key2mesh_core.learning.distributed import ProcessGroup, local_device, process_group
 from key2mesh_core.learning.export import refuse_occupied, write_bundle
 from key2mesh_core.learning.pretrain.sources import load_bank
-from key2mesh_core.learning.runs import (
-    FREE_SETTINGS,
-    LAST,
-    claim_folder,
-    device_named,
-    digest_of,
-    train_watched,
-)
 from key2mesh_core.learning.trained_model import TrainedModel, load_trained_model
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 
 _STEPS_BETWEEN_REPORTS = 20
-_FREE = (*FREE_SETTINGS, "name", "always_adapt", "seconds_between_checkpoints")
+_FREE = (*runs.FREE_SETTINGS, "name", "always_adapt", "seconds_between_checkpoints")
 _LEAST_PERSONS = 64
 
 
 @dataclass(frozen=True)
 class AdaptResult:
-    """The result of a run.
-
-    Attributes:
-        bundle: folder of the new model.
-        adapted: False if the initial model was better; the bundle then holds its weights.
-        epoch: the epoch of the bundle's weights; 0 for those before adaptation.
-        history: criteria of every epoch, from 0 (`validation.Validator.measure`).
-    """
+    """The result of a run: the folder of the new model, the epoch whose weights it holds (0, and
+    not `adapted`, if the initial model was better), the criteria of every epoch, from 0."""
 
     bundle: Path
     adapted: bool
@@ -73,21 +60,21 @@ def adapt(config: AdaptConfig) -> AdaptResult:
     refuse_occupied(config.output)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = local_device(device_named(config.device))
+    device = local_device(runs.device_named(config.device))
     with process_group(device) as processes:
         folder = config.work_folder
         if processes.first:
-            claim_folder(folder, config, _FREE)
+            runs.claim_folder(folder, config, _FREE)
         data = load_body(config.body)
         source = load_trained_model(config.init, data)
         keypoints = source.network.sizes["keypoints"]
         body = BodyModel(data, source.detector_keypoints, keypoints).to(device)
         targets = load_targets(config.target, topic=config.topic)
         run = _start(config, source, targets, body, processes, device)
-        if (folder / LAST).exists():
-            run.restore(load_checkpoint(folder / LAST, *run.state()))
+        if (folder / runs.LAST).exists():
+            run.restore(load_checkpoint(folder / runs.LAST, *run.state()))
             _say(processes, f"resuming {folder} after {run.step} of {run.total_steps} steps")
-        train_watched(
+        runs.train_watched(
             run,
             folder,
             seconds_between_checkpoints=config.seconds_between_checkpoints,
@@ -109,13 +96,8 @@ def _start(
     processes: ProcessGroup,
     device: torch.device,
 ) -> AdaptRun:
-    domain = target_domain(
-        targets,
-        source.centre_view,
-        config.horizontal_fov,
-        device,
-        source.network.sizes["keypoints"],
-    )
+    count = source.network.sizes["keypoints"]
+    domain = target_domain(targets, source.centre_view, config.horizontal_fov, device, count)
     training, held_out = split_in_time(domain, config.hold_out)
     people = len(torch.unique(domain.sequence))
     left_out = ", ".join(f"{count} {cause}" for cause, count in sorted(targets.left_out.items()))
@@ -132,8 +114,7 @@ def _start(
             f"{targets.source}: {len(training)} detections to adapt to; at least {_LEAST_PERSONS} "
             "are needed, and thousands are better: record for some minutes"
         )
-    if not len(held_out):
-        held_out = training
+    held_out = held_out if len(held_out) else training
     bank = None
     if config.motions:
         # On the CPU, where clips are loaded and compared; the run moves the frames to its device.
@@ -142,7 +123,7 @@ def _start(
     learned_from = [targets.keypoints, targets.intrinsics, targets.image_size]
     learned_from += [targets.frame, targets.sequence, targets.camera, targets.person]
     learned_from += [] if bank is None else [bank.poses, bank.betas, bank.cumulative]
-    digest = digest_of(*learned_from)
+    digest = runs.digest_of(*learned_from)
     run = AdaptRun(config, source, training, held_out, body, bank, processes, digest)
     if run.sampler.agreed is not None:
         count = int(run.sampler.agreed.known.sum())
@@ -175,11 +156,7 @@ def _export(
         "criteria": {name: {"before": before[name], "after": chosen[name]} for name in chosen},
     }
     card = {name: value for name, value in source.card.items() if name != "errors_mm" or not epoch}
-    card |= {
-        "centre_view": source.centre_view,
-        "detector_keypoints": source.detector_keypoints,
-        "adaptation": facts,
-    }
+    switches = {name: getattr(source, name) for name in ("centre_view", "detector_keypoints")}
     bundle = write_bundle(
         config.output,
         name=config.name or (f"{source.name}-adapted" if epoch else source.name),
@@ -187,7 +164,7 @@ def _export(
         data=load_body(config.body),
         body=run.body.cpu(),
         centre=source.centre_view,
-        card=card,
+        card=card | switches | {"adaptation": facts},
     )
     print(_adapted(run, epoch) if epoch else _not_adapted(run, bundle.path, config.init))
     print(f"{bundle.path}: {bundle.name} for the body {bundle.body_model}")

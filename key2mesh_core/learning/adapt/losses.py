@@ -21,6 +21,8 @@ from key2mesh_core.learning.pretrain.losses import keypoint_weights
 from key2mesh_core.network.crop import bounding_box, normalise
 from key2mesh_core.network.key2mesh import Prediction
 
+View = Literal["fitted", "training"]
+
 #: Distance of the paper's training camera [m].
 TRAINING_DISTANCE = 6.0
 #: Smallest distance of a body part from its camera [m]; keeps projections finite.
@@ -80,32 +82,23 @@ def agreement_loss(
 
 
 def reprojection_errors(
-    prediction: Prediction,
-    batch: TargetBatch,
-    body: BodyModel,
-    camera: Literal["fitted", "training"] = "fitted",
-    trust_confidence: bool = True,
+    prediction: Prediction, batch: TargetBatch, body: BodyModel, camera: View = "fitted"
 ) -> Tensor:
-    """(N,) re-projection: mean L1 distance of seen keypoints from the detections, in box sizes.
+    """(N,) re-projection: mean L1 distance of keypoints from the detections, in box sizes, weighted
+    by `batch.confidence`; `camera` as in `reprojected`."""
+    missed = (reprojected(prediction, batch, body, camera) - batch.inputs).abs().sum(2)
+    return (missed * batch.confidence).sum(1) / batch.confidence.sum(1).clamp(min=1e-6)
+
+
+def reprojected(
+    prediction: Prediction, batch: TargetBatch, body: BodyModel, camera: View = "fitted"
+) -> Tensor:
+    """(N, K, 2) the predicted bodies' keypoints, projected into the inputs' unit box.
 
     Args:
         camera: "fitted" puts the body where its keypoints fit best in the actual camera; "training"
             puts it 6 m away and normalises over the same seen keypoints.
     """
-    weights = _weights(batch, trust_confidence)
-    found = reprojected(prediction, batch, body, camera, trust_confidence)
-    missed = (found - batch.inputs).abs().sum(2)
-    return (missed * weights).sum(1) / weights.sum(1).clamp(min=1e-6)
-
-
-def reprojected(
-    prediction: Prediction,
-    batch: TargetBatch,
-    body: BodyModel,
-    camera: Literal["fitted", "training"] = "fitted",
-    trust_confidence: bool = True,
-) -> Tensor:
-    """(N, K, 2) the predicted bodies' keypoints, projected into the inputs' unit box."""
     _, keypoints = body.keypoints(prediction.betas, prediction.rotations)
     if camera == "training":
         depth = (keypoints[..., 2:] + TRAINING_DISTANCE).clamp(min=_NEAREST)
@@ -114,11 +107,6 @@ def reprojected(
     image = (batch.inputs - 0.5) * batch.side[:, None]
     # The bias of the rough placement is a few per mille at the distances of training and equal for
     # all candidates; its gradient is that of a single regression without branches.
-    translation = place_roughly(keypoints, image, _weights(batch, trust_confidence))
-    placed = keypoints + translation[:, None]
+    placed = keypoints + place_roughly(keypoints, image, batch.confidence)[:, None]
     points = placed[..., :2] / placed[..., 2:].clamp(min=_NEAREST)
     return points / batch.side[:, None] + 0.5
-
-
-def _weights(batch: TargetBatch, trust_confidence: bool) -> Tensor:
-    return batch.confidence if trust_confidence else batch.seen.float()

@@ -150,9 +150,7 @@ def _fit_stretch(
     if shared.sum() < _LEAST:
         return
     grid, rows, turn, roots = grid[:, shared], rows[:, shared], turn[:, shared], roots[:, shared]
-    weights = torch.where(
-        (grid >= 0)[..., None], domain.batch.confidence[rows], torch.zeros((), device=grid.device)
-    )
+    weights = domain.batch.confidence[rows] * (grid >= 0)[..., None]
     views = Views(domain.rays[rows], weights, domain.batch.side[rows][..., 0])
     moments = domain.frame[rows.max(0).values.cpu()].to(grid.device)
     start = _first_guess(found, rows, roots, turns, views, body)

@@ -76,9 +76,7 @@ def predict_with_flip(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, T
 def predict(network: nn.Module, inputs: Tensor) -> Prediction:
     """The network's predictions for any number of inputs (N, K, 2), in chunks."""
     parts = [network(part) for part in inputs.split(_CHUNK)]
-    return Prediction(
-        torch.cat([part.betas for part in parts]), torch.cat([part.rotations for part in parts])
-    )
+    return Prediction(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def predict_flipped(network: nn.Module, inputs: Tensor, seen: Tensor) -> Tensor:
@@ -109,9 +107,6 @@ def smoothed(values: Tensor, sequence: Tensor, frame: Tensor, deviation: float) 
 
 def mean_by_sequence(values: Tensor, sequence: Tensor) -> Tensor:
     """(N, D): replaces every row by its sequence's mean, because a person's bones do not change."""
-    _, place, counts = torch.unique(
-        sequence.to(values.device), return_inverse=True, return_counts=True
-    )
-    total = torch.zeros(len(counts), values.shape[1], device=values.device)
-    total.index_add_(0, place, values)
+    _, place, counts = sequence.to(values.device).unique(return_inverse=True, return_counts=True)
+    total = values.new_zeros(len(counts), values.shape[1]).index_add_(0, place, values)
     return (total / counts[:, None])[place]

@@ -42,6 +42,9 @@ from key2mesh_core.synthesis.motions import MotionBank
 
 HISTORY = "history.jsonl"
 _VALIDATION_SAMPLES = 2048
+# What a checkpoint holds of a run, by the names of its attributes.
+_WITH_STATE = ("extractor", "averaged", "optimiser", "critic", "critic_optimiser")
+_VALUES, _WEIGHTS = ("step", "seconds", "history", "best"), ("mean", "best_extractor")
 
 
 class AdaptRun:
@@ -66,12 +69,8 @@ class AdaptRun:
         processes: ProcessGroup,
         data_digest: str = "",
     ) -> None:
-        self.config, self.body, self.processes, self.domain = config, body, processes, domain
-        self.identity = {
-            "body": body.identifier,
-            "origin": source.origin,
-            "data": data_digest,
-        }
+        self.config, self.body, self.processes = config, body, processes
+        self.identity = {"body": body.identifier, "origin": source.origin, "data": data_digest}
         self.device = domain.batch.inputs.device
         self.source = source.network.eval().requires_grad_(False).to(self.device)
         # BatchNorm is folded and there is no dropout, so the mode does not matter for these.
@@ -132,10 +131,8 @@ class AdaptRun:
 
     def learning_rate(self) -> float:
         """The extractor's learning rate at this step."""
-        place = self.step % self.steps_per_member
-        share = scheduled(
-            self.config.schedule, place, self.steps_per_member, self.steps_per_epoch, warm_up=20
-        )
+        place, steps = self.step % self.steps_per_member, self.steps_per_member
+        share = scheduled(self.config.schedule, place, steps, self.steps_per_epoch, warm_up=20)
         return self.config.learning_rate * share
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
@@ -146,9 +143,8 @@ class AdaptRun:
             self._validate(self.source, log, progress)
         weights = self._weights()
         self._validate(self._network(weights), log, progress)
-        if score(self.history[-1], self.history[0]) < score(
-            self.history[self.best], self.history[0]
-        ):
+        scores = [score(self.history[epoch], self.history[0]) for epoch in (-1, self.best)]
+        if scores[0] < scores[1]:
             self.best, self.best_extractor = len(self.history) - 1, weights
         lines = [json.dumps({"epoch": epoch, **each}) for epoch, each in enumerate(self.history)]
         path = self.config.work_folder / HISTORY
@@ -168,17 +164,8 @@ class AdaptRun:
     def state(self) -> dict[str, Any]:
         """The content of a checkpoint."""
         return {
-            "extractor": self.extractor.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "mean": self.mean,
-            "optimiser": self.optimiser.state_dict(),
-            "critic": self.critic.state_dict(),
-            "critic_optimiser": self.critic_optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "history": self.history,
-            "best": self.best,
-            "best_extractor": self.best_extractor,
+            **{name: getattr(self, name).state_dict() for name in _WITH_STATE},
+            **{name: getattr(self, name) for name in (*_VALUES, *_WEIGHTS)},
             **self.identity,
             "settings": settings_text(self.config),
         }
@@ -192,11 +179,11 @@ class AdaptRun:
                 f"{self.config.work_folder} is a run with another {' and another '.join(changed)} "
                 "of the same name; give another --output, or restore the old files"
             )
-        for name in ("extractor", "averaged", "optimiser", "critic", "critic_optimiser"):
+        for name in _WITH_STATE:
             getattr(self, name).load_state_dict(state[name])
-        for name in ("step", "seconds", "history", "best"):
+        for name in _VALUES:
             setattr(self, name, state[name])
-        for name in ("mean", "best_extractor"):
+        for name in _WEIGHTS:
             setattr(self, name, {k: v.to(self.device) for k, v in state[name].items()})
 
     def _begin_member(self) -> None:
@@ -204,9 +191,8 @@ class AdaptRun:
         for each in (self.extractor, self.averaged):
             each.load_state_dict(self.source.extractor.state_dict())
         torch.manual_seed(self.config.seed)
-        self.critic = domain_critic(self.config.critic_dropout, self.source.sizes["features"]).to(
-            self.device
-        )
+        critic = domain_critic(self.config.critic_dropout, self.source.sizes["features"])
+        self.critic = critic.to(self.device)
         fused = {"lr": self.config.learning_rate, "fused": True}
         self.optimiser = torch.optim.Adam(self.extractor.parameters(), **fused)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), **fused)
@@ -214,14 +200,13 @@ class AdaptRun:
     def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
         """The terms of the extractor's loss whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
-        agreed = batch.agreed
+        agreed, features, prediction, rehearsed = batch.agreed, None, None, None
         predicted = weights.reprojection or agreed is not None
-        features = torch.empty(0)
         with self._autocast():
             if predicted or weights.domain or weights.features:
                 features = self.extractor(batch.target.inputs)
-            prediction = self.head(features) if predicted else None
-            rehearsed = None
+            if predicted:
+                prediction = self.head(features)
             if weights.rehearsal:
                 rehearsed = self.head(self.extractor(batch.source.keypoints))
             if weights.domain:
@@ -234,17 +219,14 @@ class AdaptRun:
         if prediction is not None and agreed is not None:
             terms["agreement"] = agreement_loss(prediction, agreed.poses, agreed.known, self.body)
         if prediction is not None and weights.reprojection:
-            terms["reprojection"] = reprojection_errors(
-                prediction,
-                batch.target,
-                self.body,
-                config.reprojection_camera,
-                config.trust_confidence,
-            ).mean()
+            target, camera = batch.target, config.reprojection_camera
+            if not config.trust_confidence:
+                target = target._replace(confidence=target.seen.float())
+            errors = reprojection_errors(prediction, target, self.body, camera)
+            terms["reprojection"] = errors.mean()
         if rehearsed is not None:
-            terms["rehearsal"], _ = supervised_loss(
-                rehearsed, batch.source, self.body, LossWeights()
-            )
+            loss, _ = supervised_loss(rehearsed, batch.source, self.body, LossWeights())
+            terms["rehearsal"] = loss
         return terms
 
     def _update_critic(self, batch: StepBatch) -> Tensor:

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.learning.adapt.config import AdaptConfig
+from key2mesh_core.learning.adapt.losses import reprojected
 from key2mesh_core.learning.adapt.multi_view import Agreement, agreement
 from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, pseudo_labels
 from key2mesh_core.learning.adapt.target_domain import TargetBatch, TargetDomain
-from key2mesh_core.learning.adapt.target_noise import target_noise, with_noise
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.runs import seed_of
-from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.crop import bounding_box, normalise
+from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
@@ -86,10 +88,10 @@ class Sampler:
 
     def at_random(self) -> StepBatch:
         """Random rows."""
-        rows = torch.randint(
-            len(self.domain), (self._together,), generator=self.generator, device=self.device
+        size = (self._together,)
+        return self._batch(
+            torch.randint(len(self.domain), size, generator=self.generator, device=self.device)
         )
-        return self._batch(rows)
 
     def rows(self, step: int) -> Tensor:
         """(N,) rows of the target, for all processes together."""
@@ -118,9 +120,47 @@ class Sampler:
         )
 
     def _synthesise(self, count: int) -> Batch:
-        config = self.config
         batch = synthesise(self.bank, self.body, self.synthesis, count, self.generator)
-        if not config.detector_noise:
-            return batch
-        scale = config.detector_noise_scale
-        return with_noise(batch, self.noise, config.detector_noise, scale, self.generator)
+        share, scale = self.config.detector_noise, self.config.detector_noise_scale
+        return with_noise(batch, self.noise, share, scale, self.generator) if share else batch
+
+
+class TargetNoise(NamedTuple):
+    """The detector's own errors: `offsets (N, K, 2)` in box sizes, zero where unseen, and
+    `seen (N, K)`.
+
+    The residual between a detection and its pseudo-label is mostly this detector's noise, for all
+    keypoints jointly and including missing ones.
+    """
+
+    offsets: Tensor
+    seen: Tensor
+
+
+@torch.no_grad()
+def target_noise(labels: Prediction, batch: TargetBatch, body: BodyModel) -> TargetNoise:
+    """Offsets of detections from the projections of their pseudo-labels."""
+    offsets = batch.inputs - reprojected(labels, batch, body)
+    return TargetNoise(
+        torch.where(batch.seen[..., None], offsets, torch.zeros_like(offsets)), batch.seen
+    )
+
+
+def with_noise(
+    batch: Batch, noise: TargetNoise, share: float, scale: float, generator: torch.Generator
+) -> Batch:
+    """Source samples, a share of them with the errors of a random person times `scale`.
+
+    A keypoint that either lacks is unseen, unless fewer than 6 keypoints would remain.
+    """
+    device, count = batch.seen.device, len(batch.seen)
+    rows = torch.randint(len(noise.seen), (count,), generator=generator, device=device)
+    taken = torch.rand(count, 1, generator=generator, device=device) < share
+    points = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
+    moved = points + scale * noise.offsets[rows] * batch.side[:, None]
+    points = torch.where(taken[..., None], moved, points)
+    seen = batch.seen & (noise.seen[rows] | ~taken)
+    seen = torch.where(seen.sum(1, keepdim=True) < MINIMUM_KEYPOINTS, batch.seen, seen)
+    centre, side = bounding_box(points, seen)
+    inputs = normalise(points, seen, centre, side)
+    return batch._replace(keypoints=inputs, seen=seen, centre=centre, side=side)

@@ -31,15 +31,9 @@ _FRAMES = 4096
 
 @dataclass(frozen=True, eq=False)
 class Validator:
-    """Measures networks on fixed held-out detections and samples of the source domain. All criteria
-    are lower for better models.
-
-    Attributes:
-        held_out: detections not used for adaptation.
-        agreed: their poses that several cameras agree on, if any.
-        samples: source samples with ground truth.
-        body: the body model.
-    """
+    """Measures networks on fixed held-out detections, with their poses that several cameras agree
+    on, if any, and fixed samples of the source domain with ground truth. All criteria are lower for
+    better models."""
 
     held_out: TargetDomain
     agreed: Agreement | None
@@ -55,9 +49,9 @@ class Validator:
         - source_mm: PA-MPJPE on the source samples;
         - agreement_mm: PA distance from the poses that several cameras agree on, if any.
         """
-        count = min(len(self.held_out), _FRAMES)
-        rows = torch.arange(count) * len(self.held_out) // count
-        batch = self.held_out.batch.rows(rows.to(self.held_out.batch.side.device))
+        count, whole = min(len(self.held_out), _FRAMES), self.held_out.batch
+        rows = (torch.arange(count) * len(self.held_out) // count).to(whole.side.device)
+        batch = whole.rows(rows)
         found = predict(network, batch.inputs)
         joints = self._joints(found)
         flipped = Prediction(found.betas, predict_flipped(network, batch.inputs, batch.seen))
@@ -67,8 +61,7 @@ class Validator:
             "mirror_mm": _mean_pa(joints, self._joints(flipped)),
             "source_mm": _mean_pa(self._joints(sampled), self.samples.joints),
         }
-        agreed = None if self.agreed is None else self.agreed.rows(rows.to(joints.device))
-        if agreed is not None and agreed.known.any():
+        if self.agreed is not None and (agreed := self.agreed.rows(rows)).known.any():
             poses = self._joints(agreed.poses)
             measured["agreement_mm"] = _mean_pa(joints[agreed.known], poses[agreed.known])
         return measured

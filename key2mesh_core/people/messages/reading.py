@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, SEEN_CONFIDENCE
@@ -32,17 +32,10 @@ class MessageRefused(KeypointError):
 
 
 def person_frame(
-    header: Any,
-    ids: Sequence[str],
-    persons: Sequence[NDArray[np.float32]] | NDArray[np.float32],
-    layout: Layout,
-    size: tuple[int, int],
+    header: Any, ids: Sequence[str], persons: ArrayLike, layout: Layout, size: tuple[int, int]
 ) -> PersonFrame:
-    """The frame of N people with (K, 3) keypoints each, in the layout's order.
-
-    Args:
-        size: width and height [px] of the image; (0, 0) if unknown.
-    """
+    """The frame of N people with (K, 3) keypoints each, in the layout's order, in an image of that
+    width and height [px]; (0, 0) if unknown."""
     keypoints = np.asarray(persons, dtype=np.float32).reshape(len(ids), len(layout), 3)
     return PersonFrame(
         ids=tuple(ids),

@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import json, sys, time
-from key2mesh_ros.domain import claim_domain
+from tools.domain import claim_domain
 domain = claim_domain()
 import rclpy
 from std_msgs.msg import String
@@ -57,7 +57,7 @@ def test_two_programs_at_once_hear_only_themselves():
 
 
 def test_a_domain_that_is_set_is_kept():
-    from key2mesh_ros.domain import claim_domain
+    from tools.domain import claim_domain
 
     environment = {"ROS_DOMAIN_ID": "7"}
     assert claim_domain(environment) == 7

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from key2mesh_core.model.replace_folder import replace_folder, restore, standing
+from key2mesh_core.io import replace_folder, restore, standing
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from key2mesh_core.model.replace_folder import replace_folder
+from key2mesh_core.io import replace_folder
 
 def rename_and_die(self, target, rename=Path.rename):
     rename(self, target)
