@@ -29,6 +29,7 @@ from key2mesh_core.model import bundle as bundles
 from key2mesh_core.model import estimator
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.model.engines.choice import Choice
+from key2mesh_core.model.engines.onnx import POSE_CHUNK
 from key2mesh_core.model.engines.protocol import Engine
 from key2mesh_core.model.estimator import Estimator
 
@@ -291,8 +292,9 @@ class FakeEngine:
         self,
         function: Callable[[dict[str, NDArray]], dict[str, NDArray]],
         fails_at: int | None = None,
+        most: int = POSE_CHUNK,
     ) -> None:
-        self.function = function
+        self.function, self.most = function, most
         self.fails_at = fails_at
         self.batches: list[int] = []
         self.closed = False

@@ -27,11 +27,6 @@ from key2mesh_core.model.engines.protocol import Engine, Shapes
 from key2mesh_core.people.bodies import Bodies
 from key2mesh_core.people.quality import quality_of
 
-POSE_CHUNK = 128
-MESH_CHUNK = 16
-"""People per run of each graph on the CPU, so that intermediate results stay in the processor's
-cache and memory stays bounded (skinning needs about 0.5 MB per person)."""
-
 
 class Estimator:
     """Estimates bodies from keypoints with a bundle's two graphs.
@@ -112,7 +107,6 @@ class Estimator:
             POSE_GRAPH,
             {"keypoints": clean[:, : self.bundle.keypoints], "intrinsics": camera},
             POSE_SIGNATURE.outputs,
-            POSE_CHUNK,
         )
         return Bodies(**outputs, quality=quality_of(clean, outputs["reprojection_error"]))
 
@@ -120,7 +114,7 @@ class Estimator:
         """The same bodies with `vertices` computed from their betas, rotations and translation."""
         signature = mesh_signature(self.bundle.vertex_count)
         inputs = {name: getattr(bodies, name) for name in signature.inputs}
-        outputs = _run_in_chunks(self._mesh, MESH_GRAPH, inputs, signature.outputs, MESH_CHUNK)
+        outputs = _run_in_chunks(self._mesh, MESH_GRAPH, inputs, signature.outputs)
         return replace(bodies, vertices=outputs["vertices"])
 
     def warm_up(self) -> None:
@@ -149,13 +143,13 @@ def _refuse_unusable(clean: NDArray[np.float32]) -> None:
 
 
 def _run_in_chunks(
-    engine: Engine, graph: str, inputs: dict[str, NDArray[np.float32]], shapes: Shapes, size: int
+    engine: Engine, graph: str, inputs: dict[str, NDArray[np.float32]], shapes: Shapes
 ) -> dict[str, NDArray[np.float32]]:
-    """Run one engine on all people, `size` at a time, and check that the outputs are finite."""
+    """Run one engine on all people, `most` at a time, and check that the outputs are finite."""
     count = len(next(iter(inputs.values())))
     results = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
-    for start in range(0, count, size):
-        chunk = slice(start, min(start + size, count))
+    for start in range(0, count, engine.most):
+        chunk = slice(start, min(start + engine.most, count))
         outputs = engine.run(
             {name: np.ascontiguousarray(x[chunk], np.float32) for name, x in inputs.items()}
         )

@@ -103,11 +103,13 @@ def test_tensorrt_builds_once_and_auto_uses_what_is_built(bundle, machine, caplo
 
 def test_an_estimator_on_the_gpu_serves_any_number_of_people(bundle, machine):
     estimator, reference = Estimator(bundle, "tensorrt"), Estimator(bundle, "onnx")
+    machine.machine.calls.clear()
     for count in (0, 1, 9, 600):
         people = np.repeat(standing_person((320, 240), 300), count, axis=0)
         found = estimator.estimate(people, CAMERA)
         expected = reference.estimate(people, CAMERA)
         np.testing.assert_allclose(found.vertices, expected.vertices, atol=1e-5)
+    assert machine.machine.calls.count("execute") == 2 + 2 * 2  # of 9, and of 512 and 88 in each
     estimator.close()
 
 

@@ -21,8 +21,8 @@ from key2mesh_core.errors import CameraError, EngineError, KeypointError
 from key2mesh_core.keypoints.arrays import sanitise, usable
 from key2mesh_core.model import estimator as estimator_module
 from key2mesh_core.model.bundle import Bundle
-from key2mesh_core.model.engines.onnx import OnnxEngine
-from key2mesh_core.model.estimator import MESH_CHUNK, POSE_CHUNK, Estimator
+from key2mesh_core.model.engines.onnx import MESH_CHUNK, POSE_CHUNK, OnnxEngine
+from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
 
 CAMERA = Intrinsics(600, 600, 320, 240)
@@ -121,7 +121,7 @@ def test_any_number_of_persons(estimator, count):
 
 def test_large_crowds_go_through_in_chunks(bundle):
     real = OnnxEngine(bundle.pose_path), OnnxEngine(bundle.mesh_path)
-    pose, mesh = FakeEngine(real[0].run), FakeEngine(real[1].run)
+    pose, mesh = FakeEngine(real[0].run), FakeEngine(real[1].run, most=MESH_CHUNK)
     estimator = estimator_on(bundle, pose, mesh)
     estimator.estimate(_crowd(2 * POSE_CHUNK + 3), CAMERA, vertices=False)
     assert pose.batches == [POSE_CHUNK, POSE_CHUNK, 3]
@@ -243,7 +243,7 @@ def test_the_first_or_the_second_call_may_fail_and_the_next_works(bundle):
     crowd = _crowd(POSE_CHUNK + MESH_CHUNK)
     for call in (1, 2):
         for failing in (0, 1):
-            engines = [FakeEngine(pose.run), FakeEngine(mesh.run)]
+            engines = [FakeEngine(pose.run), FakeEngine(mesh.run, most=MESH_CHUNK)]
             engines[failing].fails_at = call
             estimator = estimator_on(bundle, *engines)
             with pytest.raises(EngineError, match=f"fails at call {call}"):

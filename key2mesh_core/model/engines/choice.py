@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import Bundle, mesh_signature, pose_signature
 from key2mesh_core.model.engines.engine_cache import EngineCache
-from key2mesh_core.model.engines.onnx import OnnxEngine
+from key2mesh_core.model.engines.onnx import MESH_CHUNK, OnnxEngine
 from key2mesh_core.model.engines.onnx_gpu import GpuOptions, OnnxGpuEngine
 from key2mesh_core.model.engines.protocol import Engine
 from key2mesh_core.model.engines.tensorrt import open_engines
@@ -85,7 +85,7 @@ def _auto(bundle: Bundle, threads: int, gpu: GpuOptions) -> Choice:
 
 def _onnx(bundle: Bundle, threads: int, reason: str) -> Choice:
     pose = OnnxEngine(bundle.pose_path, threads, pose_signature(bundle.keypoints))
-    mesh = OnnxEngine(bundle.mesh_path, threads, mesh_signature(bundle.vertex_count))
+    mesh = OnnxEngine(bundle.mesh_path, threads, mesh_signature(bundle.vertex_count), MESH_CHUNK)
     return Choice(pose, mesh, f"runs on ONNX Runtime on the CPU: {reason}")
 
 

@@ -24,6 +24,10 @@ FEW = 4
 """Up to this many people, one thread is fastest: waking others takes longer than their share of the
 work."""
 
+POSE_CHUNK, MESH_CHUNK = 128, 16
+"""People per run of each graph, so that intermediate results stay in the processor's cache and
+memory stays bounded (skinning needs about 0.5 MB per person)."""
+
 
 def import_onnxruntime() -> ModuleType:
     """The package onnxruntime with telemetry off; the only place that imports it.
@@ -54,6 +58,7 @@ class OnnxEngine:
         path: a self-contained .onnx file.
         threads: number of threads for a call with more than a few people, including the caller's.
         signature: the graph's expected inputs and outputs; unchecked if None.
+        most: the most people of one run that is fast; more are taken, too.
 
     Attributes:
         device: where the graph runs, in words.
@@ -65,9 +70,13 @@ class OnnxEngine:
     """
 
     def __init__(
-        self, path: str | Path, threads: int = 2, signature: Signature | None = None
+        self,
+        path: str | Path,
+        threads: int = 2,
+        signature: Signature | None = None,
+        most: int = POSE_CHUNK,
     ) -> None:
-        self._path = Path(path)
+        self._path, self.most = Path(path), most
         if threads < 1:
             raise EngineError(f"threads must be at least 1, got {threads}")
         try:

@@ -74,6 +74,8 @@ class OnnxGpuEngine:
             loaded or does not match the signature.
     """
 
+    most = _PERSONS["max"]
+
     def __init__(
         self, path: str | Path, signature: Signature, options: GpuOptions | None = None
     ) -> None:

@@ -22,6 +22,8 @@ class Engine(Protocol):
     Several threads may call `run` at once only if the engine says so.
     """
 
+    most: int
+    """The most people per run; the caller splits larger groups."""
     device: str
     """Where the graph runs, for logs and diagnostics."""
 
