@@ -63,8 +63,7 @@ class DepthSource:
         if message.header.frame_id != frame.frame_id:
             raise MessageRefused(
                 "depth_frame",
-                f"{self.topic} has frame '{message.header.frame_id}', the keypoints have "
-                f"'{frame.frame_id}'",
+                f"{self.topic} is of '{message.header.frame_id}', not of '{frame.frame_id}'",
             )
         return self._lookup_of(message, frame, camera)
 
@@ -101,8 +100,7 @@ def image_metres(message: Image) -> NDArray[np.floating]:
     if step < message.width * dtype.itemsize or len(message.data) < rows * step:
         raise MessageRefused(
             "depth_encoding",
-            f"depth image of {message.width} x {message.height} px has {len(message.data)} bytes, "
-            f"{step} a row",
+            f"{len(message.data)} bytes, {step} a row, for {message.width} x {message.height} px",
         )
     raw = np.frombuffer(message.data, np.uint8, rows * step).reshape(rows, step)
     pixels = raw[:, : message.width * dtype.itemsize]

@@ -27,16 +27,9 @@ DROPPED_SHARE = 0.1
 
 @dataclass(frozen=True)
 class About:
-    """What the diagnostics report about the node apart from its frames.
-
-    Attributes:
-        active: whether frames are processed.
-        failure: why the last transition failed; empty if it did not.
-        topic: the keypoints' topic.
-        publishers: number of publishers on that topic.
-        trouble: why the node cannot read what is published there; empty if it can.
-        facts: model, engine, camera... as text, by key.
-    """
+    """What the diagnostics report about the node apart from its frames: why the last transition
+    failed (`failure`) and why the node cannot read what is published on the keypoints' topic
+    (`trouble`), empty if neither; the topic's publishers; `facts` as text, by key."""
 
     active: bool = False
     failure: str = ""

@@ -75,11 +75,7 @@ class RecordingView:
 
 
 def view(config: ViewConfig) -> int:
-    """Serves the page until interrupted, or until a recording played once has ended.
-
-    Raises:
-        Key2MeshError: the recording, the model or the port cannot be used, or ROS is not available.
-    """
+    """Serves the page until interrupted, or until a recording played once has ended."""
     # Whatever can fail fails before a page is served.
     source = config.recording or config.bag
     recording = open_view(source, config.model) if source else None

@@ -34,18 +34,9 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class ClipErrors:
-    """Means over the measured frames.
-
-    Attributes:
-        name: what was measured.
-        condition: the view, a key of `conditions()`.
-        frames: number of frames.
-        pa_mpjpe_mm: 14 joints, after similarity alignment.
-        mpjpe_mm: 14 joints, pelvis-centred, camera frame.
-        pve_mm: all vertices, pelvis-centred, camera frame.
-        distance_mm: error of the pelvis's position in the camera frame.
-        joints_mm: (24,) error of each joint, pelvis-centred.
-    """
+    """Means over the measured frames in one view (`condition`, a key of `conditions()`): of 14
+    joints after similarity alignment (PA-MPJPE); pelvis-centred in the camera frame, of 14 joints
+    (MPJPE), all vertices (PVE) and each of the 24 joints; and of the pelvis's position."""
 
     name: str
     condition: str
@@ -87,10 +78,8 @@ def evaluate_clips(
 ) -> ClipErrors:
     """Measure a bundle on `frames` random frames of motion capture, seen according to `synthesis`.
 
-    Equal seeds give equal frames, shapes, cameras and noise.
-
-    Raises:
-        EvaluationError: the model was trained with another body.
+    Equal seeds give equal frames, shapes, cameras and noise. Raises EvaluationError if the model
+    was trained with another body.
     """
     if estimator.body_model != body.identifier:
         raise EvaluationError(

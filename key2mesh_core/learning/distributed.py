@@ -83,11 +83,7 @@ def world_size() -> int:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """A separate GPU for every process of a machine.
-
-    Raises:
-        TrainingError: several processes would share one GPU, or there are more processes than GPUs.
-    """
+    """A separate GPU for every process of a machine; raises TrainingError if there are too few."""
     if device.type != "cuda" or (device.index is not None and world_size() == 1):
         return device
     if device.index is not None:

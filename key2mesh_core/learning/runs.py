@@ -29,24 +29,19 @@ FREE_SETTINGS = ("output", "device", "threads")
 
 
 class WatchedRun(Protocol):
-    """A run that `train_watched` can advance."""
+    """A run that `train_watched` can advance: `advance` returns the loss as "total", and its terms;
+    `finish_epoch` is called after every `steps_per_epoch` steps; `learning_rate` is the next
+    step's; `state` is everything needed to resume the run."""
 
     step: int
     total_steps: int
     steps_per_epoch: int
     seconds: float
 
-    def advance(self) -> dict[str, Tensor]:
-        """One step; returns the loss as "total", and its terms."""
-
-    def finish_epoch(self, log: Any, progress: tqdm) -> None:
-        """Called after every `steps_per_epoch` steps."""
-
-    def learning_rate(self) -> float:
-        """The next step's learning rate."""
-
-    def state(self) -> dict[str, Any]:
-        """Everything needed to resume the run."""
+    def advance(self) -> dict[str, Tensor]: ...
+    def finish_epoch(self, log: Any, progress: tqdm) -> None: ...
+    def learning_rate(self) -> float: ...
+    def state(self) -> dict[str, Any]: ...
 
 
 def train_watched(

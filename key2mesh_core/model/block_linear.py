@@ -90,11 +90,8 @@ def with_block_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph in which every BlockLinear is a Gemm of 32-bit floats again.
-
-    Raises:
-        EngineError: the weights of a BlockLinear are not in the file, or are inconsistent.
-    """
+    """A copy of the graph in which every BlockLinear is a Gemm of 32-bit floats again; raises
+    EngineError if their weights are not in the file, or are inconsistent."""
     model = copy.deepcopy(model)
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}

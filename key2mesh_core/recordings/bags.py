@@ -68,11 +68,7 @@ def message_store() -> Typestore:
 
 
 def list_topics(bag: str | Path) -> list[Topic]:
-    """The topics of a recording.
-
-    Raises:
-        BagError: the recording is missing, damaged, or contradicts its own metadata.
-    """
+    """The topics of a recording; raises BagError as `opened` does."""
     with opened(Path(bag)) as reader:
         counts: Counter[tuple[str, str]] = Counter()
         for each in reader.connections:  # merged files list a topic more than once
@@ -137,12 +133,8 @@ class Decoder:
 
 
 def read_camera(bag: str | Path, topic: str | None = None) -> Camera:
-    """The camera of a recording: its first CameraInfo, or a guess if that is not calibrated.
-
-    Raises:
-        BagError: see `read_messages`.
-        CameraError: CameraInfo lacks even the image size.
-    """
+    """The camera of a recording: its first CameraInfo, or a guess if that is not calibrated. Raises
+    CameraError if CameraInfo lacks even the image size."""
     topic = topic or the_topic(bag, CAMERA_TYPE)
     info = next(read_messages(bag, topic, CAMERA_TYPE))
     return choose_camera(info, NOTHING_STATED, width=0, height=0)
@@ -169,9 +161,8 @@ def definitions(connection: Connection, path: Path) -> Typestore:
         store = message_store()
         if connection.msgtype not in store.fielddefs:
             raise BagError(
-                f"{path} has no definition of {connection.msgtype}, which {connection.topic!r} "
-                "needs (sqlite3 before ROS 2 Iron has none): convert it with `ros2 bag convert` "
-                "(storage_id: mcap) where that package is installed"
+                f"{path} has no definition of {connection.msgtype} (sqlite3 before ROS 2 Iron has "
+                "none): run `ros2 bag convert` (storage_id: mcap) where its package is installed"
             )
         return store
     try:

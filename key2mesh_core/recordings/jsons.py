@@ -21,11 +21,7 @@ def identity(value: Any) -> int | str | None:
 
 def keypoint_list(path: Path, where: str, values: Any) -> NDArray[np.float32]:
     """Converts a list x, y, confidence, x, ..., flat or in triples, to (L, 3) float32; null becomes
-    NaN, unseen.
-
-    Raises:
-        TargetError: not a list of numbers, or not three for each keypoint.
-    """
+    NaN, unseen. Raises TargetError if it is not one of numbers, three for each keypoint."""
     if not isinstance(values, list):
         raise TargetError(f"{path}: {where} is {values!r:.40}, not a list of numbers")
     if values and all(isinstance(value, list) and len(value) == 3 for value in values):

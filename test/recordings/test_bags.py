@@ -348,7 +348,7 @@ def test_unequal_lists_of_a_person_are_refused(tmp_path):
     person = recording.messages[1].value.people[0]
     object.__setattr__(person, "x", person.x[:5])
     write_bag(tmp_path / "bag", [recording])
-    with pytest.raises(KeypointError, match="same length, got 5, 18"):
+    with pytest.raises(KeypointError, match="differ in length: 5, 18"):
         list(read_keypoints(tmp_path / "bag"))
 
 

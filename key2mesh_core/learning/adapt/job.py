@@ -53,9 +53,8 @@ def adapt(config: AdaptConfig) -> AdaptResult:
     """
     if not config.target:
         raise TrainingError(
-            "--target is missing: key2mesh adapt --target bag:my_bag [--output adapted_model]; "
-            "`key2mesh targets bag:my_bag` shows what a recording holds, `key2mesh adapt --help` "
-            "all options"
+            "--target is missing: key2mesh adapt --target bag:my_bag [--output adapted_model] "
+            "(`key2mesh targets bag:my_bag` shows what a recording holds)"
         )
     refuse_occupied(config.output)
     if config.threads:

@@ -36,8 +36,7 @@ def read_hri(
         raise MessageRefused(
             "no_image_size",
             "the coordinates of a hri_msgs/Skeleton2D are normalised by the image's size, which is "
-            f"not known (got {width} x {height}): publish CameraInfo, or state the image's width "
-            "and height",
+            f"unknown (got {width} x {height}): publish CameraInfo, or state the image's size",
         )
     layout = get_layout("hri_18")
     if not len(message.skeleton):
@@ -45,8 +44,7 @@ def read_hri(
     if len(message.skeleton) != len(layout):
         raise MessageRefused(
             "keypoint_count",
-            f"a hri_msgs/Skeleton2D has {len(layout)} keypoints, this one has "
-            f"{len(message.skeleton)}",
+            f"a hri_msgs/Skeleton2D has {len(layout)} keypoints, not {len(message.skeleton)}",
         )
     person = np.array([(point.x, point.y, point.c) for point in message.skeleton], np.float32)
     seen = person[person[:, 2] >= SEEN_CONFIDENCE, :2]

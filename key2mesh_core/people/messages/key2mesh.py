@@ -40,8 +40,7 @@ def read_person_keypoints(
         if not x == y == confidence:
             raise MessageRefused(
                 "unequal_lengths",
-                f"person {index}: x, y and confidence must have the same length, got {x}, {y} "
-                f"and {confidence} entries",
+                f"person {index}: x, y and confidence differ in length: {x}, {y}, {confidence}",
             )
         if x != len(layout):
             raise MessageRefused(

@@ -68,12 +68,8 @@ class StreamResolution:
 
 
 def refuse_normalised(frame: PersonFrame) -> PersonFrame:
-    """The same frame.
-
-    Raises:
-        MessageRefused: `normalised`, a person is seen, and all coordinates are within an image of
-            size 1 x 1.
-    """
+    """The same frame; raises MessageRefused `normalised` if a person is seen, and all coordinates
+    are within an image of size 1 x 1."""
     if (
         frame.keypoints[..., :2].max(initial=0.0) > LARGEST_NORMALISED
     ):  # the usual case; false for NaN
