@@ -75,12 +75,8 @@ class FrameStatistics:
         self._sequence = sequence
 
     def published(self, latency: float, stages: Mapping[str, float], people: int) -> None:
-        """Count a message whose meshes were published `latency` [s] after it arrived.
-
-        Args:
-            stages: the share of each stage [s].
-            people: the number of bodies.
-        """
+        """Count a message whose meshes of `people` were published `latency` [s] after it arrived;
+        `stages` has the share of each stage [s]."""
         self.count("meshes")
         self.count("people", people)
         if people:

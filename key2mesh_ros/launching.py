@@ -39,11 +39,8 @@ def value_of(context: LaunchContext, name: str, kind: Callable[[str], Any] = str
 def refuse_unknown(context: LaunchContext, file: str, known: Iterable[str]) -> None:
     """Refuse arguments on the command line that a launch file does not declare.
 
-    Launch itself accepts any name. Only the launch file named on the command line is checked,
-    because a file that includes it has its own arguments.
-
-    Args:
-        file: `__file__` of the launch file.
+    Launch itself accepts any name. Only the launch file named on the command line is checked
+    (`file` is its `__file__`), because a file that includes it has its own arguments.
     """
     name = Path(file).name
     if name not in {Path(word).name for word in sys.argv}:

@@ -31,16 +31,13 @@ def run(
     arguments: Sequence[str] | None = None,
     executor: Callable[[], Executor] = SingleThreadedExecutor,
 ) -> int:
-    """Run nodes in one executor until SIGINT or SIGTERM.
+    """Run nodes in one executor until SIGINT or SIGTERM; 0, or 1 if a parameter is wrong.
 
     Args:
         make_nodes: called after rclpy is initialised; the `start` method of a node is called if it
             has one.
         arguments: command line arguments; None for the process's own.
         executor: makes the executor.
-
-    Returns:
-        The exit code: 0, or 1 if a parameter is wrong.
     """
     make_room_for_meshes()
     with ExitStack() as ended:

@@ -201,12 +201,8 @@ def select_people(
 
 
 def header_warnings(frame: PersonFrame, now_ns: int) -> list[str]:
-    """Causes to doubt a frame's stamp and frame_id, by their names in the diagnostics.
-
-    Args:
-        now_ns: the node's time [ns]; 0 while simulated time has not begun, which disables the
-            check.
-    """
+    """Causes to doubt a frame's stamp and frame_id, by their names in the diagnostics, at the
+    node's time [ns]; 0 while simulated time has not begun."""
     causes = []
     if not frame.frame_id:
         causes.append("empty_frame_id")

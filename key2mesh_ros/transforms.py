@@ -32,12 +32,8 @@ _LEFT_HIP, _RIGHT_HIP = 1, 2
 def body_transforms(
     header: Header, ids: Sequence[str], bodies: Bodies, prefix: str
 ) -> list[TransformStamped]:
-    """The transforms from the header's frame to each body's.
-
-    Args:
-        ids: N names; an empty one is replaced by the body's number, and characters that are not
-            allowed in frame names by underscores.
-    """
+    """The transforms from the header's frame to each body's. An empty id is replaced by the body's
+    number, and characters that are not allowed in frame names by underscores."""
     hips = bodies.joints[:, (_LEFT_HIP, _RIGHT_HIP)].mean(axis=1).astype(np.float64)
     # SMPL's pelvis has x to the left, y up and z forward.
     quaternions = matrix_to_quaternion(bodies.rotations[:, 0][:, :, (2, 0, 1)].astype(np.float64))

@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 
 
 def watch(viewer: Viewer, topic: str, camera_topic: str) -> None:
-    """Show the meshes of a topic until SIGINT or SIGTERM.
-
-    Args:
-        topic: topic of BodyMeshArray messages.
-        camera_topic: topic of CameraInfo messages; only the first calibrated one is used.
-    """
+    """Show the meshes of a topic, and the first calibrated CameraInfo of another, until SIGINT or
+    SIGTERM."""
     process.run(lambda: _subscriber(viewer, topic, camera_topic), arguments=[])
 
 

@@ -84,16 +84,13 @@ class SequenceErrors:
 def evaluate_aistpp(
     predict: Predict, keypoints_folder: str | Path, truth_file: str | Path, sequences: Sequence[str]
 ) -> dict[str, SequenceErrors]:
-    """Measure a model on AIST++ sequences.
+    """Measure a model on AIST++ sequences: the errors by channel, in the given order.
 
     Args:
         predict: returns SMPL joints in the camera frame; called once per camera and sequence.
         keypoints_folder: folder with one official pickle per sequence, named `*_<channel>.pkl`.
         truth_file: see `key2mesh_core.recordings.aistpp`.
         sequences: channels to measure.
-
-    Returns:
-        channel -> errors, in the given order.
 
     Raises:
         EvaluationError: a file is missing or damaged, or the prediction has a wrong shape.

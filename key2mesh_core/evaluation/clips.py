@@ -49,11 +49,8 @@ class ClipErrors:
 
 
 def conditions(detector_keypoints: bool = True) -> dict[str, SynthesisConfig]:
-    """The views of clips, by name.
-
-    Args:
-        detector_keypoints: whether the model expects keypoints where detectors report them.
-    """
+    """The views of clips, by name, for a model that expects keypoints where detectors report them,
+    or not."""
     robot = replace(SynthesisConfig(), detector_keypoints=detector_keypoints)
     clean = without_augmentation(robot)
     views = ("distance", "tilt_degrees", "roll_degrees")

@@ -31,10 +31,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:
-    """Reads a checkpoint on the CPU without executing code from it (weights only).
-
-    Args:
-        parts: names that it must contain.
+    """Reads a checkpoint with certain parts on the CPU, executing no code from it (weights only).
 
     Raises TrainingError, naming the file, if it is missing, truncated, foreign, in another format,
     or lacks one of the parts.

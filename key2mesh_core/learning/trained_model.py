@@ -45,9 +45,6 @@ class TrainedModel:
 def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
     """Reads `default`, a bundle's folder or a checkpoint of `key2mesh pretrain`.
 
-    Args:
-        data: the body that the model must have been trained with.
-
     Raises:
         TrainingError: there is no such model, it was trained with another body, or the bundle has
             no weights.

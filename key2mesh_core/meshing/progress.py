@@ -13,11 +13,8 @@ PERIOD_S = 0.2
 
 
 class Progress:
-    """Frames done of `total`; `earlier` of them by an earlier process.
-
-    Args:
-        stream: the terminal; nothing is written to anything else.
-    """
+    """Frames done of `total`, `earlier` of them by an earlier process; written to `stream` only if
+    it is a terminal."""
 
     def __init__(self, total: int, earlier: int = 0, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream

@@ -177,9 +177,6 @@ def write_manifest(
 
     The manifest is written last and atomically, so an interrupted export never looks like a bundle.
 
-    Args:
-        architecture: of the network in weights.safetensors; None without that file.
-
     Raises:
         BundleError: a file is missing, the card is not plain JSON, or the result is not valid.
     """

@@ -134,10 +134,7 @@ def rescale(bodies: Bodies, scale: NDArray[np.floating], shapes: ShapeSpace) -> 
 
     Translation and joints are scaled exactly; betas become those of a body of that size (see
     `ShapeSpace.scaled_betas`), so that vertices computed from them match. Call this before
-    computing vertices.
-
-    Args:
-        scale: (N,); NaN leaves a body as it is.
+    computing vertices. NaN in `scale` (N,) leaves a body as it is.
     """
     scale = np.where(np.isnan(scale), 1.0, scale)
     factor = scale.astype(np.float32)[:, None]

@@ -194,12 +194,8 @@ def warm_up() -> None:
 
 
 def distances(persons: FloatArray, tracks: FloatArray) -> NDArray[np.float64]:
-    """(N, T) mean distance of the keypoints seen in both, in units of the larger box; with fewer
-    than three such keypoints, the distance of the box centres.
-
-    Args:
-        persons: (N, K, 3) sanitised keypoints. tracks: (T, K, 3).
-    """
+    """(N, T) mean distance of the keypoints seen in both of (N, K, 3) and (T, K, 3) sanitised ones,
+    in units of the larger box; with fewer than three such, the distance of the box centres."""
     both = (persons[:, None, :, 2] >= SEEN_CONFIDENCE) & (tracks[None, :, :, 2] >= SEEN_CONFIDENCE)
     apart = np.linalg.norm(persons[:, None, :, :2] - tracks[None, :, :, :2], axis=-1)
     shared = both.sum(axis=2)

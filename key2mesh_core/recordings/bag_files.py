@@ -50,9 +50,6 @@ def raw_topics(
     They are counted before the first is yielded, because the reader yields nothing, or too little,
     without an error if a folder's metadata does not match its storage.
 
-    Args:
-        message_type: refuse topics of any other type.
-
     Raises:
         BagError: see `opened`; also if a topic is missing, has another type, or its number of
             messages differs from the metadata, or if all topics are empty.

@@ -177,11 +177,8 @@ class BodiesOfImage:
         self._number = 0
 
     def add(self, frame: PersonFrame, header: Any, dropped: DroppedRecords) -> list[Read]:
-        """The images that a person's frame completes, with their headers.
-
-        Args:
-            dropped: counts people who arrive after their image was returned.
-        """
+        """The images that a person's frame completes, with their headers; people who arrive after
+        their image was returned are dropped and counted."""
         complete = []
         stamp = frame.stamp_ns
         if stamp < self._newest - LATE_NS:

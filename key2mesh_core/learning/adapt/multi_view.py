@@ -71,12 +71,8 @@ class CameraTurns(NamedTuple):
 def agreement(
     network: nn.Module, domain: TargetDomain, body: BodyModel, quiet: bool = False
 ) -> Agreement | None:
-    """Fits every take of a target; None if no cameras agree on anything.
-
-    Args:
-        network: gives the initial guess from single views.
-        quiet: show no progress.
-    """
+    """Fits every take of a target, starting from the network's guess for single views; None if no
+    cameras agree on anything."""
     grids = list(shared_moments(domain))
     if not grids:
         return None

@@ -48,13 +48,9 @@ class PseudoLabelBank(nn.Module):
 
 @torch.no_grad()
 def pseudo_labels(network: nn.Module, domain: TargetDomain, deviation: float) -> Prediction:
-    """The network's predictions for a target, averaged with those for its mirror image and over
-    time.
-
-    Args:
-        deviation: standard deviation [frames] of the average over a person's neighbouring frames,
-            which cancels errors that change from frame to frame.
-    """
+    """The network's predictions for a target, averaged with those for its mirror image and over a
+    person's neighbouring frames (standard deviation [frames]), which cancels errors that change
+    from frame to frame."""
     betas, poses = predict_with_flip(network, domain.batch)
     return Prediction(
         mean_by_sequence(betas, domain.sequence),
