@@ -27,7 +27,7 @@ _PAPER = (255, 255, 255)
 
 @dataclass(frozen=True)
 class BodyInfoConfig:
-    """Describes a body file: size, shape components, correctives, identifier."""
+    """Prints the size, shape components, correctives and identifier of a body file."""
 
     body: Positional[str] = "default"
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
@@ -35,42 +35,44 @@ class BodyInfoConfig:
 
 @dataclass(frozen=True)
 class BodyConvertConfig:
-    """Converts an SMPL download to an .npz of plain arrays, which any program can read."""
+    """Converts an SMPL download to an .npz with plain arrays, which any program can read."""
 
     source: str
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
     target: Path
-    """The .npz file to write; an old file is replaced when the new one is complete."""
+    """The .npz file to write; replaced atomically if it exists."""
 
 
 @dataclass(frozen=True)
 class BodyRenderConfig:
-    """Draws a body in its T-pose from the front and from the side."""
+    """Draws a body in its T-pose, from the front and from the side."""
 
     body: str
     """An SMPL .pkl or .npz file, or 'default' for the shipped body."""
     target: Path
     """The .png file to write."""
     betas: tuple[float, ...] = ()
-    """Shape, one number a component in standard deviations; missing ones are zero."""
+    """Shape: one number per component, in standard deviations; missing ones are zero."""
 
 
 def info(config: BodyInfoConfig) -> None:
-    """Prints a table about the body file."""
+    """Prints a table on the body file."""
     print(describe(load_body(config.body)))
 
 
 def convert(config: BodyConvertConfig) -> None:
-    """Writes the body as .npz, all or nothing."""
+    """Writes the body as .npz, atomically."""
     body = load_body(config.source)
     save_body(config.target, body)
     print(f"{config.target}: {load_body(config.target).identifier}")
 
 
 def render(config: BodyRenderConfig) -> None:
-    """Writes a picture of the body, all or nothing."""
+    """Writes a picture of the body, atomically."""
     if config.target.suffix != ".png":
-        raise BodyFileError(f"{config.target}: pictures are written as .png; choose such a name")
+        raise BodyFileError(
+            f"{config.target}: pictures are written as .png; choose a name that ends in .png"
+        )
     picture = draw_body(load_body(config.body), np.asarray(config.betas, dtype=np.float32))
     try:
         with atomic_write(config.target) as unfinished:
@@ -103,7 +105,7 @@ def describe(body: BodyData) -> str:
 
 
 def draw_body(body: BodyData, betas: NDArray[np.floating]) -> Image.Image:
-    """The T-posed body of `betas` (K,) seen from the front and from its left, side by side."""
+    """The T-posed body with `betas` (K,), seen from the front and from its left, side by side."""
     from PIL import Image
 
     from key2mesh_core.view.render import render_mesh

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh build-engine`: TensorRT engines of a bundle, built on the machine that runs them."""
+"""`key2mesh build-engine`: builds a bundle's TensorRT engines on the machine that runs them."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from key2mesh_core.model.engines.tensorrt_build import (
 )
 
 ALLOWED_MM = {"fp32": 0.1, "fp16": 1.0}
-"""How far a vertex may be from ONNX Runtime's, both relative to the pelvis."""
+"""Largest allowed distance of a vertex from ONNX Runtime's [mm], both relative to the pelvis."""
 
 
 @dataclass(frozen=True)
 class BuildEngineConfig:
-    """Build the TensorRT engines of a model bundle for this machine's GPU.
+    """Builds the TensorRT engines of a model bundle for this machine's GPU.
 
-    They are kept in your cache folder (~/.cache/key2mesh/engines) and found there by every
-    program that uses the bundle. Build them again after an update of TensorRT or another GPU: a
-    stale one is never used. Each is run once and compared with ONNX Runtime before it is trusted.
+    Every program that uses the bundle finds them in your cache folder (~/.cache/key2mesh/engines).
+    Build them again after changing TensorRT or the GPU; a stale engine is never used. Each engine
+    is run and compared with ONNX Runtime before it is kept.
     """
 
     model: str = "default"
@@ -47,7 +47,7 @@ class BuildEngineConfig:
     precision: str = PRECISION
     """fp16 (hidden layers in half precision) or fp32. Programs use fp16."""
     rebuild: bool = False
-    """Build again even if the engines exist."""
+    """Rebuild engines that exist."""
 
     def __post_init__(self) -> None:
         if self.precision not in ALLOWED_MM:
@@ -57,11 +57,12 @@ class BuildEngineConfig:
 
 
 def build_engine(config: BuildEngineConfig) -> int:
-    """Builds, keeps, runs and compares; without a GPU it only tries whether the graphs build.
+    """Builds, runs, compares and stores the engines; without a GPU, only tests whether the graphs
+    build.
 
     Raises:
-        EngineError: no TensorRT, a graph that it refuses, or an engine whose answer is wrong; that
-            one is not kept.
+        EngineError: TensorRT is missing or refuses a graph, or an engine's result is wrong; such an
+            engine is not kept.
     """
     bundle = load_bundle(config.model)
     library = find_library()
@@ -95,7 +96,7 @@ def build_engine(config: BuildEngineConfig) -> int:
         for plan in wanted:
             cache.remove(plan.file())
         raise
-    print(f"vertices agree with ONNX Runtime to {found:.3f} mm ({allowed:g} mm are allowed)")
+    print(f"vertices agree with ONNX Runtime to {found:.3f} mm (limit {allowed:g} mm)")
     return 0
 
 
@@ -106,14 +107,15 @@ def _build(plan: Plan, cache: EngineCache, rebuild: bool) -> None:
         return
     print(f"{name}: building, which may take minutes", flush=True)
     start = time.monotonic()
-    # The library returns only when it is done: Ctrl-C ends the process, as nothing is half-written.
+    # The library returns only when it is done; Ctrl-C ends the process, because nothing is
+    # half-written.
     previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         content = build(plan)
     finally:
         signal.signal(signal.SIGINT, previous)
     cache.write(plan.file(), content)
-    cache.remove(plan.file("kernels"))  # compiled for the one before
+    cache.remove(plan.file("kernels"))  # compiled for the previous engine
     took, size = time.monotonic() - start, len(content) / 1e6
     print(f"{name}: built in {took:.1f} s, {size:.1f} MB, {path}")
 
@@ -140,7 +142,7 @@ def difference_mm(wanted: Sequence[Plan], engines: Sequence[Engine]) -> float:
         few = {name: values[:size] for name, values in inputs.items()}
         distance = np.linalg.norm(_centred_vertices(engines, few) - expected[:size], axis=2)
         largest.append(1000.0 * distance.max())
-    return float(np.max(largest))  # NaN if any is
+    return float(np.max(largest))  # NaN if any distance is NaN
 
 
 def _centred_vertices(
@@ -153,7 +155,7 @@ def _centred_vertices(
 
 
 def sample_people(count: int, keypoints: int) -> NDArray[np.float32]:
-    """(count, K, 3) keypoints of people who stand in different poses."""
+    """(count, K, 3) keypoints of standing people in different poses."""
     random = np.random.default_rng(0)
     place = [320, 240] + 60 * random.standard_normal((count, 1, 2))
     noise = 10 * random.standard_normal((count, keypoints, 2))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the commands: where each command's options and function are, and an example.
+"""The table of commands: the addresses of each command's options and function, and an example.
 
-A command is one row here and one dataclass of options. Addresses are text, so that a command's
-modules are imported only when it runs: `key2mesh view` needs no torch, `key2mesh --help` nothing.
+A command is one row here and one dataclass of options. Addresses are strings, so that a command's
+modules are imported only when it runs: `key2mesh view` needs no torch.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ class Command:
 
     Attributes:
         config: address of its options: a dataclass, or a dictionary of recipes (name: summary and
-            options filled in).
-        run: address of the function that gets the options; its result, if a number, is the
-            process's exit status.
-        summary: what it does, for the list of commands.
-        example: a line that works, for its help.
+            options).
+        run: address of the function that is called with the options; an integer result is the exit
+            status.
+        summary: description for the list of commands.
+        example: a working command line, for its help.
         required: options of recipes that have no default.
-        recipe_option: recipes are chosen by `--recipe NAME` and not by a word of their own.
-        positional: options without a default are given without their names, in order.
+        recipe_option: recipes are chosen with `--recipe NAME` instead of a subcommand.
+        positional: options without a default are positional.
     """
 
     config: str
@@ -39,20 +39,20 @@ COMMANDS: dict[str, Command] = {
     "mesh": Command(
         "key2mesh_core.meshing.config:MeshConfig",
         "key2mesh_core.meshing.job:mesh",
-        "make body meshes of a recording: bag to bag, .npz, .obj or AMASS's layout",
+        "make body meshes from a recording: bag to bag, .npz, .obj or AMASS layout",
         "key2mesh mesh my_bag people.npz",
         positional=True,
     ),
     "view": Command(
         "key2mesh_core.cli.view:ViewConfig",
         "key2mesh_core.cli.view:view",
-        "watch body meshes in a browser: the node's, or those of a recording",
+        "show body meshes in a browser: the node's, or those of a recording",
         "key2mesh view my_bag",
     ),
     "targets": Command(
         "key2mesh_core.cli.targets:TargetsConfig",
         "key2mesh_core.cli.targets:inspect",
-        "look at recorded keypoints before adapting to them",
+        "inspect recorded keypoints before adapting to them",
         "key2mesh targets bag:my_bag --picture people.png",
     ),
     "adapt": Command(
@@ -79,7 +79,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "key2mesh_core.learning.export_config:ExportConfig",
         "key2mesh_core.learning.export:export",
-        "turn a training checkpoint, or a bundle's own weights, into a model bundle",
+        "export a training checkpoint, or a bundle's own weights, as a model bundle",
         "key2mesh export --checkpoint runs/mine/best.pt --output my_model",
     ),
     "build-engine": Command(
@@ -91,13 +91,13 @@ COMMANDS: dict[str, Command] = {
     "body info": Command(
         "key2mesh_core.cli.body:BodyInfoConfig",
         "key2mesh_core.cli.body:info",
-        "print what a body file contains",
+        "print the contents of a body file",
         "key2mesh body info SMPL_NEUTRAL.pkl",
     ),
     "body convert": Command(
         "key2mesh_core.cli.body:BodyConvertConfig",
         "key2mesh_core.cli.body:convert",
-        "turn an SMPL download into an .npz that loads fast and safely",
+        "convert an SMPL download to an .npz that loads fast and safely",
         "key2mesh body convert SMPL_NEUTRAL.pkl smpl.npz",
         positional=True,
     ),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `key2mesh` command: reads the command line, runs one command, and turns errors into a line.
+"""The `key2mesh` command: parses the command line, runs one command, and prints errors in one line.
 
-The top of the house: it may call everything and nothing imports it.
+The top layer: it may import everything, and nothing imports it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.interrupts import end_at_next_interrupt
 
 REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
-"""Exit statuses: input or options that cannot be used; Ctrl-C; nobody reads the output."""
+"""Exit statuses: unusable input or options; Ctrl-C; closed output pipe."""
 
 _USAGE = """\
 usage: key2mesh COMMAND [OPTIONS]
@@ -42,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"key2mesh {__version__}")
         return 0
-    # OpenMP's threads wait by spinning: with anything else running on the same cores, training
-    # took ten times as long. Sleeping costs next to nothing. Read when torch is first imported.
+    # OpenMP's threads spin while they wait; with anything else running on the same cores, training
+    # took ten times as long. Sleeping costs almost nothing. The variable is read when torch is
+    # imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         name, rest = split_command(arguments)
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return REFUSED
-    except BrokenPipeError:  # the reader (`| head`) has seen enough
+    except BrokenPipeError:  # the reader (`| head`) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -97,8 +98,8 @@ def split_command(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _options(name: str, command: Command, arguments: list[str]) -> Any:
-    """The command's options as its dataclass; ends the process with usage for wrong ones."""
-    import tyro  # here, so that a bare --help stays instant
+    """The command's options as its dataclass; prints the usage and exits if they are wrong."""
+    import tyro  # imported here, so that a bare --help stays instant
 
     config = _find(command.config)
     program: dict[str, Any] = {"args": arguments, "prog": f"key2mesh {name}"}
@@ -109,7 +110,7 @@ def _options(name: str, command: Command, arguments: list[str]) -> Any:
             for recipe, (summary, options) in config.items()
         }
         described = f"{inspect.getdoc(next(iter(recipes.values()))[1])}\n\n{example}"
-        if not command.recipe_option:  # each recipe is a word of its own
+        if not command.recipe_option:  # each recipe is a subcommand
             return tyro.extras.overridable_config_cli(recipes, description=described, **program)
         defaults = recipes[_recipe_of(arguments, recipes)][1]
         return tyro.cli(type(defaults), default=defaults, description=described, **program)
@@ -119,7 +120,7 @@ def _options(name: str, command: Command, arguments: list[str]) -> Any:
 
 
 def _without(options: Any, required: tuple[str, ...], missing: Any) -> Any:
-    """A recipe's options with those that the user must give marked as missing."""
+    """A recipe's options, with those that the user must give marked as missing."""
     changed = copy.copy(options)
     for name in required:
         object.__setattr__(changed, name, missing)
@@ -127,8 +128,8 @@ def _without(options: Any, required: tuple[str, ...], missing: Any) -> Any:
 
 
 def _recipe_of(arguments: list[str], recipes: dict[str, Any]) -> str:
-    """What `--recipe` names; the first recipe where it is not given, or names none (tyro's message
-    about that is better)."""
+    """The recipe named by `--recipe`; the first one if it is missing or unknown (tyro reports that
+    better)."""
     for place, word in enumerate(arguments):
         option, _, value = word.partition("=")
         name = value or " ".join(arguments[place + 1 : place + 2])

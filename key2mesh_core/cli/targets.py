@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh targets`: look at detections before adapting to them."""
+"""`key2mesh targets`: inspects detections before adapting to them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 from key2mesh_core.recordings.tracks import cameras_at_once
 
 SAMPLE = 256
-"""Persons that the model tries to explain."""
+"""Number of people that the model is fitted to."""
 
 MISFIT = 0.1
-"""Bodies that miss the keypoints by more of a person are of something else; good detections are
-missed by 1 to 3 %."""
+"""If bodies miss the keypoints by more than this share of a person's size, something is wrong; good
+detections are missed by 1 to 3 %."""
 
 _TILE = 160
 _COLUMNS, _ROWS = 8, 4
@@ -35,19 +35,19 @@ _COLUMNS, _ROWS = 8, 4
 
 @dataclass(frozen=True)
 class TargetsConfig:
-    """Describes recorded keypoints: how many persons, what was left out and why, and how well the
-    model explains them. A picture shows whether left is left."""
+    """Describes recorded keypoints: the number of people, what was left out and why, and how well
+    the model fits them. A picture shows whether left and right are correct."""
 
     targets: Positional[tuple[str, ...]]
-    """What to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
+    """Recordings to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
     topic: str = ""
     """Topic of bags that name none; by default the only one of keypoints."""
     minimum: int = arrays.MINIMUM_KEYPOINTS
     """Seen keypoints that a person must have."""
     model: str = "default"
-    """Model bundle that tries to explain a sample of the persons: its folder, or 'default'."""
+    """Model bundle to fit to a sample of the people: its folder, or 'default'."""
     picture: Path | None = None
-    """A .png file to draw 32 of the persons into, evenly spread; needs Pillow."""
+    """A .png file to draw 32 of the people into, evenly spread; needs Pillow."""
 
     def __post_init__(self) -> None:
         if self.picture is not None and self.picture.suffix.lower() != ".png":
@@ -55,7 +55,7 @@ class TargetsConfig:
 
 
 def inspect(config: TargetsConfig) -> None:
-    """Prints a table about the targets and draws the picture that was asked for."""
+    """Prints a table on the targets and draws the requested picture."""
     targets = load_targets(config.targets, config.topic, config.minimum)
     misses = misses_of(targets, config.model)
     table = describe(targets)
@@ -70,7 +70,7 @@ def inspect(config: TargetsConfig) -> None:
     if np.median(misses) > MISFIT:
         print(
             f"warning: bodies miss the keypoints by more than {100 * MISFIT:.0f} % of a person: "
-            "the layout is another one, the camera is wrong, or the detector does not see people",
+            "the layout or the camera is wrong, or the detector does not see people",
             file=sys.stderr,
         )
     if config.picture is not None:
@@ -79,7 +79,7 @@ def inspect(config: TargetsConfig) -> None:
 
 
 def misses_of(targets: TargetKeypoints, model: str = "default") -> NDArray[np.float64]:
-    """(S,) how far the model's bodies miss a sample of the persons' keypoints, as a share of each
+    """(S,) how far the model's bodies miss the keypoints of a sample of people, relative to each
     person's longer side.
     """
     rows = np.unique(np.linspace(0, len(targets) - 1, SAMPLE).astype(int))
@@ -97,7 +97,7 @@ def misses_of(targets: TargetKeypoints, model: str = "default") -> NDArray[np.fl
 
 
 def _camera_of(targets: TargetKeypoints, row: int) -> Intrinsics:
-    """The camera that saw a person; assumed where it is not known."""
+    """The camera that saw a person; assumed if unknown."""
     if targets.intrinsics[row, 0] > 0:
         return Intrinsics(*targets.intrinsics[row].tolist())
     size = targets.image_size[row]
@@ -144,7 +144,7 @@ def _cameras(targets: TargetKeypoints) -> str:
 
 
 def draw(targets: TargetKeypoints, path: Path) -> None:
-    """Up to 32 persons, evenly spread, each scaled to a tile."""
+    """Up to 32 people, evenly spread, each scaled to a tile."""
     from PIL import Image
 
     from key2mesh_core.view.render import draw_keypoints

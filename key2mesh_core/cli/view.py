@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh view`: live meshes of a topic, or a recording's, in a browser."""
+"""`key2mesh view`: shows the meshes of a topic or a recording in a browser."""
 
 from __future__ import annotations
 
@@ -28,31 +28,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Watch body meshes live in a browser.
+    """Shows body meshes live in a browser.
 
-    Shows what the node publishes, or a recording: a bag of meshes, or any recording of keypoints,
-    of which meshes are made while it plays. End it with Ctrl-C.
+    Shows what the node publishes, or a recording: a bag with meshes, or any recording of keypoints,
+    whose meshes are computed while it plays. Stop it with Ctrl-C.
     """
 
     recording: Positional[str] = ""
-    """Show this recording instead of a topic, of any kind that `key2mesh mesh` reads: a path, or
+    """Show this recording instead of a topic; any kind that `key2mesh mesh` reads: a path, or
     KIND:PATH?option=value as in docs/recordings.md (json/?width=1280&height=720). Needs no ROS."""
     topic: str = "/mesh_node/meshes"
-    """Meshes to show; the topology is expected beside them. Needs a ROS environment."""
+    """Topic of the meshes to show; the topology topic must be next to it. Needs a ROS
+    environment."""
     camera_topic: str = "/camera_info"
-    """The camera to draw."""
+    """CameraInfo topic of the camera to draw."""
     bag: str = ""
-    """The same as RECORDING."""
+    """Same as RECORDING."""
     model: str = "default"
-    """Model bundle that makes meshes of recorded keypoints: its folder, or 'default'."""
+    """Model bundle for recorded keypoints: its folder, or 'default'."""
     loop: bool = True
-    """Play the recording again and again."""
+    """Repeat the recording."""
     rate: float = 1.0
-    """Play the recording this many times as fast."""
+    """Playback speed factor."""
     port: int = 8080
     """Port of the web page; if it is taken, the next free one."""
     host: str = "127.0.0.1"
-    """Address to serve on; 0.0.0.0 lets other machines look, too."""
+    """Address to serve on; 0.0.0.0 allows access from other machines."""
 
     def __post_init__(self) -> None:
         if self.recording and self.bag:
@@ -85,24 +86,26 @@ def view(config: ViewConfig) -> int:
     viewer = Viewer(host=config.host, port=config.port)
     try:
         try:
-            print(f"open {viewer.url} in a browser; end with Ctrl-C", flush=True)
+            print(f"open {viewer.url} in a browser; stop with Ctrl-C", flush=True)
             if recording is None:
                 watch(viewer, config.topic, config.camera_topic)
             else:
                 play(viewer, recording, loop=config.loop, rate=config.rate)
         finally:
             viewer.close()
-    except KeyboardInterrupt:  # the usual way to end it; a second one, while the page is closed
+    except (
+        KeyboardInterrupt
+    ):  # the usual way to stop it; a second Ctrl-C may come while the page is closed
         end_at_next_interrupt(0)
     return 0
 
 
 def open_view(recording: str | Path, model: str = "default") -> RecordingView:
-    """Finds out what a recording has to show, and checks that it can be read.
+    """Loads the contents of a recording, and checks that it can be read.
 
     Raises:
-        Key2MeshError: it cannot be read, has neither meshes nor a usable person, or the model
-            cannot be used.
+        Key2MeshError: the recording cannot be read, has neither meshes nor a usable person, or the
+            model cannot be used.
     """
     source = parse_source(recording)
     if source.kind == "bag":
@@ -140,7 +143,7 @@ def play(
             viewer.show(frame)
         if not loop:
             return
-        time.sleep(0.5)  # so that the jump back can be seen as one
+        time.sleep(0.5)  # so that the jump back is visible as such
 
 
 def _made_meshes(source: Source, model: str) -> RecordingView:
@@ -152,7 +155,7 @@ def _made_meshes(source: Source, model: str) -> RecordingView:
 
     bundle = load_bundle(model)
     recording = open_recording(source)
-    # Raises where the recording ends without anybody.
+    # Raises if the recording ends without anybody.
     first = next(frame for frame in recording if len(frame))
     maker = MeshMaker(Estimator(bundle), vertices=True)
 
@@ -168,7 +171,8 @@ def _made_meshes(source: Source, model: str) -> RecordingView:
 def _topology(
     bag: Path, model: str, body_model: str
 ) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
-    """Of recorded meshes: from the recording, else from a model bundle of the same body."""
+    """The topology of recorded meshes: from the recording, else from a model bundle with the same
+    body."""
     from key2mesh_core.model.bundle import load_bundle
     from key2mesh_core.recordings.bags import read_topologies
 
@@ -179,15 +183,15 @@ def _topology(
     if bundle.body_model == body_model:
         return bundle.triangles, bundle.parents
     print(
-        f"{bag} holds meshes of {body_model} but no topology of it, and the model {bundle.name} "
-        f"is made for {bundle.body_model}: only joints can be shown. Record the topology, too, or "
-        "name the right --model"
+        f"{bag} has meshes of {body_model} but no topology, and the model {bundle.name} "
+        f"has the body {bundle.body_model}: only joints can be shown. Record the topology, too, or "
+        "give the right --model"
     )
     return None, bundle.parents
 
 
 def _topic_watcher() -> Callable[[Viewer, str, str], None]:
-    """The subscriber of the ROS half; the only import from there."""
+    """The subscriber of key2mesh_ros; the only import from there."""
     try:
         return importlib.import_module("key2mesh_ros.view_source").watch
     except ImportError as error:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole recordings to meshes."""
+"""Makes meshes from whole recordings."""

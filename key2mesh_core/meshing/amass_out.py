@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies as motion in AMASS's layout: one file per person and unbroken stretch of time."""
+"""Writes bodies as motion in AMASS layout: one file per person and unbroken stretch of time."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from key2mesh_core.recordings.amass import WORLD_TO_UPRIGHT
 PAUSE_NS = 1_000_000_000
 PAUSE_PERIODS = 10
 LEAST_PERIODS = 3
-"""A clip ends where a person is away for so long [ns], or for so many of their usual periods if
-that is less; a slow recording is given so many periods at least."""
+"""A clip ends if a person is away for this long [ns], or for this many of their usual periods if
+that is shorter; slow recordings get at least this many periods."""
 
 
 def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fps: float) -> None:
-    """One file per person and unbroken stretch of time, as AMASS has its SMPL+H motion.
+    """Write one file per person and unbroken stretch of time, like AMASS's SMPL+H motion.
 
     poses (F, 156) axis-angle with hands at rest, trans (F, 3) [m], betas (16,) the mean of the
-    person's, gender, mocap_framerate; the world has z up, taken from a camera held level. Beside
-    them `frame`, `stamp_ns` and `body_model`, which says whose betas these are.
+    person's, gender, mocap_framerate; the world has z up and assumes a level camera. Also `frame`,
+    `stamp_ns` and `body_model`, to which the betas belong.
 
     Args:
-        body: name of the body file of the bundle: `trans` is measured from its resting pelvis.
-        fps: frames per second if the stamps do not tell.
+        body: the bundle's body file: `trans` is relative to its pelvis at rest.
+        fps: frames per second if the stamps do not determine it.
 
     Raises:
         Key2MeshError: the body is not the bundle's.
@@ -42,8 +42,8 @@ def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fp
     shape = load_body(body)
     if shape.identifier != bundle.body_model:
         raise Key2MeshError(
-            f"--body {body} is {shape.identifier}, but the model was made with "
-            f"{bundle.body_model}: give that body's file (AMASS measures trans from its pelvis)"
+            f"--body {body} is {shape.identifier}, but the model was trained with "
+            f"{bundle.body_model}: give that body's file (AMASS's trans is relative to its pelvis)"
         )
     pelvis = shape.joint_regressor[0] @ shape.template
     pelvis_shapes = np.einsum("v,vcb->cb", shape.joint_regressor[0], shape.shape_directions)[:, :10]
@@ -80,8 +80,8 @@ def write_amass(parts: Sequence[Path], made: Path, body: str, bundle: Bundle, fp
 
 
 def clips_of(frames: NDArray[np.int64], stamps_ns: NDArray[np.int64]) -> Iterator[slice]:
-    """The unbroken stretches of one person's rows: images without one missing between them, a
-    clock that never jumps back, no pause."""
+    """The unbroken stretches of one person's rows: no missing image, no backward jump of the clock,
+    no pause."""
     steps = np.diff(stamps_ns)
     period = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     pause = max(min(PAUSE_NS, PAUSE_PERIODS * period), LEAST_PERIODS * period)

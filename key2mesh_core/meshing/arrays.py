@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies as arrays on disk: part by part while they are made, then as one .npz or as .obj files."""
+"""Bodies as arrays on disk: in parts while they are made, then as one .npz or as .obj files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Arrays = dict[str, NDArray]
 
 
 def write_part(folder: Path, frames: Sequence[PersonFrame], bodies: Bodies) -> None:
-    """One row per body, as docs/meshes.md lists them."""
+    """One row per body; docs/meshes.md lists the arrays."""
     of = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
     rows: Arrays = {
         "frame": np.array([frame.number for frame in frames], np.int64)[of],
@@ -45,7 +45,7 @@ def write_part(folder: Path, frames: Sequence[PersonFrame], bodies: Bodies) -> N
 
 
 def write_npz(parts: Sequence[Path], target: Path, bundle: Bundle) -> None:
-    """All parts as one .npz; the vertices, which may not fit into memory, part by part."""
+    """Write all parts as one .npz; the vertices, which may not fit into memory, part by part."""
     rows = read_rows(parts)
     with np.load(parts[0] / PART) as first:
         has_vertices = "vertices" in first
@@ -79,7 +79,7 @@ def write_obj(
             vertices = bodies.vertices[row]
             lines = ("v %.5f %.5f %.5f\n" * len(vertices)) % tuple(vertices.ravel().tolist())
             label = _safe(identity) or str(person)
-            # Names that differ in such signs alone must not share a file.
+            # Names that differ only in such characters must not share a file.
             if (path := folder / f"{name}_{label}.obj").exists():
                 path = folder / f"{name}_{label}_{person}.obj"
             path.write_text(f"# {bundle.body_model}\n{lines}{faces}")
@@ -87,7 +87,7 @@ def write_obj(
 
 
 def collect_obj(segments: Sequence[Path], made: Path) -> None:
-    """Every segment's .obj files in one folder."""
+    """Collect every segment's .obj files in one folder."""
     made.mkdir(exist_ok=True)
     for segment in segments:
         for path in sorted(segment.glob("*.obj")):
@@ -95,7 +95,7 @@ def collect_obj(segments: Sequence[Path], made: Path) -> None:
 
 
 def read_rows(parts: Sequence[Path]) -> Arrays:
-    """Everything but the vertices, all parts' rows."""
+    """Everything but the vertices, for the rows of all parts."""
     found: dict[str, list[NDArray]] = {}
     for part in parts:
         with np.load(part / PART) as file:
@@ -106,7 +106,7 @@ def read_rows(parts: Sequence[Path]) -> Arrays:
 
 
 def tracks_of(rows: Arrays) -> NDArray[np.int32]:
-    """(M,) number of the person of each row: by name, else tracked."""
+    """(M,) number of the person in each row: by name, else tracked."""
     changes = (np.diff(rows["frame"]) != 0) | (rows["stream"][1:] != rows["stream"][:-1])
     images = np.split(np.arange(len(rows["frame"])), np.flatnonzero(changes) + 1)
     frames = [
@@ -125,10 +125,10 @@ def tracks_of(rows: Arrays) -> NDArray[np.int32]:
 
 
 def _intrinsics(frame: PersonFrame) -> NDArray[np.float32]:
-    """(4,) zeros of an image without anybody whose camera nobody knows."""
+    """(4,) zeros for an image without people and with an unknown camera."""
     return np.zeros(4, np.float32) if frame.camera is None else frame.camera.intrinsics.as_array()
 
 
 def _safe(name: str) -> str:
-    """A name without signs that mean something in paths."""
+    """A name without characters that are special in paths."""
     return re.sub(r"[^\w.-]", "_", name)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording with meshes added: every message as it was, meshes right after their keypoints.
+"""Writes a recording with meshes added: every message unchanged, meshes right after their
+keypoints.
 
-The work is cut into segments, each a complete file of the new recording; that is how rosbag2
-itself splits long ones, so nothing needs to be copied together in the end.
+The work is split into segments, each a complete file of the new recording. rosbag2 itself splits
+long recordings like this, so nothing is copied in the end.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from key2mesh_core.recordings.open import Recording
 
 
 class Item(NamedTuple):
-    """A message of the recording, and the frames of keypoints that it completes; the end of the
-    recording, which completes frames, too, is no message."""
+    """A message of the recording, and the keypoint frames that it completes; None for the end of
+    the recording, which also completes frames."""
 
     message: RawMessage | None
     recorded_ns: int
@@ -40,7 +41,7 @@ class Item(NamedTuple):
         return [frame for frame, _ in self.read]
 
     def measure(self) -> tuple[int, int, int]:
-        """How many persons, images and bytes are in it."""
+        """Number of people, images and bytes."""
         size = len(self.message[2]) if self.message else 0
         return sum(map(len, self.frames)), len(self.read), size
 
@@ -53,11 +54,11 @@ def add_meshes(
     partial: Partial,
     progress: Progress,
 ) -> None:
-    """Makes the new recording, resuming after what is complete already.
+    """Makes the new recording, resuming after the complete segments.
 
     Raises:
-        BagError: the recording is damaged, or has topics of the names that are to be added.
-        TargetError: nobody is in the recording.
+        BagError: the recording is damaged, or already has the topics to be added.
+        TargetError: there is nobody in the recording.
     """
     ours, path = _Messages(bundle), recording.source.path
     preparation = recording.begin()
@@ -65,11 +66,11 @@ def add_meshes(
     with opened(path) as reader:
         taken = {c.topic for c in reader.connections} & {config.meshes_topic, config.topology_topic}
         if taken:
-            raise BagError(f"{path} has {sorted(taken)} already: choose another --meshes-topic")
+            raise BagError(f"{path} already has {sorted(taken)}: choose another --meshes-topic")
         groups = batches(_items(recording.bag, every_message(path, reader)), Item.measure)
         at, done = 0, partial.state().get("messages", 0)
         group = next(groups, None)
-        while at < done and group is not None:  # segments end where groups end
+        while at < done and group is not None:  # segments end at the end of a group
             at += len(group)
             maker.recall([frame for item in group for frame in item.frames])
             group = next(groups, None)
@@ -119,7 +120,7 @@ def _merged(
 
 
 class _Messages:
-    """Makes CDR bytes of bodies."""
+    """Serialises bodies to CDR."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -152,7 +153,7 @@ class _Messages:
             )
             for i, name in enumerate(frame.ids)
         ]
-        # The detector's policy says in which frame its numbers are; its header may name another.
+        # The detector's policy determines the frame; the header may name another.
         frame_id = frame.frame_id or header.frame_id
         header = self._types["std_msgs/msg/Header"](header.stamp, frame_id)
         value = self._types[MESHES_TYPE](

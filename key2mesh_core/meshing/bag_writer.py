@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a new recording with the topics of another one and ours, and the files as one bag."""
+"""Writes files of a new recording with another one's topics and ours, and joins them as one bag."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.recordings.bags import MESHES_TYPE, TOPOLOGY_TYPE, definitions, message_store
 
 MIB = 1 << 20
-_NO_HASH = "RIHS01_" + "0" * 64  # of types that old recordings do not describe
+_NO_HASH = "RIHS01_" + "0" * 64  # for types without a definition in old recordings
 
 
 def topic_key(connection: Connection) -> tuple:
-    """What tells the topics of a recording apart."""
+    """The key that distinguishes a recording's topics."""
     return connection.topic, connection.msgtype, repr(connection.ext)
 
 
@@ -40,7 +40,7 @@ def writer(
     with out:
         connections: dict[Any, Connection] = {}
         for each in reader.connections:
-            if topic_key(each) not in connections:  # merged files name a topic more than once
+            if topic_key(each) not in connections:  # merged files list a topic more than once
                 definition, digest = _described(each, source)
                 connections[topic_key(each)] = out.add_connection(
                     each.topic,
@@ -79,7 +79,7 @@ def _described(connection: Connection, path: Path) -> tuple[str, str]:
         if connection.msgdef.format == MessageDefinitionFormat.NONE:
             definition, _ = store.generate_msgdef(connection.msgtype, ros_version=2)
         return definition, digest or store.hash_rihs01(connection.msgtype)
-    except BagError:  # an unknown type: its bytes are copied all the same
+    except BagError:  # an unknown type: its bytes are still copied
         return definition, digest or _NO_HASH
 
 
@@ -99,7 +99,7 @@ def _qos(latched: bool) -> interfaces.Qos:
 
 
 def assemble(segments: list[Path], made: Path, name: str) -> None:
-    """The segments' files side by side, and one metadata.yaml for all."""
+    """Moves the segments' files into one folder and writes one metadata.yaml for all."""
     made.mkdir(exist_ok=True)
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
@@ -112,7 +112,7 @@ def assemble(segments: list[Path], made: Path, name: str) -> None:
         info["relative_file_paths"] = [file]
         info["files"][0]["path"] = file
         infos.append(info)
-        if (segment / "bag" / old).exists():  # else an interrupted process has moved it
+        if (segment / "bag" / old).exists():  # else an interrupted process has already moved it
             (segment / "bag" / old).rename(made / file)
     whole = infos[0]
     start = min(each["starting_time"]["nanoseconds_since_epoch"] for each in infos)

@@ -17,47 +17,47 @@ Storage = Literal["mcap", "sqlite3", "same"]
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Makes body meshes of recorded keypoints.
+    """Makes body meshes from recorded keypoints.
 
-    A bag becomes a bag with the meshes added, every other topic kept byte for byte. Every kind of
-    recording becomes an .npz file, .obj files or motion in AMASS's layout. If interrupted, it
-    resumes when the same command is given again.
+    Adds meshes to a bag, keeping every other topic byte for byte, or writes an .npz file, .obj
+    files or motion in AMASS layout from any kind of recording. The same command resumes if
+    interrupted.
     """
 
     source: str
     """A bag (a rosbag2 folder, a .mcap or .db3 file), a folder of OpenPose's JSON files, COCO's
     JSON, .npz or AIST++: a path, or KIND:PATH?option=value as in docs/recordings.md."""
     target: Path
-    """What to make: a folder, or an .npz file. It must not exist yet."""
+    """Folder or .npz file to write. It must not exist yet."""
     form: Form = "auto"
-    """What to make: auto is npz for a target that ends in .npz, else bag for a bag and obj for
-    other recordings."""
+    """Output format. auto: npz if the target ends in .npz, else bag for a bag and obj for other
+    recordings."""
     storage: Storage = "mcap"
-    """How the new bag is stored; 'same' means as the source."""
+    """Storage of the new bag; 'same': like the source."""
     topic: str = ""
-    """The keypoints' topic; needed where a bag has several."""
+    """Keypoint topic; needed if a bag has several."""
     layout: str = ""
-    """Name of the keypoints' layout in files (coco_17, halpe_26...); by default by their number."""
+    """Keypoint layout of files (coco_17, halpe_26...); by default inferred from their number."""
     meshes_topic: str = "/mesh_node/meshes"
-    """The meshes' topic in the new bag; the topology's topic is beside it."""
+    """Topic of the meshes in the new bag; the topology topic is next to it."""
     vertices: bool = True
-    """Make the meshes' points; --no-vertices writes poses, shapes and joints alone."""
+    """Write vertices; --no-vertices writes only poses, shapes and joints."""
     smooth: bool = False
-    """Track persons from image to image and smooth their motion, as the node does."""
+    """Track people and smooth their motion, as the node does."""
     model: str = "default"
     """Model bundle: its folder, or 'default'."""
     backend: str = "auto"
-    """Engine: auto (the fastest that is ready here), onnx, tensorrt or onnxruntime-gpu."""
+    """Inference engine: auto (the fastest that is ready), onnx, tensorrt or onnxruntime-gpu."""
     threads: int = 2
     """CPU threads."""
     body: str = "default"
-    """For amass: the body file that the model was made with, if that is not the shipped one."""
+    """For amass: the body file that the model was trained with, if it is not the shipped one."""
     camera_topic: str = ""
-    """The CameraInfo topic of a bag; by default the one of the keypoints' frame."""
+    """CameraInfo topic of a bag; by default the one with the keypoints' frame."""
     image_rectified: bool = False
-    """The detector looked at rectified images: CameraInfo's P counts, and no distortion."""
+    """The detector saw rectified images: use CameraInfo's P, without distortion."""
     camera_fx: float = 0.0
-    """Focal length [px]; if given, it replaces a bag's CameraInfo."""
+    """Focal length [px]; overrides a bag's CameraInfo."""
     camera_fy: float = 0.0
     """Vertical focal length [px]; 0: the same as camera-fx."""
     camera_cx: float = 0.0
@@ -65,17 +65,17 @@ class MeshConfig:
     camera_cy: float = 0.0
     """Principal point [px]; 0: the image's middle."""
     fov: float = 0.0
-    """Horizontal field of view [degrees]; if given, it replaces a bag's CameraInfo. If nothing is
-    known, 60 is assumed, and positions are to scale only."""
+    """Horizontal field of view [degrees]; overrides a bag's CameraInfo. If the camera is unknown,
+    60 is assumed, and positions are scale-free."""
     image_size: tuple[int, int] = (0, 0)
-    """Width and height [px] of the images, where the recording does not tell (OpenPose)."""
+    """Width and height [px] of the images, if the recording does not state them (OpenPose)."""
     fps: float = 30.0
-    """Images per second, which files do not tell."""
+    """Images per second of files, which do not state it."""
     segment: int = 256
-    """MiB after which a bag continues in its next file, as rosbag2 splits bags. What an
-    interruption costs is less than one of them."""
+    """Size [MiB] at which the bag is split, as rosbag2 splits bags. An interruption loses less than
+    one file."""
     restart: bool = False
-    """Start from the beginning instead of resuming."""
+    """Start over instead of resuming."""
 
     def __post_init__(self) -> None:
         self.recording_options()
@@ -107,5 +107,5 @@ class MeshConfig:
 
     @property
     def topology_topic(self) -> str:
-        """Beside the meshes, as the node has it."""
+        """The topology topic, next to the meshes, as in the node."""
         return self.meshes_topic.rpartition("/")[0] + "/topology"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh mesh`: from a recording to meshes in the form that the options name."""
+"""`key2mesh mesh`: makes meshes from a recording in the format that the options name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.open import Recording, open_recording
 from key2mesh_core.recordings.options import Source, parse_source
 
-_HARMLESS = ("threads", "restart", "source", "target")  # options that change nothing in the result
+_HARMLESS = ("threads", "restart", "source", "target")  # options that do not change the result
 
 
 def mesh(config: MeshConfig) -> int:
-    """Makes the target, resuming what an earlier process began.
+    """Makes the target, resuming the work of an earlier process.
 
     Raises:
         Key2MeshError: the source, the model or an option cannot be used, or there is nobody in the
@@ -38,7 +38,7 @@ def mesh(config: MeshConfig) -> int:
     bundle = load_bundle(config.model)
     recording = open_recording(source)
     with ExitStack() as resources:
-        # A library that is interrupted while it loads says that it is not installed.
+        # A library that is interrupted while loading reports that it is not installed.
         with deferred_interrupts() as check_interrupt:
             estimator = Estimator(bundle, config.backend, config.threads)
         resources.callback(estimator.close)
@@ -64,7 +64,7 @@ def mesh(config: MeshConfig) -> int:
             progress.end()
             print(f"{kept}; the same command resumes", file=sys.stderr)
             raise
-        except TargetError:  # nobody is in the recording: there is nothing to resume
+        except TargetError:  # there is nobody in the recording, hence nothing to resume
             partial.clear()
             raise
         finally:
@@ -84,30 +84,30 @@ def form_of(config: MeshConfig, source: Source) -> str:
     if form == "auto":
         if config.target.suffix not in ("", ".npz"):
             raise Key2MeshError(
-                f"{config.target}: what to make is not known by the ending {config.target.suffix}: "
-                "give a name that ends in .npz, a folder's without an ending, or --form"
+                f"{config.target}: the extension {config.target.suffix} is unknown: "
+                "give a name that ends in .npz, a folder without an extension, or --form"
             )
         form = "npz" if config.target.suffix == ".npz" else "bag" if bag else "obj"
     if form == "bag" and not bag:
         raise Key2MeshError(
-            f"{config.source} is no bag, and only a bag becomes one: choose another --form"
+            f"{config.source} is not a bag, and only a bag can become one: choose another --form"
         )
     if form == "bag" and "," in source.options.topic:
         raise Key2MeshError(
-            f"{source.options.topic} are the topics of several cameras, and a bag gets meshes on "
+            f"{source.options.topic} are topics of several cameras, but a bag gets meshes on "
             "one topic: name one topic, or choose another --form"
         )
     if source.path.resolve() in config.target.resolve().parents:
         raise Key2MeshError(f"{config.target} is inside {source.path}: choose a place outside")
     if form == "npz" and config.target.suffix != ".npz":
-        raise Key2MeshError(f"{config.target}: an npz file's name ends in .npz")
+        raise Key2MeshError(f"{config.target}: the name of an npz file must end in .npz")
     if form == "obj" and not config.vertices:
-        raise Key2MeshError("--form obj is nothing but vertices: leave --no-vertices out")
+        raise Key2MeshError("--form obj contains only vertices: omit --no-vertices")
     return form
 
 
 def settings_of(config: MeshConfig, form: str, source: Source, bundle: Bundle) -> dict[str, Any]:
-    """All that the result depends on: what is resumed must be resumed with the same."""
+    """Everything that the result depends on, which must not change when the work is resumed."""
     values = {k: v for k, v in asdict(config).items() if k not in _HARMLESS}
     path = source.path.resolve()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -132,7 +132,7 @@ def _make_arrays(
     partial: Partial,
     progress: Progress,
 ) -> None:
-    """Makes everything but bags: a segment is what the engine gets at once."""
+    """Makes all formats except bags; a segment is one batch of the engine."""
     done, seen = partial.state().get("images", 0), 0
     for batch in batches(recording, lambda frame: (len(frame), 1, 0)):
         seen += len(batch)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The persons of many images to bodies, by few and large runs of the engine."""
+"""Estimates the bodies of many images' people with few, large engine batches."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from key2mesh_core.people.smoothing import Smoother
 from key2mesh_core.people.tracking import Tracker
 
 BATCH_PERSONS = 256
-"""About as many persons go to the engine at once: larger batches are no faster."""
+"""Approximate number of people per engine batch; larger batches are no faster."""
 
 BATCH_IMAGES = 1024
-"""At most so many images, however few people are in them."""
+"""Largest number of images per batch, however few people are in them."""
 
 BATCH_BYTES = 64 << 20
-"""At most so much of a recording is held in memory: images may lie between keypoints."""
+"""Largest part of a recording held in memory [bytes]: there may be images between keypoints."""
 
 T = TypeVar("T")
 
 
 def batches(items: Iterable[T], measure: Callable[[T], tuple[int, int, int]]) -> Iterator[list[T]]:
-    """Items in groups that are worth a run of the engine, by how many persons, images and bytes
-    are in each of them."""
+    """Groups items into engine batches, by the number of people, images and bytes in each."""
     batch: list[T] = []
     sizes = [0, 0, 0]
     for item in items:
@@ -47,8 +46,8 @@ def batches(items: Iterable[T], measure: Callable[[T], tuple[int, int, int]]) ->
 
 
 class MeshMaker:
-    """Makes the bodies of successive frames of a recording, with the meshes' points (`vertices`),
-    tracked and with smooth motion (`smooth`)."""
+    """Makes the bodies of successive frames of a recording, optionally with `vertices`, tracking
+    and smoothing (`smooth`)."""
 
     def __init__(self, estimator: Estimator, vertices: bool, smooth: bool = False) -> None:
         self._estimator = estimator
@@ -65,7 +64,8 @@ class MeshMaker:
         return named, self._estimator.add_vertices(bodies) if self._vertices else bodies
 
     def recall(self, frames: Sequence[PersonFrame]) -> None:
-        """Frames whose bodies an earlier process has made: later ones depend on them."""
+        """Replays frames whose bodies an earlier process has made, because later ones depend on
+        them."""
         if self._smooth:
             self._smoothed(frames, estimate(self._estimator, frames))
 
@@ -91,7 +91,7 @@ class MeshMaker:
 
 @dataclass
 class _Stream:
-    """What is remembered of a stream from image to image, as by the node."""
+    """The state of a stream from image to image, as in the node."""
 
     smoother: Smoother
     tracker: Tracker = field(default_factory=Tracker)
@@ -102,7 +102,7 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
     """The bodies of all the frames' persons without vertices, in their order; none of a guessed
     camera has more quality than `GUESSED_CAMERA_QUALITY`.
     """
-    cameras: dict[tuple[Intrinsics, bool], list[int]] = {}  # nearly always one
+    cameras: dict[tuple[Intrinsics, bool], list[int]] = {}  # usually one
     for index, frame in enumerate(frames):
         if len(frame):
             key = frame.camera.intrinsics, frame.camera.metric

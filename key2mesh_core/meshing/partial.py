@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that survives Ctrl-C, kill -9 and a full disk: complete segments beside the target.
+"""Work that survives Ctrl-C, kill -9 and a full disk: complete segments next to the target.
 
     OUT.partial/settings.json    what is being made of what, with which settings
     OUT.partial/00000/           a complete segment, with state.json
     OUT.partial/unfinished/      the segment in progress; deleted when the work is resumed
 
-A segment is written under another name and renamed when it is complete, and so is the target:
-whatever stops the process, nothing incomplete has a name that anybody would trust.
+A segment is written under another name and renamed when it is complete, and so is the target.
+Whatever stops the process, nothing incomplete has a final name.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Partial:
     """The unfinished work on one target, held by this process alone.
 
     Args:
-        target: what is to be made.
-        settings: all that the result depends on, as plain JSON.
+        target: the file or folder to make.
+        settings: everything that the result depends on, as plain JSON.
         restart: delete what an earlier process left.
-        durable: wait until each segment is on the disk, so that it survives a power loss, too; too
-            slow for segments of hundreds of small files.
+        durable: sync each segment to disk, so that it also survives a power loss; too slow for
+            segments of hundreds of small files.
 
     Raises:
-        Key2MeshError: the target exists, another process works on it, or the unfinished work was
+        Key2MeshError: the target exists, another process is making it, or the unfinished work was
             started with other settings.
     """
 
@@ -48,7 +48,7 @@ class Partial:
         self, target: Path, settings: Mapping[str, Any], restart: bool = False, durable: bool = True
     ) -> None:
         if target.exists():
-            raise Key2MeshError(f"{target} exists already: remove it or choose another name")
+            raise Key2MeshError(f"{target} already exists: remove it or choose another name")
         self.target, self._durable = target, durable
         self.folder = target.with_name(target.name + ".partial")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +66,8 @@ class Partial:
         if file.exists() and file.read_text() != settings:
             differing = _differing(json.loads(file.read_text()), json.loads(settings))
             raise Key2MeshError(
-                f"{self.folder} was started with other settings ({differing}): give those again, "
-                "or --restart to start from the beginning"
+                f"{self.folder} was started with other settings ({differing}): use the same ones, "
+                "or --restart to start over"
             )
         if not file.exists():
             self.clear()
@@ -75,7 +75,7 @@ class Partial:
         shutil.rmtree(self.folder / "unfinished", ignore_errors=True)
 
     def clear(self) -> None:
-        """Deletes what is complete."""
+        """Deletes the complete segments."""
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -93,7 +93,8 @@ class Partial:
 
     @contextmanager
     def segment(self) -> Iterator[tuple[Path, dict[str, int]]]:
-        """An empty folder and a state to fill; complete when the block ends without an error."""
+        """An empty folder and a state to fill; the segment is complete when the block ends without
+        an error."""
         folder, state = self.folder / "unfinished", {}
         folder.mkdir()
         yield folder, state
@@ -103,8 +104,8 @@ class Partial:
         io.sync(self.folder)
 
     def finish(self, build: Callable[[list[Path], Path], None]) -> None:
-        """Puts the target in place, which `build` makes from the segments at another path. It may
-        move files out of the segments, and may be called again after an interruption."""
+        """Puts the target in place, which `build` makes from the segments at another path. `build`
+        may move files out of the segments, and may be called again after an interruption."""
         made = self.folder / "target"
         build(self.segments(), made)
         self._settle(made)
@@ -138,8 +139,8 @@ def writing(target: Path) -> Iterator[None]:
             raise Key2MeshError(f"{target} cannot be made: {error}") from error
         free = shutil.disk_usage(target.parent).free >> 20
         raise Key2MeshError(
-            f"no room to write {target} ({error}; {free} MiB are free): make room, and give the "
-            "same command again: it resumes"
+            f"no space to write {target} ({error}; {free} MiB are free): free some, and give the "
+            "same command again to resume"
         ) from error
 
 
@@ -149,10 +150,12 @@ def _lock(folder: Path) -> IO[str]:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         stream.close()
-        raise Key2MeshError(f"another process works in {folder}: wait until it ends") from None
+        raise Key2MeshError(f"another process is using {folder}: wait until it ends") from None
     return stream
 
 
 def _differing(old: Any, new: Any) -> str:
     names = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
-    return ", ".join(f"{key}: then {old.get(key)!r:.80}, now {new.get(key)!r:.80}" for key in names)
+    return ", ".join(
+        f"{key}: before {old.get(key)!r:.80}, now {new.get(key)!r:.80}" for key in names
+    )

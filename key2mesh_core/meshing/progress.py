@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The progress of a long command: one line that is rewritten on a terminal, nothing elsewhere."""
+"""Shows the progress of a long command: one line that is rewritten on a terminal, nothing
+elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 PERIOD_S = 0.2
-"""How often the line is rewritten."""
+"""Period at which the line is rewritten [s]."""
 
 
 class Progress:
@@ -26,7 +27,7 @@ class Progress:
         self._first_ns = self._last_ns = 0
 
     def add(self, frames: int, bodies: int, stamps_ns: Sequence[int] = ()) -> None:
-        """Some more are done, which were taken at these times."""
+        """Add finished frames with these stamps."""
         if stamps_ns:
             self._first_ns = self._first_ns or stamps_ns[0]
             self._last_ns = stamps_ns[-1]
@@ -40,13 +41,13 @@ class Progress:
         minutes, rest = divmod(round((self._total - self.frames) / rate if rate > 0 else 0.0), 60)
         bar = "#" * round(20 * (self.frames / self._total if self._total else 1.0))
         self._stream.write(
-            f"\r\033[K[{bar:<20}] {self.frames} of {self._total} frames, {rate:.0f} a second, "
+            f"\r\033[K[{bar:<20}] {self.frames} of {self._total} frames, {rate:.0f} per second, "
             f"{minutes}:{rest:02d} left"
         )
         self._stream.flush()
 
     def __str__(self) -> str:
-        """What was done, and how fast."""
+        """A summary of what was done, and how fast."""
         seconds = time.monotonic() - self._begin
         speed = 1e-9 * (self._last_ns - self._first_ns) / max(seconds, 1e-9)
         return (
@@ -55,7 +56,7 @@ class Progress:
         )
 
     def end(self) -> None:
-        """The line is done with."""
+        """End the line."""
         if self._terminal:
             self._stream.write("\r\033[K")
             self._stream.flush()

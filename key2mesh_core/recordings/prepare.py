@@ -18,7 +18,7 @@ from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 
 _LARGE_CONFIDENCE = 1.2
-"""Detectors' heatmaps reach a little more than 1."""
+"""The heatmaps of some detectors slightly exceed 1."""
 
 _TRUNK = [number_of(name) for name in ("neck", "right_hip", "left_hip")]
 _MANY, _FEW = 20, 0.05
@@ -46,7 +46,7 @@ class Preparation:
 
     def prepare(self, frame: PersonFrame, info: Any | None = None) -> PersonFrame:
         """The frame in the network's order, sanitised, with its camera chosen and the lens undone,
-        without the persons of no use and the ids that several persons share.
+        without unusable people, and without ids that several people share.
 
         Args:
             frame: as it was read. A camera that it already has from its file is kept unless the
@@ -54,12 +54,12 @@ class Preparation:
             info: the sensor_msgs/CameraInfo of its camera, or None.
 
         Raises:
-            CameraError: the image's size is needed and not known.
+            CameraError: the image size is needed but unknown.
             KeypointError: the keypoints do not have the layout's shape.
         """
         third = frame.keypoints[..., 2]
         with np.errstate(invalid="ignore"):
-            large = third[(third > _LARGE_CONFIDENCE) & (third != 2)]  # COCO's visibility is 2
+            large = third[(third > _LARGE_CONFIDENCE) & (third != 2)]  # COCO's visibility flag is 2
         if len(large):
             self.warnings.setdefault(
                 "confidence_above_one",
@@ -85,7 +85,7 @@ class Preparation:
         if shared := sorted({*frame.ids} - {*ids}):
             self.warnings.setdefault(
                 "repeated_id",
-                f"persons share the id {shared[0]!r} in one image ({_place_of(frame)}, for one): "
+                f"people share the id {shared[0]!r} in one image ({_place_of(frame)}, e.g.): "
                 "they have no id there; let the detector's tracker give each person an id, or none",
             )
             frame = replace(frame, ids=ids)
@@ -110,7 +110,7 @@ class Preparation:
         if self._trunks >= _MANY and self._upright < _FEW * self._trunks:
             self.warnings["nobody_upright"] = (
                 f"{self._upright} of {self._trunks} persons are upright: check that x is to the "
-                "right and y down, and not the other way round, and that the camera is not turned"
+                "right and y down, and not the reverse, and that the camera is not rotated"
             )
 
     def _usable(self, frame: PersonFrame) -> PersonFrame:

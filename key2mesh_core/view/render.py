@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of bodies without a graphics card: small triangles, painted from far to near.
+"""Renders pictures of bodies without a GPU: small triangles, painted from far to near.
 
 Everything is in the camera's optical frame (x right, y down, z forward, metres). Surfaces are
 drawn on the side from which their corners run counter-clockwise, lit softly from above.
@@ -20,13 +20,13 @@ from key2mesh_core.keypoints.table import LIMBS, NETWORK_KEYPOINTS
 BODY_COLOUR = (150, 178, 222)
 
 NEAR_M = 0.05
-"""Triangles with a corner nearer than this (or behind the camera) are left out [m]."""
+"""Triangles with a corner nearer than this [m], or behind the camera, are left out."""
 
-_FINE = 3  # drawn larger and shrunk: Pillow's edges are jagged
+_FINE = 3  # drawn larger and downscaled, because Pillow does not antialias
 _MOST_PIXELS = 1 << 26
-_FAR_OUT_PX = 1 << 24  # Pillow's coordinates are whole numbers of 32 bits
+_FAR_OUT_PX = 1 << 24  # Pillow's coordinates are 32-bit integers
 
-# Directions toward the lights, and how bright they are.
+# Directions towards the lights, and their brightness.
 _LIGHTS = ((np.array([-0.5, -0.75, -0.6]), 0.62), (np.array([0.8, -0.1, -0.5]), 0.20))
 _SKY, _GROUND = 0.34, 0.16
 _SHINE, _SHINE_POWER = 0.10, 24
@@ -120,7 +120,7 @@ def _dot_at(
 
 
 def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]:
-    """(V, 3) outward unit normals, triangles weighted by area; zero where there are none."""
+    """(V, 3) outward unit normals, with triangles weighted by area; zero where there are none."""
     corner = vertices[triangles]
     faces = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
     normals = np.zeros((len(vertices), 3))
@@ -130,7 +130,7 @@ def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]
 
 
 def _shade(normals: NDArray, places: NDArray, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """(F, 3) RGB of surfaces at places (F, 3)."""
+    """(F, 3) RGB of surfaces at positions (F, 3)."""
     normals, view = _unit(normals), _unit(-places)
     light = _GROUND + (_SKY - _GROUND) * (0.5 - 0.5 * normals[:, 1])
     shine = np.zeros(len(normals))
@@ -138,7 +138,7 @@ def _shade(normals: NDArray, places: NDArray, colour: tuple[int, int, int]) -> N
         toward = _unit(direction)
         light += strength * np.clip(normals @ toward, 0, None)
         shine += strength * np.clip(_dot(normals, _unit(toward + view)), 0, None) ** _SHINE_POWER
-    # Surfaces seen edge-on darken a little, which draws the body's outline.
+    # Surfaces seen edge-on are slightly darker, which outlines the body.
     light *= 0.62 + 0.38 * np.clip(_dot(normals, view), 0, 1) ** 0.6
     linear = (np.asarray(colour) / 255) ** 2.2
     shaded = linear * light[:, None] * 1.25 + _SHINE * shine[:, None]

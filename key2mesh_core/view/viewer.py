@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies in a browser: meshes, skeletons, the camera and the ground, live (viser).
+"""Shows bodies live in a browser (viser): meshes, skeletons, the camera and the ground.
 
-The scene is the camera's optical frame itself (x right, y down, z forward, metres); only its
-"up" is set to -y, so that people stand. No ROS here: whoever has frames calls `show`.
+The scene is the camera's optical frame (x right, y down, z forward, metres); its "up" is -y, so
+that people are upright. This module does not use ROS; call `show` with each frame.
 """
 
 from __future__ import annotations
@@ -32,34 +32,35 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (222, 190, 84),
     (104, 190, 190),
 )
-"""Colours of persons, in the order in which they are first seen."""
+"""Colours of people, in order of first appearance."""
 
 BOXES = {"mesh": "mesh", "bones": "skeleton", "joints": "skeleton", "label": "reprojection error"}
 """The checkbox that shows or hides each part of a person."""
 
 GROUND_MEMORY = 90
-"""The ground is under the lowest foot of this many frames, and the page opens with their people."""
+"""The ground is under the lowest foot of this many frames, and the initial view shows their
+people."""
 
 FRAMING_PERIOD_S = 1.0
-"""How often the view that the page opens with follows the people."""
+"""Period at which the initial view follows the people [s]."""
 
 
 class Viewer:
-    """A web page that shows bodies: joints only, until `set_topology`.
+    """A web page that shows bodies; only joints until `set_topology` is called.
 
     Args:
-        host: address to serve on; "0.0.0.0" lets other machines look too.
+        host: address to serve on; "0.0.0.0" allows access from other machines.
         port: the first port to try; the next free one is taken.
 
     Raises:
-        Key2MeshError: the port cannot be served.
+        Key2MeshError: the port cannot be opened.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 8080) -> None:
-        # Browsers open connections that they never use; each would be a traceback in the log.
+        # Browsers open connections that they never use; each would log a traceback.
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         try:
-            # viser waits for ever if it cannot bind the address.
+            # viser waits forever if it cannot bind the address.
             socket.create_server((host, 0)).close()
             with contextlib.redirect_stdout(io.StringIO()):  # its banner
                 options = {"host": host, "port": port, "label": "Key2Mesh", "verbose": False}
@@ -82,7 +83,7 @@ class Viewer:
         return f"http://localhost:{self._server.get_port()}"
 
     def set_topology(self, triangles: NDArray[np.int32], parents: NDArray[np.int32]) -> None:
-        """Tells which vertices make triangles, (F, 3), and each joint's parent, (24,), -1: none."""
+        """Sets the triangles (F, 3) and each joint's parent (24,), -1 for none."""
         for name in list(self._people):
             self._remove(name)
         self._triangles, self._parents = triangles, parents
@@ -98,7 +99,7 @@ class Viewer:
         )
 
     def show(self, frame: MeshFrame) -> None:
-        """Shows exactly the bodies of a frame; those of the frame before are gone."""
+        """Shows the bodies of a frame in place of the previous ones."""
         names = _distinct(frame.ids)
         with self._server.atomic():
             for name in self._people.keys() - set(names):
@@ -121,7 +122,7 @@ class Viewer:
     def _build(self) -> None:
         scene, gui = self._server.scene, self._server.gui
         scene.set_up_direction("-y")
-        # Lights of our own: an environment map would have to come from somewhere.
+        # Explicit lights, because an environment map would have to be downloaded.
         scene.configure_environment_map(hdri=None)
         scene.configure_default_lights(enabled=False)
         scene.add_light_hemisphere("/light/sky", intensity=1.4, ground_color=(150, 140, 130))
@@ -155,7 +156,7 @@ class Viewer:
     def _draw(
         self, name: str, joints: NDArray[np.float32], vertices: NDArray[np.float32], error: float
     ) -> bool:
-        """Draws a person; False where there are no numbers to draw."""
+        """Draws a person; False if its values are not finite."""
         if not (np.isfinite(joints).all() and np.isfinite(vertices).all()):
             self._remove(name)
             return False
@@ -180,7 +181,7 @@ class Viewer:
         scene = self._server.scene
         colour = self._colours.setdefault(name, PALETTE[len(self._colours) % len(PALETTE)])
         dark = tuple(int(0.45 * c) for c in colour)
-        # Ids come from a detector: a "/" in one would make a tree of scene nodes.
+        # Ids come from a detector; a "/" in one would create a tree of scene nodes.
         root = f"/people/{list(self._colours).index(name)}"
         parts: dict[str, Any] = {}
         if self._has_mesh(vertices):
@@ -211,15 +212,15 @@ class Viewer:
             handle.remove()
 
     def _lay_ground(self, frame: MeshFrame) -> None:
-        """Under the lowest point seen lately, but for a tenth: one wild fit must not sink it."""
+        """Puts the ground under the lowest recent point, ignoring a tenth as outliers."""
         points = frame.vertices if frame.vertices.size else frame.joints
         if points.size and np.isfinite(points).all():
             self._lowest.append(float(points[..., 1].max()))
             self._ground.position = (0.0, float(np.percentile(self._lowest, 90)), 8.0)
 
     def _frame_view(self) -> None:
-        """Makes the page open with the camera and the people of the last frames in the picture; who
-        looks already is moved at the first frame, and a second later."""
+        """Sets the initial view to show the camera and the people of the last frames; open pages
+        are moved at the first frame, and again a second later."""
         self._framings, self._framed_at = self._framings + 1, time.monotonic()
         position, look_at = view_of(np.concatenate(self._recent))
         start = self._server.initial_camera
@@ -233,11 +234,11 @@ class Viewer:
         rate = (len(self._arrivals) - 1) / spent if spent > 0 else 0.0
         lines = [f"**{len(drawn)} in view**, {rate:.0f} frames/s", ""]
         if len(drawn) < len(names):
-            lines += [f"{len(names) - len(drawn)} not drawn: not all numbers are finite", ""]
+            lines += [f"{len(names) - len(drawn)} not drawn: values are not finite", ""]
         if frame.people_without_body:
             lines += [f"{frame.people_without_body} seen without a body", ""]
         if not frame.metric:
-            lines += ["the field of view is a guess: distances are to scale only", ""]
+            lines += ["the field of view is a guess: distances are scale-free", ""]
         if drawn:
             lines += ["| person | error [px] | quality | distance [m] |", "|---|---|---|---|"]
         for i in drawn:
@@ -251,7 +252,7 @@ class Viewer:
 
 
 def _distinct(ids: tuple[str, ...]) -> list[str]:
-    """One name per person, whatever the detector calls them: nothing, or all the same."""
+    """A unique name per person, even if the detector gives none or the same for all."""
     names: list[str] = []
     for i, name in enumerate(ids):
         names.append(name if name and name not in names else f"{name or 'person'}#{i}")

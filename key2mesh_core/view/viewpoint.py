@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From where a scene is looked at, so that the people and the camera are all in the picture."""
+"""Chooses the viewpoint of a scene, so that all people and the camera are in the picture."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIELD_OF_VIEW = float(np.radians(38.0))
-"""Vertical, of whoever looks at the page [rad]."""
+"""Vertical field of view of the page [rad]."""
 
 CAMERA_SIZE_M = 0.4
-"""Length of the drawn camera."""
+"""Length of the drawn camera [m]."""
 
 ASPECT = 4 / 3
-"""Width of the picture by its height, at least."""
+"""Smallest aspect ratio (width by height) of the picture."""
 
 _FROM = np.array([-0.6, -0.35, -0.75])  # from the left, above and behind the camera
 _ROUNDS = 8
@@ -23,8 +23,8 @@ _FILLED = 0.8  # of the picture's height; a panel covers a part of its width
 
 
 def view_of(points: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Where to stand [m], and the point to look at, so that some points (N, 3) and the camera at
-    the origin are all in a picture of `ASPECT` or wider."""
+    """The viewpoint [m] and the point to look at, such that points (N, 3) and the camera at the
+    origin are all in a picture of `ASPECT` or wider."""
     corners = CAMERA_SIZE_M * np.array([*product((-1, 1), (-1, 1), (0, 1))])
     everything = np.concatenate([points, corners])
     forward = -_FROM / np.linalg.norm(_FROM)
@@ -36,7 +36,7 @@ def view_of(points: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray
         off = everything - middle
         across = np.maximum(np.abs(off @ right) / ASPECT, np.abs(off @ down))
         distance = (across / (_FILLED * np.tan(FIELD_OF_VIEW / 2)) - off @ forward).max()
-        # What is near is far from the picture's middle: look there, then go closer.
+        # Near points are far from the picture's centre: look there, then move closer.
         depth = distance + off @ forward
         for axis in (right, down):
             seen = (off @ axis) / depth
