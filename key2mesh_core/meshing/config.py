@@ -61,9 +61,9 @@ class MeshConfig:
     camera_fy: float = 0.0
     """Vertical focal length [px]; 0: the same as camera-fx."""
     camera_cx: float = 0.0
-    """Principal point [px]; 0: the image's middle."""
+    """Principal point [px]; 0: the image centre."""
     camera_cy: float = 0.0
-    """Principal point [px]; 0: the image's middle."""
+    """Principal point [px]; 0: the image centre."""
     fov: float = 0.0
     """Horizontal field of view [degrees]; overrides a bag's CameraInfo. If the camera is unknown,
     60 is assumed, and positions are scale-free."""
