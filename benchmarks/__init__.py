@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures how fast Key2Mesh is, and what adaptation brings: what a user may want to rerun."""
+"""Benchmarks that a user may want to rerun: the speed of Key2Mesh, and the gain from adaptation."""
 
 import os
 
-# Before anything imports onnxruntime, whose newer versions send usage data otherwise.
+# Set before onnxruntime is imported, whose newer versions otherwise send usage data.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -19,24 +19,24 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measures the engine beside other methods, the node over DDS, and steps of training."""
+    """Measures the engine and other methods, the node over DDS, and training steps."""
 
     only: tuple[Part, ...] = ("table1", "node", "training", "adaptation")
-    """Which parts to run."""
+    """Parts to run."""
     quick: bool = False
-    """Seconds instead of minutes: shows that it runs, measures nothing well."""
+    """Seconds instead of minutes: checks that everything runs; the measurements are inaccurate."""
     model: str = "default"
-    """The bundle of the engine and the node."""
+    """Model bundle for the engine and the node."""
     body: str = "default"
-    """The body file that the bundle was made with."""
+    """The body file that the bundle was trained with."""
     threads: int = 2
-    """CPU threads of every method."""
+    """CPU threads for every method."""
     output: Path = Path(__file__).parent / "out"
     """Folder for results.json, results.md and persons.png."""
 
 
 def main(config: BenchmarkConfig) -> dict[str, Any]:
-    """Run the parts asked for; a part that cannot run here is named with its reason."""
+    """Run the requested parts; name a part that cannot run here, with the reason."""
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -49,7 +49,7 @@ def main(config: BenchmarkConfig) -> dict[str, Any]:
         say(f"measuring: {name}")
         try:
             results[name] = parts[name](config, say)
-        # ImportError: ROS without its libraries (start it by tools/with-ros), or no smplx.
+        # ImportError: ROS without its libraries (use tools/with-ros), or no smplx.
         except (ImportError, Key2MeshError) as error:
             results["left_out"][name] = str(error)
     (config.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A step of adaptation against its networks alone: what they multiply forward and backward, and
+"""Compares a step of adaptation with its networks alone: their forward and backward passes, and
 Adam.
 
 The detections are the demo's. The default recipe learns from them and from samples of the model's
-own answers; the paper's updates a critic ten times in every step, which differentiates twice.
+own predictions; the paper's updates a critic ten times in every step, which differentiates twice.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contestants: our estimator, as a robot calls it, checks of its input included.
+"""Our estimator as a robot calls it, including the checks of its input.
 
-The bundle as it is shipped, and the same network exported with its weights as 32-bit floats; on a
-machine with TensorRT, that too.
+The shipped bundle, the same network exported with 32-bit weights and, if available, TensorRT.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def engines(
 
 
 def estimates(estimator: Estimator) -> Answer:
-    """An estimator as a contestant's answer."""
+    """Wraps an estimator as a benchmark method."""
     intrinsics = camera()
 
     def answer(keypoints: NDArray[np.float32], mesh: bool) -> NDArray[np.float32]:
@@ -81,7 +80,7 @@ def estimates(estimator: Estimator) -> Answer:
 
 
 def _stage(bundle: Bundle) -> Stage:
-    """What the bundle's network has to read, by how its weights are stored."""
+    """The bytes that the bundle's network reads, by storage of its weights."""
     graph = onnx.load(bundle.pose_path).graph
     if any(is_block_linear(node) for node in graph.node):
         # Inputs of 8 bits alone move vertices by up to 6 mm: the job takes two products of them.

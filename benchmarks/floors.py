@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast this machine could be: what it reads and multiplies in a second, and what work needs.
+"""Lower bounds on time: the machine's memory and arithmetic speed, and what the work requires.
 
-A floor is what the *job* costs on this machine, not what one implementation of it costs: every
-weight read once a call, every product at the speed of a large matrix product, the result written.
-Limits are the best of several tries with the contestants' number of threads, since a floor that a
-neighbour raised would flatter whoever is compared with it.
+A floor is the cost of the *job* on this machine, not of an implementation: reading every weight
+once per call, every product at the speed of a large matrix product, writing the result. Limits are
+the best of several tries with the methods' number of threads, because a floor raised by other load
+would flatter the methods.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NETWORK_WEIGHTS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """Work that must end before the next begins.
+    """A stage of work; stages run one after the other.
 
     `read`: bytes of weights, once a call; `written`: bytes of results a person; `operations`: a
     person's additions and multiplications, of kind `arithmetic`.
@@ -47,14 +47,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine does at best: bytes a second read by size, written, operations a second."""
+    """The machine's limits: bytes read per second by size, bytes written, operations per second."""
 
     reads: dict[int, float]
     writes: float
     operations: dict[str, float] = field(default_factory=dict)
 
     def reading_s(self, size: float) -> float:
-        """Seconds to read so many bytes, each time the same ones."""
+        """Seconds to read this many bytes repeatedly."""
         if size <= 0:
             return 0.0
         sizes = sorted(self.reads)
@@ -62,8 +62,8 @@ class Limits:
         return size / float(speed)
 
     def floor_ms(self, stages: Sequence[Stage], persons: int) -> float:
-        """The least time of a call for so many persons [ms]: whichever of its memory and its
-        arithmetic takes longer, stage by stage."""
+        """Lower bound on the time of a call [ms]: the longer of memory and arithmetic of each
+        stage."""
         seconds = 0.0
         for stage in stages:
             memory = self.reading_s(stage.read) + persons * stage.written / self.writes

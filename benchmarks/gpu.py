@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.gpu`: the engine on an NVIDIA GPU, beside PyTorch on the same GPU.
+"""`python -m benchmarks.gpu`: compares the engine on an NVIDIA GPU with PyTorch on the same GPU.
 
 One command on one machine: builds the engines, compares their vertices with PyTorch's in
 millimetres, measures latency from arrays of the host to arrays of the host, with and without
 recorded CUDA graphs, and PyTorch eager and compiled in turns with them; then a training step.
-Writes a Markdown and a JSON file named for the GPU. Whatever cannot run here is named with its
-reason; without a GPU nothing is measured and the exit status is 1.
+Writes a Markdown and a JSON file named after the GPU. Names whatever cannot run here, with the
+reason; without a GPU, nothing is measured and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -50,31 +50,31 @@ from key2mesh_core.network.weights import load_network
 
 EAGER, COMPILED = "PyTorch eager", "torch.compile, max-autotune"
 PERCENTILES = (50, 90, 99)
-_ROUNDS = 5  # contestants take turns, as a GPU's clock drifts
+_ROUNDS = 5  # methods alternate, because a GPU's clock drifts
 
 
 @dataclass(frozen=True)
 class GpuConfig:
-    """Measures the engine on this machine's GPU, and PyTorch beside it."""
+    """Measures the engine and PyTorch on this machine's GPU."""
 
     model: str = "default"
     """The bundle."""
     body: str = "default"
     """The body file that the bundle was made with."""
     library: str = "any"
-    """tensorrt, tensorrt_rtx, or 'any' for the first that is here."""
+    """tensorrt, tensorrt_rtx, or 'any' for the first that is installed."""
     precisions: tuple[str, ...] = ("fp32", "fp16")
     """Precisions to build."""
     batches: tuple[int, ...] = (1, 2, 8, 64, 512)
-    """Numbers of persons."""
+    """Batch sizes."""
     calls: int = 1000
-    """Measured calls of each contestant and batch, fewer where they would take over `budget_s`."""
+    """Measured calls per method and batch, fewer if they would exceed `budget_s`."""
     budget_s: float = 5.0
-    """Seconds for one contestant and batch."""
+    """Seconds per method and batch."""
     compile: bool = True
-    """Measure torch.compile, too; it takes minutes to compile."""
+    """Also measure torch.compile, which takes minutes to compile."""
     training: bool = True
-    """Measure a training step, too."""
+    """Also measure a training step."""
     output: Path = Path(__file__).parent / "results"
     """Folder for the two files."""
 
@@ -113,7 +113,7 @@ class Results:
 
 
 def main(config: GpuConfig) -> int:
-    """Measures and writes; 1 if there is no GPU or an engine's answers are wrong."""
+    """Measures and writes; returns 1 if there is no GPU or an engine's results are wrong."""
     try:
         gpu = open_gpu().name
         library = find_library(MODULES if config.library == "any" else (config.library,))
@@ -284,7 +284,7 @@ def _latency(config: GpuConfig, contestants: dict[str, Answer], results: Results
                 try:
                     for _ in range(3):  # what is compiled is compiled now
                         answer(keypoints, mesh)
-                # A compiler that gives up must not cost the other contestants their figures.
+                # A failing compiler must not prevent the other measurements.
                 except Exception as error:
                     reason = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
                     results.left_out[f"{name} at {batch}, {'mesh' if mesh else 'joints'}"] = reason
@@ -300,7 +300,7 @@ def _latency(config: GpuConfig, contestants: dict[str, Answer], results: Results
 def in_turns(
     calls: dict[str, Callable[[], object]], count: int, budget_s: float
 ) -> dict[str, list[float]]:
-    """Seconds of each call; contestants take turns, each at most `count` calls and `budget_s`."""
+    """Seconds of each call; methods alternate, each with at most `count` calls and `budget_s`."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(_ROUNDS):
         for name in calls if turn % 2 == 0 else reversed(calls):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `benchmarks.gpu` found, as tables."""
+"""The results of `benchmarks.gpu` as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from key2mesh_core.evaluation.report import markdown_table
 
 
 def to_markdown(results: dict[str, Any]) -> str:
-    """One Markdown text; a part without figures is not there, and why stands at the end."""
+    """One Markdown text; parts without results are left out, with the reasons at the end."""
     described = results["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in described["packages"].items())
     parts = [

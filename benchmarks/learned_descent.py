@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contestant: learned gradient descent (Song, Chen and Hilliges, "Human Body Model Fitting by
-Learned Gradient Descent", ECCV 2020), in the shape that was published. Timing only: its weights
-are random.
+"""Learned gradient descent (Song, Chen and Hilliges, "Human Body Model Fitting by Learned Gradient
+Descent", ECCV 2020) with the published architecture. For timing only: its weights are random.
 
 Four stages. In the first, two networks make pose and shape of the keypoints (36 numbers); in the
 others, two networks change them given keypoints, pose (72) and the gradient of the re-projection
@@ -9,8 +8,8 @@ error by the pose (72): 180 numbers. Each network has a layer into 1024, two res
 layers, and one out to 72 or 10. Every stage poses the `smplx` body by axis-angles and projects its
 keypoints; all but the last differentiate that.
 
-The published code lets the gradient run back through everything that came before, its networks'
-weights included. What is needed is the gradient by the pose alone: "lean" takes only that.
+The published code differentiates through everything before, including its networks' weights. Only
+the gradient with respect to the pose is needed: "lean" computes only that.
 """
 
 from __future__ import annotations

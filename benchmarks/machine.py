@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the numbers were measured on."""
+"""The machine that the numbers were measured on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("key2mesh", "numpy", "onnxruntime", "torch", "smplx")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores this process may use, versions, and how busy the machine already is."""
+    """Processor, available cores, versions, and current load."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the contestants are called in tables."""
+"""The methods' names in tables."""
 
 ENGINE = "engine"
 FLOAT32 = "engine, 32-bit weights"

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node adds to the engine: from keypoints published to meshes received, over DDS.
+"""Measures what the node adds to the engine: from published keypoints to received meshes, over DDS.
 
-The node runs in a process of its own, started by its entry point. This process publishes at a
-fixed rate and receives the meshes, as a robot's program does in Python; in turns with it, the
-engine alone is called here at the same rate. Then both run back to back, while caches still hold
-the last frame.
+The node runs in a separate process, started by its entry point. This process publishes at a fixed
+rate and receives the meshes, like a robot's program in Python; alternating with it, the engine
+alone is called here at the same rate. Then both run back to back, with warm caches.
 
     tools/with-ros python -m benchmarks.node_latency --people 1 10 --seconds 600
 """
@@ -43,7 +42,7 @@ from tools.domain import claim_domain
 
 NODE = "/mesh_node"
 TURNS, SHORT_TURNS = 2, 10
-"""Turns of node and engine, at a camera's rate and back to back."""
+"""Alternating measurements of node and engine, at a camera's rate and back to back."""
 PATIENCE_S = 60.0
 
 
@@ -114,7 +113,7 @@ def measure(model: str, count: int, rate_hz: float, seconds: float) -> dict[str,
 
 @contextmanager
 def running_node(model: str) -> Iterator[None]:
-    """The node in a process of its own, ended cleanly."""
+    """The node in a separate process, shut down cleanly."""
     command = [sys.executable, "-m", "key2mesh_ros.mesh_node", "--ros-args", "--log-level", "warn"]
     environment = dict(os.environ)
     environment.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "key2mesh_bench_logs"))
@@ -153,7 +152,8 @@ class Probe:
     """
 
     def __init__(self, context: rclpy.Context, keypoints: NDArray[np.float32]) -> None:
-        # Without services of its own: what the executor waits for costs time on every wake-up.
+        # Without services, because everything that the executor waits for costs time on every
+        # wake-up.
         self._node = Node(
             "latency_probe", context=context, start_parameter_services=False, enable_rosout=False
         )
@@ -165,7 +165,7 @@ class Probe:
             PersonKeypointsArray, f"{NODE}/keypoints", newest
         )
         self._camera = self._node.create_publisher(CameraInfo, f"{NODE}/camera_info", newest)
-        # Reliable: the middleware sends again what it loses of ten meshes, which are 830 kB.
+        # Reliable, so that the middleware resends lost parts of ten meshes, which take 830 kB.
         self._node.create_subscription(BodyMeshArray, f"{NODE}/meshes", self._on_meshes, 5)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor(context=context)
@@ -215,7 +215,7 @@ class Probe:
         return np.array(self._latencies)
 
     def converse(self, seconds: float) -> NDArray[np.float64]:
-        """Publish as soon as the last answer is here; latencies (M,) [ms] of the answers."""
+        """Publish as soon as the last answer arrives; latencies (M,) [ms] of the answers."""
         self._latencies.clear()
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the contestants see, and what a contestant is.
+"""The input of all methods, and the definition of a method.
 
 The people are the demo's recorded detections, repeated with a little noise until there are enough.
 """
@@ -27,7 +27,7 @@ Answer = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """Somebody who finds bodies for keypoints."""
+    """A method that estimates bodies from keypoints."""
 
     name: str
     answer: Answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmarks' results as tables, and Table 1 as a chart."""
+"""The benchmarks' results as tables, and the runtime comparison as a chart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_markdown(results: Results) -> str:
     """Every part that was run, as one Markdown text."""
     parts = [machine_line(results["machine"])]
     if "table1" in results:
-        parts += ["## Runtime by method (Table 1)", table1(results["table1"])]
+        parts += ["## Runtime by method", table1(results["table1"])]
         parts += ["## Runtime by number of persons", persons_table(results["table1"]["rows"])]
     if "node" in results:
         parts += ["## The node over DDS", node_table(results["node"])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a body costs, by who finds it: the runtime table of the paper (its Table 1), in one run.
+"""The paper's runtime comparison in one run: the time per body of each method.
 
 Everybody at one and at 512 persons; those that are fast enough also in between, for the plot. Those
 that have the same network must give the same bodies, which is looked at in millimetres before

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's tables on open data: what adaptation brings, and what each of its parts does."""
+"""The paper's adaptation experiments on open data: the gain, and the effect of each part."""

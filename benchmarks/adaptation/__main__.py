@@ -18,7 +18,7 @@ from key2mesh_core.errors import Key2MeshError
 def main(config: TablesConfig) -> None:
     """Make one table; write NAME.md and NAME.json to the output folder and print it."""
     config.output.mkdir(parents=True, exist_ok=True)
-    # Only what is needed is loaded.
+    # Load only what is needed.
     name = "features" if config.table == "features" else "tables"
     module = importlib.import_module(f"benchmarks.adaptation.{name}")
     result = module.run(config)
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
     import tyro
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `key2mesh` does, for its reasons
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `key2mesh`
     try:
         main(tyro.cli(TablesConfig, description=__doc__))
     except Key2MeshError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cell of a table: a model adapted with some settings and one seed, measured and kept."""
+"""One cell of a table: a model adapted with some settings and one seed, measured and stored."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> Ada
         seed=seed,
         precision=config.precision,
         threads=config.threads,
-        # What the label-free choice does is another table's matter: here the method is measured.
+        # The label-free choice of an epoch is not measured here.
         always_adapt=True,
         **{"motions": config.motions if row.recipe == "paper" else ()} | dict(row.changes or {}),
     )
 
 
 def _run_cell(config: TablesConfig, row: Row, seed: int) -> dict[str, Any]:
-    # Named by what decides its result, so that tables share the runs they have in common.
+    # Named by everything that determines the result, so that tables share common runs.
     plain = adapt_config(config, row, seed, Path("cell"))
     name = hashlib.sha256(settings_text(plain).encode()).hexdigest()[:12]
     folder = config.output / "runs" / name
@@ -118,8 +118,8 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 
 def _part_of_targets(config: TablesConfig, row: Row) -> Path:
-    """A file of a share of the targets' frames, taken from the start of each sequence's tenths, so
-    that little is still a bit of everything, and neighbours stay neighbours."""
+    """A file with a share of the targets' frames, from the start of each sequence's tenths, so that
+    a small share still covers everything, and neighbours stay neighbours."""
     share = row.share * config.share
     name = hashlib.sha256(repr((row.targets, share, row.cameras)).encode()).hexdigest()[:12]
     path = config.output / "targets" / f"{name}.npz"
@@ -134,7 +134,7 @@ def _part_of_targets(config: TablesConfig, row: Row) -> Path:
                 unfinished,
                 keypoints=targets.keypoints[kept],
                 layout="openpose_coco_18",
-                # Every track becomes a camera of its own, where one name is enough.
+                # Every track becomes a separate camera, in which one name is enough.
                 sequence=np.zeros(len(kept), int),
                 camera=targets.sequence[kept],
                 take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fig. 7 of the paper: where features of motion capture and of detections lie, before and after.
+"""Features of motion capture and of detections, before and after adaptation, as in the paper's
+t-SNE figure.
 
-t-SNE shows neighbourhoods, not distances, so each picture has a number beside it: how often a
-nearest neighbour in feature space is of the other domain, 0.5 where the two cannot be told apart.
+t-SNE shows neighbourhoods, not distances, so each picture comes with a number: how often a nearest
+neighbour in feature space belongs to the other domain; 0.5 if the two are indistinguishable.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SAMPLES = 700
 
 
 def run(config: TablesConfig) -> dict[str, Any]:
-    """Adapt by each recipe and draw its features beside those of the model before."""
+    """Adapt with each recipe and draw its features next to those of the initial model."""
     if not config.motions:
         raise EvaluationError("--motions: the picture needs motion capture for the source domain")
     torch.manual_seed(0)
@@ -50,7 +51,7 @@ def run(config: TablesConfig) -> dict[str, Any]:
         models[row.name] = Path(cell["folder"]) / "model"
     before = load_trained_model(config.init, body_data).network.extractor
     with torch.no_grad():
-        # The source domain is what the frozen extractor makes of it, before and after.
+        # The source domain's features come from the frozen extractor, before and after.
         source = before(captured).numpy()
         targets = {
             name: load_trained_model(str(model), body_data).network.extractor(seen).numpy()
@@ -62,13 +63,13 @@ def run(config: TablesConfig) -> dict[str, Any]:
         panels[name] = TSNE(init="pca", random_state=0).fit_transform(features)
         mixing[name] = neighbours_of_the_other(source, target)
     draw(panels, mixing, config.output / "features.png")
-    return {"title": "Features before and after (Fig. 7)", "neighbours_of_the_other": mixing}
+    return {"title": "Features before and after", "neighbours_of_the_other": mixing}
 
 
 def neighbours_of_the_other(
     source: NDArray[np.floating], target: NDArray[np.floating], count: int = 10
 ) -> float:
-    """Share of the nearest neighbours that are of the other domain; (S, D) and (T, D)."""
+    """Share of nearest neighbours from the other domain; (S, D) and (T, D)."""
     features = np.concatenate([source, target])
     domain = np.repeat([0, 1], [len(source), len(target)])
     near = NearestNeighbors(n_neighbors=count + 1).fit(features).kneighbors(features)[1][:, 1:]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows each table has, and how they are written."""
+"""The rows of each table, and how they are written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
 
 TITLES = {
     "recipes": "Adapted by the default and by the published recipe",
-    "terms": "The published method term by term (Table 3)",
-    "targets": "Which detections are adapted to (Table 4)",
-    "amounts": "How many detections are adapted to (Table 5)",
+    "terms": "The published method term by term",
+    "targets": "Which detections",
+    "amounts": "How many detections",
     "cameras": "How many cameras saw it at once",
-    "detectors": "Two detectors on one video (Table 6)",
+    "detectors": "Two detectors on one video",
 }
 
 
@@ -29,10 +29,10 @@ _SOME = {"two": (1, 3), "four": (1, 3, 5, 7)}
 
 
 def rows_of(config: TablesConfig) -> list[Row]:
-    """The rows of the table that is asked for, the model as it is first."""
+    """The rows of the requested table, the initial model first."""
     everything = (_aistpp(config, ADAPTED_ON),)
     as_it_is = Row("not adapted", "default", None, ())
-    # Most robots have one camera: only rows about several let the cameras agree.
+    # Most robots have one camera, so only rows about several use what the cameras agree on.
     alone = {"weights": replace(ADAPT_RECIPES["default"][1].weights, agreement=0.0)}
     match config.table:
         case "recipes":
@@ -54,7 +54,7 @@ def rows_of(config: TablesConfig) -> list[Row]:
             ]
         case "targets":
             each = [Row(name, "default", alone, (_aistpp(config, (name,)),)) for name in ADAPTED_ON]
-            # What will be seen in use: detections of it are there, labels are not.
+            # The sequences of the evaluation itself, without labels.
             same = Row("the reported sequences", "default", alone, (_aistpp(config, REPORTED_ON),))
             return [as_it_is, *each, Row("all four", "default", alone, everything), same]
         case "amounts":
@@ -92,7 +92,7 @@ def run(config: TablesConfig) -> dict[str, Any]:
 
 
 def to_markdown(table: dict[str, Any]) -> str:
-    """Means over the seeds, and how far the seeds lie apart."""
+    """Means over the seeds, and the range of the seeds."""
     sequences = (*REPORTED_ON, *TUNED_ON)
     header = ("", "frames", *sequences, "reported on", "change", "in step", "change", "minutes")
     before = {kind: _reported(table["rows"][0]["cells"], kind) for kind in _KINDS}
@@ -123,7 +123,7 @@ def to_markdown(table: dict[str, Any]) -> str:
     )
 
 
-#: Over all cameras, and over those in step.
+#: Over all cameras, and over those in sync.
 _KINDS = ("errors_mm", "in_step_mm")
 
 
