@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eq. 1: zero at the truth, each term by itself, weights as published."""
+"""The supervised loss: zero at the truth, each term by itself, weights as published."""
 
 import pytest
 import torch

@@ -263,7 +263,7 @@ def test_a_run_of_an_older_version_is_refused_by_name(data, tmp_path, part):
     state = load_checkpoint(tmp_path / "last.pt")
     del state[part], state["format"]
     save_checkpoint(tmp_path / "last.pt", state)
-    with pytest.raises(TrainingError, match=rf"last\.pt holds no '{part}'"):
+    with pytest.raises(TrainingError, match=rf"last\.pt .* '{part}'"):
         pretrain(settings)
 
 
