@@ -350,7 +350,7 @@ def test_work_goes_on_only_with_the_settings_it_was_begun_with(
     config = MeshConfig(source, tmp_path / "x.npz", model=bundle)
     small_groups(monkeypatch)
     begin(config, monkeypatch)
-    with pytest.raises(Key2MeshError, match=r"fov: then 0.0, now 50.0.*--restart"):
+    with pytest.raises(Key2MeshError, match=r"fov.* 0.0.* 50.0.*--restart"):
         mesh(replace(config, fov=50.0))
     assert mesh(replace(config, fov=50.0, restart=True)) == 0
     assert everything(config.target)["intrinsics"][0, 0] == pytest.approx(
@@ -398,17 +398,17 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, bun
     refused("--no-vertices", form="obj", vertices=False)
     refused(r"\.txt", target=tmp_path / "x.txt")
     refused("bag itself says the keypoints' layout", layout="coco_17")
-    refused("'/odd' holds odd_msgs/msg/Odd", BagError, topic="/odd")
+    refused(r"'/odd' .*odd_msgs/msg/Odd", BagError, topic="/odd")
     refused("no CameraInfo on '/eye'.*/camera_info", BagError, camera_topic="/eye")
     refused("unknown backend 'abacus'", backend="abacus")
-    refused(r"has \['/people'\] already", BagError, meshes_topic="/people")
+    refused(r"\['/people'\].*--meshes-topic", BagError, meshes_topic="/people")
     refused("is inside .*choose a place outside", target=source / "out")
     refused(r"cannot be made: .*Not a directory", target=Path(bundle) / "model.json" / "out.npz")
     (tmp_path / "there").mkdir()
-    refused("there exists already", target=tmp_path / "there")
+    refused(str(tmp_path / "there"), target=tmp_path / "there")
     two = [keypoint_recording(t, frames(3)) for t in ("/a", "/b")]
     write_bag(tmp_path / "two", two)
-    refused("keypoints on /a, /b .*--topic", BagError, source=tmp_path / "two")
+    refused("keypoints on /a, /b.*topic=TOPIC", BagError, source=tmp_path / "two")
 
 
 def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundle):
@@ -419,7 +419,7 @@ def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundl
     before = more.rindex(f"message_count: {COUNT}", 0, at)
     more = more[:before] + f"message_count: {COUNT + 7}" + more[before + len("message_count: 40") :]
     (source / "metadata.yaml").write_text(more)
-    with pytest.raises(BagError, match=r"promises 47 messages.*yields 40"):
+    with pytest.raises(BagError, match=r" 47 messages.* 40;"):
         mesh(MeshConfig(source, tmp_path / "out", model=bundle, fov=60.0))
     assert not (tmp_path / "out").exists()
 
