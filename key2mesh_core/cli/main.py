@@ -83,7 +83,7 @@ def help_text() -> str:
 
 
 def split_command(arguments: list[str]) -> tuple[str, list[str]]:
-    """The command's name and the arguments left for it."""
+    """The command's name and its arguments."""
     for words in (2, 1):
         name = " ".join(arguments[:words])
         if name in COMMANDS:

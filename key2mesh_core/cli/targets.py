@@ -41,9 +41,9 @@ class TargetsConfig:
     targets: Positional[tuple[str, ...]]
     """Recordings to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
     topic: str = ""
-    """Topic of bags that name none; by default the only one of keypoints."""
+    """Keypoint topic of bags whose name has none; by default the only one."""
     minimum: int = arrays.MINIMUM_KEYPOINTS
-    """Seen keypoints that a person must have."""
+    """Minimum number of seen keypoints of a person."""
     model: str = "default"
     """Model bundle to fit to a sample of the people: its folder, or 'default'."""
     picture: Path | None = None
@@ -108,7 +108,7 @@ def _camera_of(targets: TargetKeypoints, row: int) -> Intrinsics:
 
 
 def describe(targets: TargetKeypoints) -> dict[str, str]:
-    """A table about the targets: name and value of each line."""
+    """A table on the targets: name and value of each line."""
     seen = (targets.keypoints[..., 2] >= arrays.SEEN_CONFIDENCE).sum(axis=1)
     lengths = np.bincount(targets.sequence)
     follow = (np.diff(targets.sequence) == 0) & (np.diff(targets.frame) == 1)

@@ -76,8 +76,8 @@ class RecordingView:
 
 
 def view(config: ViewConfig) -> int:
-    """Serves the page until interrupted, or until a recording played once has ended."""
-    # Whatever can fail fails before a page is served.
+    """Serves the page until interrupted, or until the end of a recording that is played once."""
+    # Fail before a page is served.
     source = config.recording or config.bag
     recording = open_view(source, config.model) if source else None
     watch = None if recording is not None else _topic_watcher()
@@ -147,7 +147,7 @@ def play(
 
 
 def _made_meshes(source: Source, model: str) -> RecordingView:
-    """Meshes of recorded keypoints, made as `key2mesh mesh` makes them."""
+    """Meshes of recorded keypoints, computed as in `key2mesh mesh`."""
     from key2mesh_core.meshing.maker import MeshMaker
     from key2mesh_core.model.bundle import load_bundle
     from key2mesh_core.model.estimator import Estimator
@@ -161,7 +161,7 @@ def _made_meshes(source: Source, model: str) -> RecordingView:
 
     def frames() -> Iterator[MeshFrame]:
         for frame in recording:
-            if frame.stream == first.stream:  # one camera's images are one scene
+            if frame.stream == first.stream:  # one scene is one camera's images
                 _, bodies = maker.make([frame])
                 yield bodies_frame(frame, bodies, bundle.body_model)
 

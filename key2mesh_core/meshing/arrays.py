@@ -69,8 +69,8 @@ def write_npz(parts: Sequence[Path], target: Path, bundle: Bundle) -> None:
 def write_obj(
     folder: Path, frames: Sequence[PersonFrame], bodies: Bodies, bundle: Bundle, streams: bool
 ) -> None:
-    """One .obj per person of each image; metres in the camera's optical frame. Names begin with the
-    stream's if the recording has several (`streams`)."""
+    """Write one .obj per person and image, in metres in the camera's optical frame. Names begin
+    with the stream's if the recording has several (`streams`)."""
     faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (bundle.triangles + 1).tolist())
     row = 0
     for frame in frames:

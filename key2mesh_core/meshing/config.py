@@ -88,7 +88,7 @@ class MeshConfig:
             raise Key2MeshError(f"--meshes-topic must begin with '/', got {self.meshes_topic!r}")
 
     def recording_options(self) -> RecordingOptions:
-        """What they say of the recording."""
+        """The options for the recording."""
         return RecordingOptions(
             topic=self.topic,
             camera_info=self.camera_topic,

@@ -78,7 +78,7 @@ def mesh(config: MeshConfig) -> int:
 
 
 def form_of(config: MeshConfig, source: Source) -> str:
-    """What to make: "bag", "npz", "obj" or "amass"."""
+    """The output format: "bag", "npz", "obj" or "amass"."""
     bag = source.kind == "bag"
     form = config.form
     if form == "auto":

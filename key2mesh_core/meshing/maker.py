@@ -55,8 +55,8 @@ class MeshMaker:
         self._streams: dict[str, _Stream] = {}
 
     def make(self, frames: Sequence[PersonFrame]) -> tuple[Sequence[PersonFrame], Bodies]:
-        """The frames with the persons' names (tracked, if they are smoothed), and the bodies of all
-        their persons, one frame's after the other.
+        """The frames with people's names (tracked, if smoothed), and the bodies of all their
+        people, one frame after the other.
         """
         named, bodies = frames, estimate(self._estimator, frames)
         if self._smooth:
@@ -99,8 +99,8 @@ class _Stream:
 
 
 def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
-    """The bodies of all the frames' persons without vertices, in their order; none of a guessed
-    camera has more quality than `GUESSED_CAMERA_QUALITY`.
+    """The bodies of all people in the frames, in order, without vertices; with a guessed camera,
+    quality is at most `GUESSED_CAMERA_QUALITY`.
     """
     cameras: dict[tuple[Intrinsics, bool], list[int]] = {}  # usually one
     for index, frame in enumerate(frames):

@@ -127,7 +127,7 @@ class Partial:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Turns the errors of a full disk, or of one that is read-only, into `Key2MeshError`."""
+    """Turns the errors of a full or read-only disk into `Key2MeshError`."""
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:

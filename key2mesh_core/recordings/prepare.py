@@ -98,8 +98,9 @@ class Preparation:
         return frame
 
     def end(self, name: str) -> None:
-        """Checks at the end of the recording that there was anybody, and not all on their sides or
-        heads. Raises TargetError with every cause if there was no usable person."""
+        """Check at the end of the recording that there was anybody, and that not everybody is
+        sideways or upside down. Raises TargetError with every cause if there was no usable
+        person."""
         if not self.persons:
             dropped = [str(self.dropped)] if self.dropped.counts else []
             causes = "; ".join([*dropped, *self.warnings.values()]) or "it is empty"

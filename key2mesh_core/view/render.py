@@ -49,7 +49,7 @@ def render_mesh(
         triangles: (F, 3) indices into vertices, counter-clockwise seen from outside.
         intrinsics: the camera, for an image of `size`.
         size: (width, height) [px].
-        colour: of the surface, RGB 0 to 255.
+        colour: colour of the surface, RGB 0 to 255.
     """
     fine = max(1, min(_FINE, math.isqrt(_MOST_PIXELS // (size[0] * size[1]))))
     layer = Image.new("RGBA", (size[0] * fine, size[1] * fine))
@@ -61,7 +61,7 @@ def render_mesh(
     outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     seen = np.einsum("fc,fc->f", outward, corners[:, 0]) < 0
     triangles, corners = triangles[seen], corners[seen]
-    # Pixel (0, 0) has its middle at coordinate (0, 0), so its area begins at -0.5.
+    # The centre of pixel (0, 0) is at coordinate (0, 0), so its area begins at -0.5.
     places = (project(corners, intrinsics) + 0.5) * fine - 0.5
     places = np.rint(np.clip(places, -_FAR_OUT_PX, _FAR_OUT_PX)).astype(int).reshape(-1, 6)
     shades = _shade(normals[triangles].mean(1), corners.mean(1), colour)
@@ -72,11 +72,11 @@ def render_mesh(
 
 
 def draw_keypoints(image: Image.Image, keypoints: NDArray[np.floating]) -> Image.Image:
-    """`image` with a person's keypoints and limbs: their left blue, their right orange.
+    """`image` with a person's keypoints and limbs: left in blue, right in orange.
 
     Args:
         image: any mode; not changed.
-        keypoints: (K, 3) x, y [px] and confidence; below 0.1 (or not finite) is not drawn.
+        keypoints: (K, 3) x, y [px] and confidence; those below 0.1, or not finite, are not drawn.
 
     Returns:
         A new image, RGBA if `image` has transparency, else RGB.

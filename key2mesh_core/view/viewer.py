@@ -199,7 +199,7 @@ class Viewer:
         return parts
 
     def _has_mesh(self, vertices: NDArray[np.float32]) -> bool:
-        """Whether the triangles are those of a mesh with these vertices."""
+        """Whether the triangles match a mesh with these vertices."""
         return self._triangles is not None and int(self._triangles.max(initial=0)) < len(vertices)
 
     def _bones(self, joints: NDArray[np.float32]) -> NDArray[np.float32]:
