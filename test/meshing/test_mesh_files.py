@@ -66,7 +66,7 @@ def test_an_openpose_folder_needs_the_size_of_its_images(tmp_path, bundle):
     folder = openpose(tmp_path / "json", frames(3))
     with pytest.raises(CameraError, match="--image-size WIDTH HEIGHT"):
         mesh(MeshConfig(folder, tmp_path / "out.npz", model=bundle))
-    with pytest.raises(Key2MeshError, match="only a bag becomes one"):
+    with pytest.raises(Key2MeshError, match="--form"):
         mesh(MeshConfig(folder, tmp_path / "out", form="bag", model=bundle))
 
 

@@ -89,7 +89,7 @@ def test_a_late_image_tears_no_motion_apart(tmp_path, capsys):
 
 
 def test_motion_needs_the_body_of_the_model(tmp_path, bundle, source):
-    with pytest.raises(Key2MeshError, match=r"--body default is .*, but the model was made with"):
+    with pytest.raises(Key2MeshError, match=r"--body default is .*@"):
         mesh(MeshConfig(source, tmp_path / "out", form="amass", model=bundle))
 
 

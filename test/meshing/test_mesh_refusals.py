@@ -27,21 +27,21 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, bun
         assert {p.name for p in tmp_path.iterdir()} <= {"there", "two"}
 
     refused("there is no .*absent", source=tmp_path / "absent")
-    refused("ends in .npz", form="npz")
-    refused("nothing but vertices", form="obj", vertices=False)
-    refused(r"known by the ending \.txt", target=tmp_path / "x.txt")
+    refused(r"\.npz", form="npz")
+    refused("--no-vertices", form="obj", vertices=False)
+    refused(r"\.txt", target=tmp_path / "x.txt")
     refused("bag itself says the keypoints' layout", layout="coco_17")
     refused("odd_msgs/msg/Odd", BagError, topic="/odd")
     refused("no CameraInfo on '/eye'.*/camera_info", BagError, camera_topic="/eye")
     refused("unknown backend 'abacus'", backend="abacus")
-    refused(r"has \['/people'\] already", BagError, meshes_topic="/people")
+    refused(r"\['/people'\].*--meshes-topic", BagError, meshes_topic="/people")
     refused("is inside .*choose a place outside", target=source / "out")
     refused(r"cannot be made: .*Not a directory", target=Path(bundle) / "model.json" / "out.npz")
     (tmp_path / "there").mkdir()
-    refused("there exists already", target=tmp_path / "there")
+    refused(str(tmp_path / "there"), target=tmp_path / "there")
     two = [keypoint_recording(t, frames(3)) for t in ("/a", "/b")]
     write_bag(tmp_path / "two", two)
-    refused("keypoints on /a, /b: say which by .*--topic", BagError, source=tmp_path / "two")
+    refused("keypoints on /a, /b.*topic=TOPIC", BagError, source=tmp_path / "two")
 
 
 def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundle):
@@ -52,7 +52,7 @@ def test_a_recording_that_holds_less_than_it_promises_is_refused(tmp_path, bundl
     before = more.rindex(f"message_count: {COUNT}", 0, at)
     more = more[:before] + f"message_count: {COUNT + 7}" + more[before + len("message_count: 40") :]
     (source / "metadata.yaml").write_text(more)
-    with pytest.raises(BagError, match=r"promises 47 messages.*yields 40"):
+    with pytest.raises(BagError, match=r" 47 messages.* 40;"):
         mesh(MeshConfig(source, tmp_path / "out", model=bundle, fov=60.0))
     assert not (tmp_path / "out").exists()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import subprocess
@@ -89,7 +90,7 @@ def test_stopped_while_it_is_put_together_it_is_put_together_again(
             mesh(config)
             break
         except Key2MeshError as error:
-            assert "make room" in str(error)  # noqa: PT017
+            assert "MiB are free" in str(error)  # noqa: PT017
             interruptions, at = interruptions + 1, at + 3
     assert interruptions > 2
     alike(everything(config.target), everything(whole.target))
@@ -149,8 +150,8 @@ def test_a_full_disk_is_told_and_survived(tmp_path, storage):
     process = command(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     _, told = process.communicate(timeout=120)
     assert process.returncode == 2, told
-    assert "no room to write" in told
-    assert "it resumes" in told
+    assert "MiB are free" in told
+    assert "Traceback" not in told
     _, told = (again := command(*words)).communicate(timeout=120)
     assert again.returncode == 0, told
     assert len(recorded_at(tmp_path / "out", "/mesh_node/meshes")) == 2 * COUNT
@@ -162,7 +163,7 @@ def test_work_goes_on_only_with_the_settings_it_was_begun_with(
     config = MeshConfig(source, tmp_path / "x.npz", model=bundle)
     small_groups(monkeypatch)
     begin(config, monkeypatch)
-    with pytest.raises(Key2MeshError, match=r"fov: then 0.0, now 50.0.*--restart"):
+    with pytest.raises(Key2MeshError, match=r"fov.* 0.0.* 50.0.*--restart"):
         mesh(replace(config, fov=50.0))
     assert mesh(replace(config, fov=50.0, restart=True)) == 0
     assert everything(config.target)["intrinsics"][0, 0] == pytest.approx(
@@ -172,7 +173,7 @@ def test_work_goes_on_only_with_the_settings_it_was_begun_with(
 
 def test_two_processes_do_not_work_on_one_target(tmp_path):
     held = Partial(tmp_path / "out", {})
-    with pytest.raises(Key2MeshError, match="another process works"):
+    with pytest.raises(Key2MeshError, match=re.escape(str(held.folder))):
         Partial(tmp_path / "out", {})
     held.close()
     Partial(tmp_path / "out", {}).close()
