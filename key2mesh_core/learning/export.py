@@ -73,8 +73,7 @@ def export(config: ExportConfig) -> None:
     print(
         f"wrote {bundle.path}: {bundle.name} for the body {bundle.body_model}, "
         f"{size / 1e6:.1f} MB\n"
-        f"to measure it: key2mesh evaluate --model {bundle.path}\
-"
+        f"to measure it: key2mesh evaluate --model {bundle.path}\n"
         f"to use it, set the node's parameter model:={bundle.path.resolve()}"
     )
 
