@@ -92,6 +92,7 @@ def _start(config: Any, detections: int) -> AdaptRun:
         keypoints=people(detections),
         image_size=np.tile(size, (detections, 1)),
         intrinsics=np.tile(intrinsics.as_array(), (detections, 1)),
+        metric=np.ones(detections, bool),
         source="the demo's detections",
         frame=np.arange(detections) % _FRAMES,
         sequence=(np.arange(detections) // _FRAMES).astype(np.int32),
@@ -100,7 +101,7 @@ def _start(config: Any, detections: int) -> AdaptRun:
         left_out={},
     )
     device = torch.device(config.device)
-    domain = target_domain(targets, source.centre_view, config.horizontal_fov, device)
+    domain = target_domain(targets, source.centre_view, device)
     return AdaptRun(config, source, domain, domain, body, None, ProcessGroup())
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import Camera
 from key2mesh_core.model import scale as scales
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies
@@ -54,7 +53,6 @@ class Anchors:
         self,
         bodies: Bodies,
         frame: PersonFrame,
-        camera: Camera,
         settings: Parameters,
         estimator: Estimator,
         count: Callable[[str, int], None],
@@ -68,8 +66,8 @@ class Anchors:
         scale = np.full(len(bodies), np.nan)
         if self._depth is not None:
             try:
-                lookup = self._depth.lookup(frame, camera, settings.depth_max_age)
-                scale = scales.depth_scale(bodies, camera.intrinsics, lookup)
+                lookup = self._depth.lookup(frame, settings.depth_max_age)
+                scale = scales.depth_scale(bodies, frame.camera.intrinsics, lookup)
             except MessageRefused as error:
                 count(error.cause, 1)
         if settings.camera_height > 0 and np.isnan(scale).any():

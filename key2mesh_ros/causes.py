@@ -63,6 +63,8 @@ _ADVICE = {
         "calibrate it",
         "camera_info_aspect": "CameraInfo and keypoints differ in the image's aspect ratio: remap "
         "camera_info",
+        "camera_info_doubtful": "CameraInfo contradicts itself (the log says how): calibrate "
+        "the camera at the size of its images, or set camera_fx, camera_fy, camera_cx, camera_cy",
         "camera_info_frame": "CameraInfo and keypoints name different frames: remap camera_info",
         "unknown_resolution": "the ZED's keypoints may have another resolution than CameraInfo: "
         "set image_width and image_height to what the ZED grabs, or general.pub_resolution: NATIVE "

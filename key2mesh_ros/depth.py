@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
-from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.depth import Lookup, cloud_lookup, image_lookup
 from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.people.messages import MessageRefused
@@ -45,7 +44,7 @@ class DepthSource:
     def _keep(self, message: Any) -> None:
         self._kept.append(message)
 
-    def lookup(self, frame: PersonFrame, camera: Camera, most_age: float) -> Lookup:
+    def lookup(self, frame: PersonFrame, most_age: float) -> Lookup:
         """Measured depths at the pixels of a frame.
 
         Raises:
@@ -65,26 +64,26 @@ class DepthSource:
                 "depth_frame",
                 f"{self.topic} is of '{message.header.frame_id}', not of '{frame.frame_id}'",
             )
-        return self._lookup_of(message, frame, camera)
+        return self._lookup_of(message, frame)
 
 
-def _image(message: Image, frame: PersonFrame, camera: Camera) -> Lookup:
+def _image(message: Image, frame: PersonFrame) -> Lookup:
     depth = image_metres(message)
     size = np.array([frame.width or message.width, frame.height or message.height])
     scale = np.array([message.width, message.height]) / size
 
     def to_pixels(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        seen = distort_pixels(pixels, camera.intrinsics, camera.lens)
+        seen = distort_pixels(pixels, frame.camera.intrinsics, frame.camera.lens)
         return (seen + 0.5) * scale - 0.5
 
     return image_lookup(depth, to_pixels)
 
 
-def _cloud(message: PointCloud2, frame: PersonFrame, camera: Camera) -> Lookup:
+def _cloud(message: PointCloud2, frame: PersonFrame) -> Lookup:
     points = cloud_points(message)
     points = points[:: max(1, len(points) // CLOUD_POINTS)]
     radius = CLOUD_RADIUS_PX * max(1.0, (frame.width or 640) / 640)
-    return cloud_lookup(points, camera.intrinsics, radius)
+    return cloud_lookup(points, frame.camera.intrinsics, radius)
 
 
 def image_metres(message: Image) -> NDArray[np.floating]:

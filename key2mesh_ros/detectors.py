@@ -159,7 +159,7 @@ def _stream_reader(detector: DetectorKind, message_type: Any) -> ReceivedReader:
     def read_received(received: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
         if isinstance(received, bytes):
             received = _decoded(received, message_type)
-        return resolution.settle(read(received, info, options).in_network_order())
+        return resolution.settle(read(received, info, options))
 
     return read_received
 

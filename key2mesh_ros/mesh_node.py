@@ -24,7 +24,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from key2mesh_core.camera.choose import Camera, newest_info
+from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator, GpuOptions
@@ -207,7 +207,7 @@ class MeshNode(GuardedNode):
     # Messages.
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = newest_info(self._camera_info, message)
+        self._camera_info = message
         if (worker := self._worker) is not None:
             worker.release()
 

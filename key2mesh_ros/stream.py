@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from std_msgs.msg import Header
 
-from key2mesh_core.camera.choose import CameraMemory
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, bounding_boxes, usable_sanitised
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, person_sizes, usable_sanitised
 from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.camera_memory import CameraMemory
 from key2mesh_core.people.messages import MessageRefused
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.position_uncertainty import with_position_covariance
@@ -86,31 +86,31 @@ class Stream:
         """
         count = self._statistics.count
         warnings = (*frame.warnings, *self._check_stamp(frame.stamp_ns))
-        image = {"width": frame.width, "height": frame.height, "frame_id": frame.frame_id}
+        frame = frame.in_network_order()
         try:
-            frame = frame.seen_by(self._cameras.choose(camera_info, settings.camera, **image))
+            frame = frame.seen_by(self._cameras.choose(frame, camera_info, settings.camera))
         except CameraError as error:
             raise MessageRefused("no_image_size", str(error)) from error
         camera = frame.camera
         warnings += camera.warnings
-        frame, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
+        frame, sizes, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
         for cause, number in left_out.items():
             count(cause, number)
         if tracking.unshared(frame.ids) != frame.ids:
             warnings += ("repeated_id",)
         stages.end(SELECT)
-        # Selected people are usable, and sanitised unless a lens was undone since.
-        clean = camera.lens is None
-        bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, checked=clean)
+        bodies = self._estimator.estimate_poses(frame.keypoints, camera.intrinsics, sizes)
         stages.end(POSE)
-        if is_misfit(frame.keypoints, bodies.reprojection_error).any():
+        if is_misfit(bodies.reprojection_error, sizes).any():
             warnings += ("misfit",)
         size_known: ArrayLike = False
         if self._anchors is not None and self._anchors.wanted(settings):
             guessed = bodies.betas
-            bodies = self._anchors.apply(bodies, frame, camera, settings, self._estimator, count)
+            bodies = self._anchors.apply(bodies, frame, settings, self._estimator, count)
             size_known = (bodies.betas != guessed).any(axis=1)
-        bodies = with_position_covariance(bodies, frame.keypoints, camera, size_known)
+        bodies = with_position_covariance(
+            bodies, frame.keypoints, sizes, camera.intrinsics.fx, camera.metric, size_known
+        )
         frame, bodies = self._steady(frame, bodies, settings)
         stages.end(STEADY)
         if vertices:
@@ -174,17 +174,17 @@ def header_of(frame: PersonFrame) -> Header:
 
 def select_people(
     frame: PersonFrame, min_keypoints: int, max_people: int
-) -> tuple[PersonFrame, dict[str, int]]:
-    """The people to estimate, in the message's order, and the number of those left out, by cause:
-    people with fewer than `min_keypoints` usable keypoints or all of them on one spot, and, beyond
-    `max_people`, those with the smallest boxes.
+) -> tuple[PersonFrame, NDArray[np.float32], dict[str, int]]:
+    """The people to estimate, in the message's order, their sizes [px], and the number of those
+    left out, by cause: people with fewer than `min_keypoints` usable keypoints or all of them on
+    one spot, and, beyond `max_people`, the smallest.
     """
-    keypoints = frame.keypoints
+    keypoints, sizes = frame.keypoints, person_sizes(frame.keypoints)
     enough = (keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints
-    good = usable_sanitised(keypoints) & enough
+    good = usable_sanitised(keypoints, sizes) & enough
     left_out: dict[str, int] = {}
     if len(good) <= max_people and good.all():
-        return frame, left_out
+        return frame, sizes, left_out
     chosen = np.flatnonzero(good)
     if len(chosen) < len(keypoints):
         enough &= (keypoints[:, :REQUIRED, 2] > 0).sum(axis=1) >= MINIMUM_KEYPOINTS
@@ -193,11 +193,9 @@ def select_people(
         left_out = {cause: number for cause, number in causes if number}
     if len(chosen) > max_people:
         left_out["over_max_people"] = len(chosen) - max_people
-        boxes = bounding_boxes(keypoints[chosen])
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        largest = np.argsort(-areas, kind="stable")[:max_people]
+        largest = np.argsort(-sizes[chosen], kind="stable")[:max_people]
         chosen = np.sort(chosen[largest])
-    return frame.select(chosen), left_out
+    return frame.select(chosen), sizes[chosen], left_out
 
 
 def header_warnings(frame: PersonFrame, now_ns: int) -> list[str]:

@@ -47,6 +47,8 @@ def _subscriber(viewer: Viewer, topic: str, camera_topic: str) -> Node:
         if camera.metric:  # else it is not calibrated
             viewer.set_camera(camera)
             camera_shown = True
+            for reason in camera.reasons:
+                node.get_logger().warning(reason)
 
     def on_meshes(message: BodyMeshArray) -> None:
         try:

@@ -68,10 +68,12 @@ def moving_person(frames: int, seed: int = 0) -> np.ndarray:
 
 def targets(people: int = 2, frames: int = 60) -> TargetKeypoints:
     """Several such people, one sequence each."""
+    focal = 960 / np.tan(np.radians(30))
     return TargetKeypoints(
         keypoints=np.concatenate([moving_person(frames, seed) for seed in range(people)]),
         image_size=np.tile(np.float32([1920, 1080]), (people * frames, 1)),
-        intrinsics=np.zeros((people * frames, 4), np.float32),
+        intrinsics=np.tile(np.float32([focal, focal, 960, 540]), (people * frames, 1)),
+        metric=np.zeros(people * frames, bool),
         source="made up",
         frame=np.tile(np.arange(frames, dtype=np.int64), people),
         sequence=np.repeat(np.arange(people, dtype=np.int32), frames),

@@ -141,7 +141,7 @@ def _part_of_targets(config: TablesConfig, row: Row) -> Path:
                 frame=targets.frame[kept],
                 width=targets.image_size[kept, 0].astype(int),
                 height=targets.image_size[kept, 1].astype(int),
-                intrinsics=targets.intrinsics[kept],
+                intrinsics=np.where(targets.metric[:, None], targets.intrinsics, 0)[kept],
             )
     return path
 

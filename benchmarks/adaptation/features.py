@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.adaptation.cells import Row, adapt_config, run_row
+from benchmarks.adaptation.cells import Row, run_row
 from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
@@ -115,8 +115,6 @@ def _motion_capture(config: TablesConfig, body: BodyModel) -> torch.Tensor:
 
 def _detections(config: TablesConfig) -> torch.Tensor:
     spec = f"aistpp:{config.aistpp_keypoints}?sequences={','.join(REPORTED_ON)}"
-    row = Row("", "default", {}, (spec,))
-    fov = adapt_config(config, row, 0, Path("unused")).horizontal_fov
-    domain = target_domain(load_targets([spec]), True, fov, torch.device("cpu"))
+    domain = target_domain(load_targets([spec]), True, torch.device("cpu"))
     rows = torch.linspace(0, len(domain) - 1, SAMPLES).long()
     return domain.batch.inputs[rows]

@@ -1,50 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
 """Derives the intrinsics of the keypoints' image from a sensor_msgs/CameraInfo, live or recorded.
 
-By the message's definition, K and P refer to the whole sensor at full resolution. The image may be
-a part of it (roi, in pixels of the whole sensor), and smaller (binning, or a detector's own
-resizing). Some drivers set binning but give K of the binned image; the principal point, which is
-near the centre of the image that a matrix belongs to, tells the two cases apart.
+By the message's definition, width, height, K and P refer to the whole sensor at full resolution.
+The image may be a part of it (roi, in pixels of the whole sensor), and smaller (binning, or a
+detector's own resizing). Not every driver complies. Some give K of the binned image
+(avt_vimba_camera #82), K of another resolution than width and height (ros_astra_camera #84), width
+and height of the image itself, or roi in pixels of the binned image (spinnaker_sdk_camera_driver).
+The principal point, which is near the centre of the image that a matrix belongs to, tells most of
+these cases apart.
 
 Only attributes are read, so any object with the message's attributes works.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from dataclasses import astuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from key2mesh_core.camera.pinhole import Intrinsics
 
+_NEAR = np.log(1.15)
+"""A principal point this near to an image's centre (as a ratio) may belong to that image."""
 
-def image_part(info: Any) -> tuple[int, int, int, int]:
-    """Left, top, width and height [px of the whole sensor] of the region that the images show.
+_FAR = np.log(4 / 3)
+"""A principal point this far from the centre, in both axes and on the same side, is suspicious."""
 
-    If the region does not fit into `info.width` x `info.height` px, the driver gives width, height,
-    K and P of the region itself, and nothing is cropped.
+_ALIKE = np.log(1.5)
+"""Images of different sizes differ by factors as similar as this in x and y, even 4:3 and 16:9."""
+
+_DIVISORS = (2, 3, 4, 6)
+"""A driver's matrix may belong to images this many times smaller than width and height."""
+
+_REMEDY = "calibrate the camera at the size of its images, or state their size, fx, fy, cx and cy"
+
+Pair = NDArray[np.float64]
+"""(2,) x and y."""
+
+
+class _Region(NamedTuple):
+    """The region of the sensor that the images show.
+
+    Attributes:
+        corner, size: of the region [sensor px].
+        sensor: size of the whole sensor [px]; None if the message does not tell.
+        bins: sensor pixels per image pixel.
+        doubt: how the region contradicts the rest of the message; empty if it does not.
     """
-    roi = info.roi
-    right, bottom = roi.x_offset + roi.width, roi.y_offset + roi.height
-    fits = right <= info.width and bottom <= info.height
-    if roi.width > 0 and roi.height > 0 and (fits or not (info.width and info.height)):
-        return roi.x_offset, roi.y_offset, roi.width, roi.height
-    return 0, 0, info.width, info.height
 
-
-def binning(info: Any) -> tuple[int, int]:
-    """Sensor pixels per image pixel, horizontally and vertically; 0 in the message means 1."""
-    return max(1, info.binning_x), max(1, info.binning_y)
+    corner: Pair
+    size: Pair
+    sensor: Pair | None
+    bins: Pair
+    doubt: str = ""
 
 
 def image_size(info: Any) -> tuple[int, int]:
     """Width and height [px] of the images that the message describes."""
-    _, _, width, height = image_part(info)
-    across, down = binning(info)
-    return width // across, height // down
+    region = _region(info, np.zeros(2))
+    width, height = (region.size // region.bins).astype(int).tolist()
+    return width, height
 
 
-def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Intrinsics:
-    """Intrinsics of an image of `width` x `height` px (0: `image_size`).
+def unbinned_size(info: Any) -> tuple[int, int]:
+    """Width and height [px] of the images if the message's binning has no effect."""
+    whole = info.roi if info.roi.width and info.roi.height else info
+    return whole.width, whole.height
+
+
+def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> tuple[Intrinsics, str]:
+    """Intrinsics of an image of `width` x `height` px (0 if unknown: `image_size`), and a sentence
+    that says how the message is doubtful and names the sizes; empty if it is not.
 
     Args:
         rectified: whether the image is rectified. The topic is the same for raw and rectified
@@ -53,35 +81,73 @@ def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> Int
     Raises:
         CameraError: the camera is not calibrated.
     """
-    if rectified:
-        fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in info.p)
-        matrix = Intrinsics(fx, fy, cx, cy)
-    else:
-        matrix = Intrinsics.from_matrix(info.k)
-    left, top, wide, high = image_part(info)
-    across, down = binning(info)
-    binned = _is_binned(matrix, info)
-    # Scale from sensor to matrix pixels, and from matrix to image pixels.
-    unit_x, unit_y = (1 / across, 1 / down) if binned else (1.0, 1.0)
-    x = width / (wide * unit_x) if width and wide else 1 / (across * unit_x)
-    y = height / (high * unit_y) if height and high else 1 / (down * unit_y)
-    return Intrinsics(
-        matrix.fx * x,
-        matrix.fy * y,
-        (matrix.cx - left * unit_x) * x,
-        (matrix.cy - top * unit_y) * y,
+    name, values = ("P", np.reshape(info.p, (3, 4))[:, :3]) if rectified else ("K", info.k)
+    focal, centre = np.reshape(astuple(Intrinsics.from_matrix(values)), (2, 2))
+    told = np.array([width, height], float)
+    region = _region(info, told)
+    unit, corner, doubt = _read_matrix(name, centre, region)
+    scale = told / region.size if told.all() and region.size.all() else 1 / region.bins
+    intrinsics = Intrinsics(*(focal / unit * scale), *((centre / unit - corner) * scale))
+    return intrinsics, doubt and f"CameraInfo is doubtful: {doubt}; {_REMEDY}"
+
+
+def _region(info: Any, told: Pair) -> _Region:
+    """The region that images of `told` px (0 if unknown) show."""
+    roi, sensor = info.roi, np.array([info.width, info.height], float)
+    bins = np.maximum(1.0, [info.binning_x, info.binning_y])
+    corner, size = np.array([[roi.x_offset, roi.y_offset], [roi.width, roi.height]], float)
+    if not size.all():
+        corner, size = np.zeros(2), sensor
+    if not sensor.all():
+        return _Region(corner, size, None, bins)
+    text = f"its region of interest of {_text(size)} px at ({_text(corner, ', ')})"
+    if (corner + size > sensor).any():  # width and height are those of the images themselves
+        doubt = f"{text} is outside its width and height, {_text(sensor)} px"
+        return _Region(corner * bins * sensor / size, sensor * bins, None, bins, doubt)
+    if (told == size).all() and (bins > 1).any():  # the region is in image pixels
+        corner, size = corner * bins, size * bins
+        if (corner + size > sensor).any():  # and so are width and height
+            return _Region(corner, size, sensor * bins, bins)
+        doubt = f"{text} is in pixels of the binned image, not of the sensor, {_text(sensor)} px"
+        return _Region(corner, size, sensor, bins, doubt)
+    unclear = (bins > 1).any() and ((corner + size) * bins <= sensor).all() and not told.all()
+    doubt = f"{text} may refer to {_text(sensor)} px (the sensor) or {_text(sensor // bins)} px"
+    return _Region(corner, size, sensor, bins, doubt if unclear else "")
+
+
+def _read_matrix(name: str, centre: Pair, region: _Region) -> tuple[Pair, Pair, str]:
+    """How to read K or P (`name`) with a principal point `centre`: its pixels per sensor pixel, the
+    images' corner from its origin [sensor px], and how the message is doubtful."""
+    units = (np.ones(2), 1 / region.bins)
+    if region.sensor is None:
+        if _misses(centre, region.size / region.bins).max() < _NEAR:
+            return units[1], np.zeros(2), ""
+        whole = (2.2 * centre >= region.corner + region.size).all()
+        doubt = region.doubt and f"{region.doubt}: {name} is read as that of the whole sensor"
+        return units[0 if whole else 1], region.corner, doubt
+    unit = min(units, key=lambda each: _misses(centre, each * region.sensor).sum())
+    misses = _misses(centre, unit * region.sensor)
+    doubt = (
+        f"{name}'s principal point is the centre of an image of about {_text(2 * centre)} px, but "
+        f"its width and height are {_text(region.sensor)} px"
     )
+    if (region.size < region.sensor).any() and misses.max() > _NEAR:
+        for each in units:
+            if _misses(centre, each * region.size).max() < _NEAR:
+                return each, np.zeros(2), f"{doubt}: it is read as that of the region of interest"
+    smaller = 2 * centre < unit * region.sensor
+    if misses.min() < _FAR or np.ptp(misses) > _ALIKE or smaller[0] != smaller[1]:
+        return unit, region.corner, region.doubt
+    for divisor in _DIVISORS:
+        if _misses(centre, region.sensor / divisor).max() < _NEAR:
+            return np.full(2, 1 / divisor), region.corner, f"{doubt}: {name} is scaled to them"
+    return unit, region.corner, f"{doubt}: {name} is not changed"
 
 
-def _is_binned(matrix: Intrinsics, info: Any) -> bool:
-    """Whether a matrix already belongs to the binned image: its principal point is nearer, as a
-    ratio, to the centre of the binned image than to the centre of the whole sensor."""
-    misses = {True: 0.0, False: 0.0}
-    for centre, size, count in zip(
-        (matrix.cx, matrix.cy), (info.width, info.height), binning(info), strict=True
-    ):
-        if count > 1 and centre > 0 and size > 0:
-            ratio = math.log(2 * centre / size)
-            misses[False] += abs(ratio)
-            misses[True] += abs(ratio + math.log(count))
-    return misses[True] < misses[False]
+def _misses(centre: Pair, size: Pair) -> Pair:
+    """A principal point's distance from the centre of an image, as the logarithm of their ratio."""
+    return np.abs(np.log(np.maximum(2 * centre, 1e-9) / np.maximum(size, 1e-9)))
+
+
+def _text(pair: Pair, between: str = " x ") -> str:
+    return between.join(f"{value:.0f}" for value in pair)

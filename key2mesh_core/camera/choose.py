@@ -46,8 +46,8 @@ class Camera:
         width, height: size of that image [px]; 0 if unknown.
         description: the source of the intrinsics, in words.
         warnings: causes to doubt them, by name: `no_camera_info`, `uncalibrated_camera_info`,
-            `unknown_distortion`, `camera_info_aspect`, `camera_info_frame`,
-            `keypoints_outside_image`.
+            `unknown_distortion`, `camera_info_aspect`, `camera_info_doubtful`,
+            `camera_info_frame`, `keypoints_outside_image`.
         reasons: a sentence for each warning that names the values and says what to do.
         metric: False if the field of view is a guess; depth is then correct only up to a factor.
         lens: the lens distortion, if there is any.
@@ -125,7 +125,6 @@ def choose_camera(
     width: int,
     height: int,
     frame_id: str = "",
-    keypoints: NDArray[np.float32] | None = None,
 ) -> Camera:
     """The camera of an image.
 
@@ -134,17 +133,14 @@ def choose_camera(
         options: what the user states about the camera.
         width, height: size of the keypoints' image [px]; 0: taken from the options or CameraInfo.
         frame_id: optical frame of the keypoints; empty if there is none.
-        keypoints: (N, K, 3) sanitised keypoints in that image, to check its size.
 
     Raises:
         CameraError: the image size is needed but unknown, or no camera has such a size.
     """
-    width, height = known_size(info, options, width, height)
+    told = known_size(None, options, width, height)
     if options.stated:
-        camera = _stated(options, width, height)
-    else:
-        camera = _described(info, options, width, height, frame_id)
-    return camera if keypoints is None else doubt_outside(camera, keypoints)
+        return _stated(options, *known_size(info, options, width, height))
+    return _described(info, options, told, frame_id)
 
 
 def known_size(
@@ -159,30 +155,6 @@ def known_size(
     return (width, height) if info is None else image_size(info)
 
 
-class CameraMemory:
-    """`choose_camera` for every frame of a stream: chooses again only when an input has changed,
-    else takes about 1 us."""
-
-    def __init__(self) -> None:
-        self._seen: tuple[Any, Any, dict[str, Any]] | None = None
-
-    def choose(self, info: Any | None, options: CameraOptions, **image: Any) -> Camera:
-        """See `choose_camera`; `info` and `options` are compared by identity."""
-        seen = self._seen
-        if not seen or seen[0] is not info or seen[1] is not options or seen[2] != image:
-            self._camera = choose_camera(info, options, **image)
-            self._seen = info, options, image
-        return self._camera
-
-
-def newest_info(before: Any | None, info: Any) -> Any:
-    """The newer of two sensor_msgs/CameraInfo; the older one if both have the same content.
-
-    Drivers send it with every image; if it is unchanged, the camera need not be chosen again.
-    """
-    return before if before is not None and _content(before) == _content(info) else info
-
-
 def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
     """The camera with the warning `keypoints_outside_image` if somebody's keypoints lie well to the
     right of or below its image; otherwise the same object.
@@ -190,22 +162,27 @@ def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
     Args:
         keypoints: (N, K, 3) sanitised, in pixels of the distorted image.
     """
-    if not (camera.width and camera.height and len(keypoints)):
+    if not lies_outside(keypoints, (camera.width, camera.height)):
         return camera
-    far = keypoints[..., :2] > np.float32([_BEYOND * camera.width, _BEYOND * camera.height])
-    if not far.any():  # the usual case
-        return camera
-    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
-    outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
-    if not outside.any():
-        return camera
-    x, y = np.where(seen[..., None], keypoints[..., :2], 0.0).max(axis=(0, 1))
+    x, y = np.where(keypoints[..., 2:] >= SEEN_CONFIDENCE, keypoints[..., :2], 0.0).max(axis=(0, 1))
     return camera.with_warning(
         "keypoints_outside_image",
         f"keypoints reach ({x:.0f}, {y:.0f}) px, but the camera's image is "
         f"{camera.width} x {camera.height} px ({camera.description}): state the size of the image "
         "that the detector sees (image_size), or give the CameraInfo of that image",
     )
+
+
+def lies_outside(keypoints: NDArray[np.float32], size: tuple[int, int]) -> bool:
+    """Whether somebody's keypoints lie well to the right of or below an image; not for size 0."""
+    if not (all(size) and len(keypoints)):
+        return False
+    far = keypoints[..., :2] > np.float32([_BEYOND * size[0], _BEYOND * size[1]])
+    if not far.any():  # nearly always
+        return False
+    seen = keypoints[..., 2] >= SEEN_CONFIDENCE
+    outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
+    return bool(outside.any())
 
 
 def _stated(options: CameraOptions, width: int, height: int) -> Camera:
@@ -220,15 +197,16 @@ def _stated(options: CameraOptions, width: int, height: int) -> Camera:
 
 
 def _described(
-    info: Any | None, options: CameraOptions, width: int, height: int, frame_id: str
+    info: Any | None, options: CameraOptions, told: tuple[int, int], frame_id: str
 ) -> Camera:
     """The camera from CameraInfo, or an assumed one if there is no usable CameraInfo."""
     doubt = ""
     if info is not None:
         try:
-            return _from_info(info, options, width, height, frame_id)
+            return _from_info(info, options, told, frame_id)
         except CameraError as error:
             doubt = f"CameraInfo cannot be used: {error}"
+    width, height = known_size(info, options, *told)
     degrees = options.assumed_fov_deg or ASSUMED_FOV_DEG
     text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
     camera = Camera(_of_view(degrees, width, height), width, height, text, metric=False)
@@ -241,7 +219,7 @@ def _described(
     )
 
 
-def _from_info(info: Any, options: CameraOptions, width: int, height: int, frame_id: str) -> Camera:
+def _from_info(info: Any, options: CameraOptions, told: tuple[int, int], frame_id: str) -> Camera:
     text, lens, doubts = "CameraInfo", None, {}
     if options.rectified:
         text = "CameraInfo, rectified"
@@ -251,8 +229,11 @@ def _from_info(info: Any, options: CameraOptions, width: int, height: int, frame
             text = f"CameraInfo, {info.distortion_model} undone"
         except CameraError as error:
             doubts["unknown_distortion"] = f"CameraInfo's lens is not undone: {error}"
-    intrinsics = image_intrinsics(info, width, height, options.rectified)
+    intrinsics, doubt = image_intrinsics(info, *told, options.rectified)
+    if doubt:
+        doubts["camera_info_doubtful"] = doubt
     wide, high = image_size(info)
+    width, height = known_size(info, options, *told)
     if wide and high and (width, height) != (wide, high):
         text += f" of {wide} x {high} px, scaled to the keypoints' {width} x {height} px"
         if abs(width / wide / (height / high) - 1) > ASPECT_TOLERANCE:
@@ -283,13 +264,3 @@ def _need_size(width: int, height: int) -> None:
             "node, --image-size WIDTH HEIGHT of a command, ?width=WIDTH&height=HEIGHT of a "
             "target), give CameraInfo, or state camera_fx, camera_cx and camera_cy"
         )
-
-
-def _content(info: Any) -> tuple[Any, ...]:
-    """Everything that the comparison considers."""
-    roi = info.roi
-    return (
-        (info.header.frame_id, info.width, info.height, info.binning_x, info.binning_y),
-        (roi.width, roi.height, roi.x_offset, roi.y_offset),
-        (info.distortion_model, tuple(info.d), tuple(info.k), tuple(info.p)),
-    )

@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tyro.conf import Positional
 
-from key2mesh_core.camera.choose import ASSUMED_FOV_DEG
-from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import TargetError
 from key2mesh_core.io import atomic_write
 from key2mesh_core.keypoints import arrays
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.quality import relative_error
 from key2mesh_core.recordings.targets import TargetKeypoints, load_targets
 from key2mesh_core.recordings.tracks import cameras_at_once
 
@@ -86,25 +83,10 @@ def misses_of(targets: TargetKeypoints, model: str = "default") -> NDArray[np.fl
     keypoints = targets.keypoints[rows]
     estimator = Estimator(load_bundle(model))
     try:
-        errors = np.zeros(len(rows))
-        cameras = [_camera_of(targets, row) for row in rows]
-        for camera in set(cameras):
-            here = [at for at, each in enumerate(cameras) if each == camera]
-            errors[here] = estimator.estimate_poses(keypoints[here], camera).reprojection_error
+        bodies = estimator.estimate_poses(keypoints, targets.intrinsics[rows])
     finally:
         estimator.close()
-    return relative_error(keypoints, errors)
-
-
-def _camera_of(targets: TargetKeypoints, row: int) -> Intrinsics:
-    """The camera that saw a person; assumed if unknown."""
-    if targets.intrinsics[row, 0] > 0:
-        return Intrinsics(*targets.intrinsics[row].tolist())
-    size = targets.image_size[row]
-    if not size.all():
-        size = 2 * targets.keypoints[row, :, :2].max(axis=0)
-    width, height = np.ceil(size).astype(int).tolist()
-    return Intrinsics.from_field_of_view(width, height, horizontal_degrees=ASSUMED_FOV_DEG)
+    return bodies.reprojection_error / arrays.person_sizes(keypoints)
 
 
 def describe(targets: TargetKeypoints) -> dict[str, str]:
@@ -139,7 +121,8 @@ def _together(targets: TargetKeypoints) -> str:
 
 
 def _cameras(targets: TargetKeypoints) -> str:
-    found = np.unique(targets.intrinsics[:, :2].round(), axis=0).astype(int).tolist()
+    focal = np.where(targets.metric[:, None], targets.intrinsics[:, :2].round(), 0)
+    found = np.unique(focal, axis=0).astype(int).tolist()
     return ", ".join(f"focal length {x} x {y} px" if x else "unknown" for x, y in found)
 
 

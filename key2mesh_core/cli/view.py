@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def view(config: ViewConfig) -> int:
     # Fail before a page is served.
     source = config.recording or config.bag
     recording = open_view(source, config.model) if source else None
+    for reason in recording.camera.reasons if recording and recording.camera else ():
+        print(f"warning: {reason}", file=sys.stderr)
     watch = None if recording is not None else _topic_watcher()
     from key2mesh_core.view.viewer import Viewer  # viser takes a second to import
 

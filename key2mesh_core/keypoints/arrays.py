@@ -114,8 +114,8 @@ def bounding_boxes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def person_sizes(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,) longer sides of `bounding_boxes` [px]."""
-    boxes = bounding_boxes(keypoints)
+    """(N,) longer sides of `bounding_boxes` over the keypoints that every network takes [px]."""
+    boxes = bounding_boxes(keypoints[:, :REQUIRED])
     return (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
 
 
@@ -125,11 +125,11 @@ def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:
     True for at least 6 seen keypoints whose box has a side of at least 2 px. Optional keypoints do
     not count, because not every network takes them.
     """
-    return usable_sanitised(sanitise(keypoints))
+    clean = sanitise(keypoints)
+    return usable_sanitised(clean, person_sizes(clean))
 
 
-def usable_sanitised(clean: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """`usable` for keypoints that are already sanitised."""
-    clean = clean[:, :REQUIRED]
-    enough = (clean[..., 2] >= SEEN_CONFIDENCE).sum(axis=1) >= MINIMUM_KEYPOINTS
-    return enough & (person_sizes(clean) >= MINIMUM_SIZE_PX)
+def usable_sanitised(clean: NDArray[np.float32], sizes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """`usable` for keypoints that are already sanitised, with their `person_sizes`."""
+    seen = clean[:, :REQUIRED, 2] >= SEEN_CONFIDENCE
+    return (seen.sum(axis=1) >= MINIMUM_KEYPOINTS) & (sizes >= MINIMUM_SIZE_PX)

@@ -21,6 +21,7 @@ from key2mesh_core.meshing.partial import Partial
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.mesh_frame import body_mesh_array, body_topology
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.bag_files import RawMessage, every_message, opened
 from key2mesh_core.recordings.bag_keypoints import BagKeypoints, Read
@@ -125,43 +126,23 @@ class _Messages:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._store = message_store()
-        self._types = self._store.types
 
     def topology(self) -> bytes:
-        bundle = self._bundle
-        value = self._types[TOPOLOGY_TYPE](
-            body_model=bundle.body_model,
-            triangles=bundle.triangles.astype(np.uint32).ravel(),
-            joint_names=list(bundle.joint_names),
-            parents=bundle.parents,
-        )
-        return bytes(self._store.serialize_cdr(value, TOPOLOGY_TYPE))
+        message = body_topology(self._new, np.ravel, self._bundle)
+        return bytes(self._store.serialize_cdr(message, TOPOLOGY_TYPE))
 
     def meshes(self, header: Any, frame: PersonFrame, bodies: Bodies) -> bytes:
-        none = np.zeros(0, np.float32)
-        values = [
-            self._types["key2mesh_ros/msg/BodyMesh"](
-                id=name,
-                quality=float(bodies.quality[i]),
-                reprojection_error=float(bodies.reprojection_error[i]),
-                position=self._types["geometry_msgs/msg/Point"](*bodies.translation[i].tolist()),
-                position_covariance=bodies.position_covariance[i].ravel(),
-                betas=bodies.betas[i],
-                pose=bodies.poses[i],
-                joints=bodies.joints[i].ravel(),
-                vertices=none if bodies.vertices is None else bodies.vertices[i].ravel(),
-            )
-            for i, name in enumerate(frame.ids)
-        ]
         # The detector's policy determines the frame; the header may name another.
         frame_id = frame.frame_id or header.frame_id
-        header = self._types["std_msgs/msg/Header"](header.stamp, frame_id)
-        value = self._types[MESHES_TYPE](
-            header=header,
-            body_model=self._bundle.body_model,
-            people_seen=len(frame) + frame.left_out,
-            people_without_body=frame.left_out,
-            metric=frame.camera is not None and frame.camera.metric,
-            bodies=values,
+        message = body_mesh_array(
+            self._new,
+            np.ravel,
+            self._new("std_msgs/msg/Header", stamp=header.stamp, frame_id=frame_id),
+            frame,
+            bodies,
+            self._bundle.body_model,
         )
-        return bytes(self._store.serialize_cdr(value, MESHES_TYPE))
+        return bytes(self._store.serialize_cdr(message, MESHES_TYPE))
+
+    def _new(self, kind: str, **fields: Any) -> Any:
+        return self._store.types[kind](**fields)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.keypoints.arrays import person_sizes
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies, joined
@@ -102,22 +102,14 @@ def estimate(estimator: Estimator, frames: Sequence[PersonFrame]) -> Bodies:
     """The bodies of all people in the frames, in order, without vertices; with a guessed camera,
     quality is at most `GUESSED_CAMERA_QUALITY`.
     """
-    cameras: dict[tuple[Intrinsics, bool], list[int]] = {}  # usually one
-    for index, frame in enumerate(frames):
-        if len(frame):
-            key = frame.camera.intrinsics, frame.camera.metric
-            cameras.setdefault(key, []).append(index)
-    if not cameras:
-        nobody = np.zeros((0, len(NETWORK_KEYPOINTS), 3), np.float32)
-        return estimator.estimate_poses(nobody, Intrinsics(1, 1, 0, 0))
-    ends = np.cumsum([len(frame) for frame in frames])
-    parts, order = [], []
-    for members in cameras.values():
-        camera = frames[members[0]].camera
-        keypoints = np.concatenate([frames[i].keypoints for i in members])
-        bodies = estimator.estimate_poses(keypoints, camera.intrinsics)
-        most = np.float32(1.0 if camera.metric else GUESSED_CAMERA_QUALITY)
-        bodies = replace(bodies, quality=np.minimum(bodies.quality, most))
-        parts.append(with_position_covariance(bodies, keypoints, camera))
-        order += [np.arange(ends[i] - len(frames[i]), ends[i]) for i in members]
-    return joined(parts).select(np.argsort(np.concatenate(order)))
+    seen = [frame for frame in frames if len(frame)]
+    keypoints = [np.zeros((0, len(NETWORK_KEYPOINTS), 3), np.float32), *(f.keypoints for f in seen)]
+    keypoints, counts = np.concatenate(keypoints), [len(frame) for frame in seen]
+    cameras = [frame.camera.intrinsics.as_array() for frame in seen]
+    intrinsics = np.repeat(np.reshape(cameras, (-1, 4)), counts, axis=0)
+    metric = np.repeat(np.array([frame.camera.metric for frame in seen], bool), counts)
+    bodies = estimator.estimate_poses(keypoints, intrinsics)
+    most = np.where(metric, np.float32(1.0), np.float32(GUESSED_CAMERA_QUALITY))
+    bodies = replace(bodies, quality=np.minimum(bodies.quality, most))
+    sizes = person_sizes(keypoints)
+    return with_position_covariance(bodies, keypoints, sizes, intrinsics[:, 0], metric)

@@ -88,27 +88,35 @@ class Estimator:
         return self.add_vertices(bodies) if vertices else bodies
 
     def estimate_poses(
-        self, keypoints: ArrayLike, intrinsics: Intrinsics, checked: bool = False
+        self,
+        keypoints: ArrayLike,
+        intrinsics: Intrinsics | NDArray[np.float32],
+        sizes: NDArray[np.float32] | None = None,
     ) -> Bodies:
         """`estimate` without vertices, so that a smoother can change the bodies before
-        `add_vertices`.
+        `add_vertices`; `intrinsics` may also be (N, 4) fx, fy, cx, cy px, a camera for each person.
 
-        `checked` states that the keypoints come from `sanitise` and that everybody is `usable`;
-        they are then not checked again.
+        `sizes`, the keypoints' `person_sizes`, states that the keypoints come from `sanitise` and
+        that everybody is `usable`; they are then not checked again.
         """
-        if not isinstance(intrinsics, Intrinsics):
+        if isinstance(intrinsics, Intrinsics):
+            intrinsics = intrinsics.as_array()
+        elif not isinstance(intrinsics, np.ndarray):
             raise CameraError(f"intrinsics must be an Intrinsics, got {type(intrinsics).__name__}")
-        clean = np.asarray(keypoints, dtype=np.float32) if checked else arrays.sanitise(keypoints)
-        if not checked:
-            _refuse_unusable(clean)
-        camera = np.broadcast_to(intrinsics.as_array(), (len(clean), 4))
+        if sizes is None:
+            keypoints = arrays.sanitise(keypoints)
+            sizes = arrays.person_sizes(keypoints)
+            _refuse_unusable(keypoints, sizes)
+        clean = np.asarray(keypoints, np.float32)
+        camera = np.broadcast_to(intrinsics, (len(clean), 4))
         outputs = _run_in_chunks(
             self._pose,
             POSE_GRAPH,
             {"keypoints": clean[:, : self.bundle.keypoints], "intrinsics": camera},
             POSE_SIGNATURE.outputs,
         )
-        return Bodies(**outputs, quality=quality_of(clean, outputs["reprojection_error"]))
+        quality = quality_of(clean, outputs["reprojection_error"], sizes)
+        return Bodies(**outputs, quality=quality)
 
     def add_vertices(self, bodies: Bodies) -> Bodies:
         """The same bodies with `vertices` computed from their betas, rotations and translation."""
@@ -129,8 +137,8 @@ class Estimator:
         self._mesh.close()
 
 
-def _refuse_unusable(clean: NDArray[np.float32]) -> None:
-    good = arrays.usable_sanitised(clean)
+def _refuse_unusable(clean: NDArray[np.float32], sizes: NDArray[np.float32]) -> None:
+    good = arrays.usable_sanitised(clean, sizes)
     if good.all():
         return
     person = int(np.argmin(good))

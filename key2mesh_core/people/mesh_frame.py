@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bodies of one image as they are published, recorded and shown."""
+"""The bodies of one image as they are published, recorded and shown.
+
+Messages are made by a function `new(type, **fields)`, so that rclpy's and a recording's are filled
+alike.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +16,16 @@ from numpy.typing import NDArray
 
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.person_frame import stamp_ns_of
+from key2mesh_core.people.quality import GUESSED_CAMERA_QUALITY
 
 if TYPE_CHECKING:
     from key2mesh_core.people.bodies import Bodies
     from key2mesh_core.people.person_frame import PersonFrame
+
+POINT_TYPE = "geometry_msgs/msg/Point"
+BODY_TYPE = "key2mesh_ros/msg/BodyMesh"
+MESHES_TYPE = "key2mesh_ros/msg/BodyMeshArray"
+TOPOLOGY_TYPE = "key2mesh_ros/msg/BodyTopology"
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,66 @@ def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFra
         people_without_body=frame.left_out,
         metric=frame.camera is not None and frame.camera.metric,
         position_deviation=_deviation(covariance),
+    )
+
+
+def body_mesh_array(
+    new: Callable[..., Any],
+    pack: Callable[[NDArray[np.generic]], Any],
+    header: Any,
+    frame: PersonFrame,
+    bodies: Bodies,
+    body_model: str,
+    vertices: bool = True,
+) -> Any:
+    """The BodyMeshArray of the bodies of a frame's N persons, N = 0 included.
+
+    Args:
+        pack: flattens an array that has no fixed size.
+        header: stamp and frame of the keypoints.
+        frame: with its camera; while that is a guess, `quality` is at most 0.5.
+        bodies: with their `position_covariance`.
+        vertices: whether to send the mesh's points, where `bodies` have them.
+    """
+    points = bodies.vertices if vertices else None
+    most_quality = np.float32(1.0 if frame.camera.metric else GUESSED_CAMERA_QUALITY)
+    quality = np.minimum(bodies.quality, most_quality).tolist()
+    errors = bodies.reprojection_error.tolist()
+    return new(
+        MESHES_TYPE,
+        header=header,
+        body_model=body_model,
+        people_seen=len(frame) + frame.left_out,
+        people_without_body=frame.left_out,
+        metric=frame.camera.metric,
+        bodies=[
+            new(
+                BODY_TYPE,
+                id=frame.ids[number],
+                quality=quality[number],
+                reprojection_error=errors[number],
+                position=new(POINT_TYPE, x=x, y=y, z=z),
+                position_covariance=bodies.position_covariance[number].ravel(),
+                betas=bodies.betas[number],
+                pose=bodies.poses[number],
+                joints=bodies.joints[number].ravel(),
+                vertices=pack(np.zeros(0, np.float32) if points is None else points[number]),
+            )
+            for number, (x, y, z) in enumerate(bodies.translation.tolist())
+        ],
+    )
+
+
+def body_topology(
+    new: Callable[..., Any], pack: Callable[[NDArray[np.generic]], Any], bundle: Any
+) -> Any:
+    """The BodyTopology of a model bundle's body; `pack` as of `body_mesh_array`."""
+    return new(
+        TOPOLOGY_TYPE,
+        body_model=bundle.body_model,
+        triangles=pack(bundle.triangles.astype(np.uint32)),
+        joint_names=list(bundle.joint_names),
+        parents=pack(bundle.parents),
     )
 
 

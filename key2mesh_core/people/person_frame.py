@@ -72,20 +72,22 @@ class PersonFrame:
         Raises:
             KeypointError: the layout is unknown, or the keypoints do not have its shape.
         """
-        return replace(self, keypoints=self._network_keypoints(), layout=NETWORK_LAYOUT)
+        keypoints = self.keypoints
+        if self.layout != NETWORK_LAYOUT or keypoints.shape[1] != len(NETWORK_KEYPOINTS):
+            keypoints = to_network(get_layout(self.layout), keypoints)
+        return replace(self, keypoints=sanitise(keypoints), layout=NETWORK_LAYOUT)
 
     def seen_by(self, camera: Camera) -> PersonFrame:
-        """The people as a pinhole camera with the camera's intrinsics would see them: in the
-        network's order, sanitised, lens undone; `camera`, `width` and `height` are set.
+        """The people, already `in_network_order`, as a pinhole camera with the camera's intrinsics
+        would see them: lens undone; `camera`, `width` and `height` are set.
 
         The camera gets the warning `keypoints_outside_image` if that applies, and `lens_misfit` if
         its lens explains less than half of the keypoints; the others become unseen.
         """
-        keypoints = self._network_keypoints()
-        camera = doubt_outside(camera, keypoints)
+        keypoints, camera = self.keypoints, doubt_outside(camera, self.keypoints)
         if camera.lens is not None:
             seen = np.count_nonzero(keypoints[..., 2])
-            keypoints = undistort(keypoints, camera.intrinsics, camera.lens)
+            keypoints = sanitise(undistort(keypoints, camera.intrinsics, camera.lens))
             if 2 * (left := np.count_nonzero(keypoints[..., 2])) < seen:
                 camera = camera.with_warning(
                     "lens_misfit",
@@ -93,14 +95,7 @@ class PersonFrame:
                     "camera, give its own CameraInfo, or say that the images are rectified",
                 )
         width, height = camera.width or self.width, camera.height or self.height
-        frame = replace(self, keypoints=keypoints, layout=NETWORK_LAYOUT)
-        return replace(frame, camera=camera, width=width, height=height)
-
-    def _network_keypoints(self) -> NDArray[np.float32]:
-        """(N, K, 3) in the network's order, sanitised."""
-        if self.layout == NETWORK_LAYOUT and self.keypoints.shape[1] == len(NETWORK_KEYPOINTS):
-            return sanitise(self.keypoints)
-        return sanitise(to_network(get_layout(self.layout), self.keypoints))
+        return replace(self, keypoints=keypoints, camera=camera, width=width, height=height)
 
 
 def stamp_ns_of(header: Any) -> int:

@@ -21,8 +21,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from key2mesh_core.camera.choose import Camera
-from key2mesh_core.keypoints.arrays import person_sizes
 from key2mesh_core.people.bodies import Bodies
 
 ADULT_SIZE_SHARE = 0.065
@@ -37,24 +35,31 @@ cameras have 40 to 90."""
 
 
 def with_position_covariance(
-    bodies: Bodies, keypoints: NDArray[np.float32], camera: Camera, size_known: ArrayLike = False
+    bodies: Bodies,
+    keypoints: NDArray[np.float32],
+    sizes: NDArray[np.float32],
+    focal_length: ArrayLike,
+    metric: ArrayLike,
+    size_known: ArrayLike = False,
 ) -> Bodies:
     """The same N bodies with `position_covariance` (N, 3, 3) [m^2] in the camera's optical frame.
 
     Args:
         keypoints: (N, K, 3) x px, y px, confidence in the network's order, sanitised.
-        camera: the camera; if `metric` is False, its focal length is a guess.
+        sizes: (N,) the keypoints' `person_sizes` [px].
+        focal_length: of each body's camera, fx [px].
+        metric: whether it is known; if not, it is a guess.
         size_known: (N,) whether a measurement set each body's scale.
     """
     position = bodies.translation.astype(np.float64)
     distance = np.linalg.norm(position, axis=1)
     ray = position / np.maximum(distance, 1e-9)[:, None]
-    missed = bodies.reprojection_error / np.maximum(person_sizes(keypoints), 1.0)
+    missed = bodies.reprojection_error / np.maximum(sizes, 1.0)
     unseen = (keypoints[..., 2] == 0).mean(axis=1)
     size = np.where(size_known, KNOWN_SIZE_SHARE, ADULT_SIZE_SHARE)
-    focal = 0.0 if camera.metric else GUESSED_FOCAL_SHARE
+    focal = np.where(metric, 0.0, GUESSED_FOCAL_SHARE)
     along = distance * np.sqrt(size**2 + focal**2 + (0.88 * missed) ** 2 + (0.107 * unseen) ** 2)
-    across = 0.004 + 0.76 * bodies.reprojection_error * position[:, 2] / camera.intrinsics.fx
+    across = 0.004 + 0.76 * bodies.reprojection_error * position[:, 2] / focal_length
     outer = ray[:, :, None] * ray[:, None]
     covariance = (along**2)[:, None, None] * outer
     covariance += (across**2)[:, None, None] * (np.eye(3) - outer)

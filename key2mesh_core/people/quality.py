@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, person_sizes
+from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE
 from key2mesh_core.keypoints.table import KEYPOINTS, REQUIRED
 
 FloatArray = NDArray[np.float32]
@@ -70,14 +70,7 @@ GROSS_FROM, GROSS_TO = 0.15, 0.3
 _UNSEEN = np.array([UNSEEN[keypoint.kind] for keypoint in KEYPOINTS[:REQUIRED]], np.float32)
 
 
-def relative_error(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
-    """(N,) re-projection errors relative to the longer side of the person's box. Arguments: see
-    `quality_of`."""
-    size = np.maximum(person_sizes(keypoints[:, :REQUIRED]), MINIMUM_SIZE_PX)
-    return reprojection_error / size
-
-
-def is_misfit(keypoints: FloatArray, reprojection_error: FloatArray) -> NDArray[np.bool_]:
+def is_misfit(reprojection_error: FloatArray, sizes: FloatArray) -> NDArray[np.bool_]:
     """(N,) mask of the bodies that miss their keypoints by more than `MISFIT` of the person's size.
 
     A single misfit may be a person whom the detector saw badly; if more than one in ten is a
@@ -85,14 +78,16 @@ def is_misfit(keypoints: FloatArray, reprojection_error: FloatArray) -> NDArray[
     not recognised: swapped x and y, swapped left and right, animals (0.01 to 0.12). Arguments: see
     `quality_of`.
     """
-    return relative_error(keypoints, reprojection_error) > MISFIT
+    return reprojection_error > MISFIT * np.maximum(sizes, MINIMUM_SIZE_PX)
 
 
-def expected_error_mm(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
+def expected_error_mm(
+    keypoints: FloatArray, reprojection_error: FloatArray, sizes: FloatArray
+) -> FloatArray:
     """(N,) expected error of each body's joints [mm], pelvis-centred; optional keypoints do not
     count. Arguments: see `quality_of`."""
     keypoints = keypoints[:, :REQUIRED]
-    share = relative_error(keypoints, reprojection_error)
+    share = reprojection_error / np.maximum(sizes, MINIMUM_SIZE_PX)
     unseen = keypoints[..., 2] < SEEN_CONFIDENCE
     seen = keypoints.shape[1] - unseen.sum(axis=1, dtype=np.float32)
     doubt = 1 - keypoints[..., 2].sum(axis=1) / np.maximum(seen, 1)
@@ -101,12 +96,15 @@ def expected_error_mm(keypoints: FloatArray, reprojection_error: FloatArray) -> 
     return np.exp(OFFSET + MISS * miss + DOUBT * doubt + unseen @ _UNSEEN + gross)
 
 
-def quality_of(keypoints: FloatArray, reprojection_error: FloatArray) -> FloatArray:
+def quality_of(
+    keypoints: FloatArray, reprojection_error: FloatArray, sizes: FloatArray
+) -> FloatArray:
     """(N,) quality of each body, within 0..1.
 
     Args:
         keypoints: (N, K, 3), sanitised.
         reprojection_error: (N,) px.
+        sizes: (N,) px, the keypoints' `person_sizes`.
     """
-    error = expected_error_mm(keypoints, reprojection_error) / np.float32(HALF_QUALITY_MM)
+    error = expected_error_mm(keypoints, reprojection_error, sizes) / np.float32(HALF_QUALITY_MM)
     return (1 / (1 + error * error)).astype(np.float32)

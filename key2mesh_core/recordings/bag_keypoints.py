@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import newest_info
 from key2mesh_core.errors import BagError
 from key2mesh_core.people.messages import BY_TYPE, MessageRefused, StreamResolution
 from key2mesh_core.people.person_frame import PersonFrame
@@ -116,8 +115,7 @@ class BagKeypoints:
             CameraError: the image size is needed but unknown.
         """
         if connection.topic in self._infos:
-            info = self._decoder.decode(connection, data)
-            self._infos[connection.topic] = newest_info(self._infos[connection.topic], info)
+            self._infos[connection.topic] = self._decoder.decode(connection, data)
         stream = self._streams.get(connection.topic)
         if stream is None:
             return []

@@ -21,7 +21,13 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from key2mesh_core.camera.choose import NOTHING_STATED, Camera, choose_camera
 from key2mesh_core.errors import BagError, Key2MeshError
-from key2mesh_core.people.mesh_frame import MeshFrame, Topology, mesh_frame
+from key2mesh_core.people.mesh_frame import (
+    MESHES_TYPE,
+    TOPOLOGY_TYPE,
+    MeshFrame,
+    Topology,
+    mesh_frame,
+)
 from key2mesh_core.recordings.bag_files import opened, raw_topics
 
 if TYPE_CHECKING:
@@ -29,8 +35,6 @@ if TYPE_CHECKING:
 
 KEYPOINTS_TYPE = "key2mesh_ros/msg/PersonKeypointsArray"
 CAMERA_TYPE = "sensor_msgs/msg/CameraInfo"
-MESHES_TYPE = "key2mesh_ros/msg/BodyMeshArray"
-TOPOLOGY_TYPE = "key2mesh_ros/msg/BodyTopology"
 
 _IDL_SEPARATOR = "=" * 80 + "\n"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import CameraMemory
 from key2mesh_core.errors import CameraError, TargetError
 from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, person_sizes
 from key2mesh_core.keypoints.table import REQUIRED, number_of
+from key2mesh_core.people.camera_memory import CameraMemory
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.tracking import unshared
 from key2mesh_core.recordings.dropped import DroppedRecords
@@ -66,17 +66,16 @@ class Preparation:
                 f"a confidence of {large[0]:.3g} ({_place_of(frame)}) counts as 1: if the third "
                 "numbers of keypoints are distances or percentages, give confidences of 0 to 1",
             )
-        camera = frame.camera
+        camera, frame = frame.camera, frame.in_network_order()
         if camera is None or self.options.camera.stated:
             memory = self._cameras.setdefault(frame.stream, CameraMemory())
             try:
-                image = {"width": frame.width, "height": frame.height, "frame_id": frame.frame_id}
-                camera = memory.choose(info, self.options.camera, **image)
+                camera = memory.choose(frame, info, self.options.camera)
             except CameraError:
                 if self.options.need_camera:
                     raise
                 camera = None
-        frame = frame.in_network_order() if camera is None else frame.seen_by(camera)
+        frame = frame if camera is None else frame.seen_by(camera)
         for doubted in (frame, *([frame.camera] if frame.camera else ())):
             for warning, reason in zip(doubted.warnings, doubted.reasons, strict=True):
                 self.warnings.setdefault(warning, reason)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.camera.choose import ASSUMED_FOV_DEG, Camera, CameraOptions, choose_camera
 from key2mesh_core.errors import TargetError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.people.person_frame import PersonFrame
@@ -27,7 +28,8 @@ class TargetKeypoints:
         keypoints: (N, K, 3) float32 x px, y px, confidence in the network's order, sanitised:
             an unseen keypoint is (0, 0, 0).
         image_size: (N, 2) float32 width, height px; 0 if unknown.
-        intrinsics: (N, 4) float32 fx, fy, cx, cy px of the camera, lens undone; 0 if unknown.
+        intrinsics: (N, 4) float32 fx, fy, cx, cy px of the camera, lens undone.
+        metric: (N,) bool, False if the camera is a guess.
         source: the recordings that they come from.
         frame: (N,) int64 number of the image in its recording, camera or folder.
         sequence: (N,) int32 number of one person seen by one camera. Rows are ordered by sequence,
@@ -46,6 +48,7 @@ class TargetKeypoints:
     keypoints: NDArray[np.float32]
     image_size: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
+    metric: NDArray[np.bool_]
     source: str
     frame: NDArray[np.int64]
     sequence: NDArray[np.int32]
@@ -61,7 +64,10 @@ class TargetKeypoints:
 
 
 def load_targets(
-    sources: Sequence[str], topic: str = "", minimum: int = MINIMUM_KEYPOINTS
+    sources: Sequence[str],
+    topic: str = "",
+    minimum: int = MINIMUM_KEYPOINTS,
+    assumed_fov_deg: float = ASSUMED_FOV_DEG,
 ) -> TargetKeypoints:
     """Every usable person in some recordings, one recording after the other.
 
@@ -70,6 +76,7 @@ def load_targets(
             `recordings.open.open_recording`.
         topic: topic for bags whose source names none (`RecordingOptions.topic`).
         minimum: least number of seen keypoints of a person; others are left out and counted.
+        assumed_fov_deg: horizontal field of view of unknown cameras [degrees].
 
     Raises:
         TargetError: there is no source, one is invalid, or a recording is damaged, in another
@@ -78,7 +85,8 @@ def load_targets(
     """
     if not sources:
         raise TargetError("no target to read: give at least one, for example bag:my_bag")
-    options = RecordingOptions(topic=topic, minimum=minimum, need_camera=False)
+    camera = CameraOptions(assumed_fov_deg=assumed_fov_deg)
+    options = RecordingOptions(topic=topic, minimum=minimum, need_camera=False, camera=camera)
     parts = [_load(source, options) for source in sources]
     left_out: Counter[str] = Counter()
     warnings: dict[str, str] = {}
@@ -88,7 +96,7 @@ def load_targets(
     rows = {
         name: join([getattr(part, name) for part in parts])
         for join, names in (
-            (np.concatenate, ("keypoints", "image_size", "intrinsics", "frame")),
+            (np.concatenate, ("keypoints", "image_size", "intrinsics", "metric", "frame")),
             (_joined, ("sequence", "camera", "person")),
         )
         for name in names
@@ -118,6 +126,7 @@ def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
     if recording.bag is not None:
         frames = number_by_stamps(frames, name)
     frames = [frame for frame in frames if len(frame)]
+    seen_by = _cameras(frames, recording.source.options.camera)
     tracks = Tracks()
     sequences: list[int] = []
     streams: dict[str, int] = {}
@@ -135,7 +144,8 @@ def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
     return TargetKeypoints(
         keypoints=np.concatenate([frame.keypoints for frame in frames])[order],
         image_size=np.array([(f.width, f.height) for f in frames], np.float32)[row_of],
-        intrinsics=np.array([_intrinsics(f) for f in frames], np.float32)[row_of],
+        intrinsics=np.array([camera.intrinsics.as_array() for camera in seen_by])[row_of],
+        metric=np.array([camera.metric for camera in seen_by])[row_of],
         source=name,
         frame=numbers[row_of],
         sequence=sequence[order],
@@ -148,7 +158,17 @@ def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
     )
 
 
-def _intrinsics(frame: PersonFrame) -> NDArray[np.float32]:
-    """(4,) intrinsics; zeros if the camera is a guess, which must not be learned."""
-    known = frame.camera is not None and frame.camera.metric
-    return frame.camera.intrinsics.as_array() if known else np.zeros(4, np.float32)
+def _cameras(frames: Sequence[PersonFrame], options: CameraOptions) -> list[Camera]:
+    """The camera of each frame. If the image size is unknown, the camera is a guess, and the image
+    is assumed to end where the people of its stream do."""
+    ends: dict[str, NDArray[np.float32]] = {}
+    for frame in frames:
+        if frame.camera is None:
+            before = ends.get(frame.stream, np.ones(2, np.float32))
+            ends[frame.stream] = np.maximum(before, frame.keypoints[..., :2].max(axis=(0, 1)))
+    guessed = {}
+    for stream, end in ends.items():
+        width, height = np.ceil(end).astype(int).tolist()
+        camera = choose_camera(None, options, width=width, height=height)
+        guessed[stream] = replace(camera, metric=False)
+    return [frame.camera or guessed[frame.stream] for frame in frames]

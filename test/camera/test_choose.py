@@ -1,51 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which camera is taken: a point in space must stay on its pixel, whatever the message's form."""
+"""Which camera is taken, and what there is to doubt."""
 
 import math
-from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers_camera import choose, info, person
 
-from key2mesh_core.camera.choose import (
-    CameraMemory,
-    CameraOptions,
-    choose_camera,
-    known_size,
-    newest_info,
-)
+from key2mesh_core.camera.choose import CameraOptions, known_size
 from key2mesh_core.camera.lens import distort_pixels
 from key2mesh_core.camera.pinhole import project
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 
 POINT = np.array([0.3, -0.4, 2.5])
-
-
-def info(fx=700.0, width=640, height=480, binning=(0, 0), roi=(0, 0, 0, 0), k=None, p=None):
-    """A CameraInfo's attributes; roi is left, top, width, height."""
-    k = k or (fx, fx, width / 2, height / 2)
-    p = p or k
-    left, top, wide, high = roi
-    return SimpleNamespace(
-        header=SimpleNamespace(frame_id="camera", stamp=SimpleNamespace(sec=0, nanosec=0)),
-        width=width,
-        height=height,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[k[0], 0, k[2], 0, k[1], k[3], 0, 0, 1],
-        p=[p[0], 0, p[2], 0, 0, p[1], p[3], 0, 0, 0, 1, 0],
-        binning_x=binning[0],
-        binning_y=binning[1],
-        roi=SimpleNamespace(x_offset=left, y_offset=top, width=wide, height=high),
-    )
-
-
-def choose(message, options=None, width=640, height=480, **more):
-    options = options or CameraOptions()
-    return choose_camera(message, options, width=width, height=height, **more)
 
 
 def test_what_the_user_states_goes_before_camera_info():
@@ -73,49 +41,6 @@ def test_another_shape_of_image_is_doubted_with_both_sizes():
     assert camera.warnings == ("camera_info_aspect",)
     assert "640 x 480" in camera.reasons[0]
     assert "480 x 480" in camera.reasons[0]
-
-
-@pytest.mark.parametrize("told", [True, False], ids=["size_told", "size_not_told"])
-@pytest.mark.parametrize("rectified", [False, True])
-@pytest.mark.parametrize("binning", [(0, 0), (1, 1), (2, 2), (4, 2), (8, 8)])
-@pytest.mark.parametrize("roi", [(0, 0, 0, 0), (96, 40, 400, 320)])
-@pytest.mark.parametrize("driver", ["whole_sensor", "k_binned", "k_and_p_binned"])
-def test_every_form_of_region_and_binning_keeps_points_on_their_pixels(
-    told, rectified, binning, roi, driver
-):
-    """Of the sensor's pixel, what lies before the region is cut off and the rest is binned; a
-    driver that gives K (or K and P) of the binned image means the same."""
-    across, down = max(1, binning[0]), max(1, binning[1])
-    whole = (700.0, 710.0, 330.0, 236.0)
-    binned = (700.0 / across, 710.0 / down, 330.0 / across, 236.0 / down)
-    k = whole if driver == "whole_sensor" else binned
-    p = binned if driver == "k_and_p_binned" else whole
-    message = info(binning=binning, roi=roi, k=k, p=p)
-    left, top, wide, high = roi if any(roi) else (0, 0, 640, 480)
-    size = (wide // across, high // down)
-    options = CameraOptions(rectified=rectified)
-    camera = choose(message, options, *(size if told else (0, 0)))
-    on_sensor = project(POINT, choose(info(k=whole)).intrinsics)
-    expected = (on_sensor - [left, top]) / [across, down]
-    np.testing.assert_allclose(project(POINT, camera.intrinsics), expected, rtol=1e-6)
-    assert (camera.width, camera.height) == size
-    assert camera.warnings == ()
-
-
-@pytest.mark.parametrize("binning", [(0, 0), (2, 2)])
-def test_a_driver_that_describes_the_binned_image_alone_is_believed_once_the_size_is_told(binning):
-    """Width, height and K of the binned image, and binning all the same."""
-    message = info(fx=350.0, width=320, height=240, binning=binning)
-    camera = choose(message, width=320, height=240)
-    assert camera.intrinsics.as_array().tolist() == [350.0, 350.0, 160.0, 120.0]
-    assert camera.warnings == ()
-
-
-def test_a_region_of_another_image_than_width_and_height_cuts_nothing_off():
-    message = info(fx=700.0, width=400, height=300, roi=(100, 40, 400, 300))
-    camera = choose(message, width=0, height=0)
-    assert camera.intrinsics.as_array().tolist() == [700.0, 700.0, 200.0, 150.0]
-    assert (camera.width, camera.height) == (400, 300)
 
 
 def test_another_frame_is_doubted():
@@ -215,12 +140,6 @@ def test_the_size_is_the_messages_or_stated_or_the_cameras():
     assert known_size(info(binning=(2, 2)), CameraOptions()) == (320, 240)
 
 
-def person(low, high):
-    """Seen keypoints spread evenly between two pixels."""
-    points = np.linspace(low, high, len(NETWORK_KEYPOINTS), dtype=np.float32)
-    return np.concatenate([points, np.ones((len(points), 1), np.float32)], axis=1)
-
-
 @pytest.mark.parametrize(
     ("people", "outside"),
     [
@@ -235,9 +154,8 @@ def person(low, high):
 )
 def test_keypoints_outside_the_cameras_image_are_doubted_with_both_sizes(people, outside):
     keypoints = np.array(people, np.float32).reshape(-1, 18, 3)
-    camera = choose(info(), width=0, height=0, keypoints=keypoints)
     frame = PersonFrame(("",) * len(people), keypoints, NETWORK_LAYOUT)
-    assert frame.seen_by(choose(info())).camera == camera
+    camera = frame.seen_by(choose(info(), width=0, height=0)).camera
     assert ("keypoints_outside_image" in camera.warnings) == outside
     if outside:
         assert "640 x 480" in camera.reasons[0]
@@ -257,50 +175,3 @@ def test_a_frame_seen_by_a_camera_is_what_a_pinhole_camera_would_have_seen():
     assert frame.keypoints[0, 3].tolist() == [0.0, 0.0, 0.0]
     assert (frame.camera, frame.width, frame.height) == (camera, 640, 480)
     assert (frame.ids, frame.stamp_ns) == (("a",), 7)
-
-
-def test_what_is_remembered_is_what_would_be_chosen():
-    memory, message, options = CameraMemory(), info(), CameraOptions()
-    size = {"width": 640, "height": 480}
-    assert memory.choose(message, options, **size) is memory.choose(message, options, **size)
-    for asked, told in [
-        ((message, options), size),
-        ((info(fx=500.0), options), size),
-        ((None, options), size),
-        ((None, replace(options, assumed_fov_deg=90.0)), size),
-        ((message, options), size | {"width": 1280}),
-        ((message, options), size | {"height": 960}),
-        ((message, options), size | {"frame_id": "elsewhere"}),
-        ((message, options), size),
-    ]:
-        assert memory.choose(*asked, **told) == choose_camera(*asked, **told)
-
-
-def test_a_camera_that_could_not_be_chosen_is_not_remembered():
-    memory, options = CameraMemory(), CameraOptions()
-    memory.choose(info(), options, width=0, height=0)
-    for _ in range(2):
-        with pytest.raises(CameraError):
-            memory.choose(None, options, width=0, height=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("width", 320),
-        ("height", 240),
-        ("distortion_model", "equidistant"),
-        ("d", [0.1] * 5),
-        ("k", [9.0] * 9),
-        ("p", [9.0] * 12),
-        ("binning_x", 2),
-    ],
-)
-def test_camera_info_that_says_the_same_changes_nothing(name, value):
-    first, again = info(), info()
-    again.header.stamp.sec = 9
-    assert newest_info(None, first) is first
-    assert newest_info(first, again) is first
-    setattr(again, name, value)
-    assert newest_info(first, again) is again
-    assert newest_info(first, part := info(roi=(3, 0, 0, 0))) is part

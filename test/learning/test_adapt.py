@@ -76,7 +76,7 @@ def run_of(settings: AdaptConfig, processes: ProcessGroup = ProcessGroup()) -> A
 
     data = load_body(settings.body)
     source = load_trained_model(settings.init, data)
-    domain = target_domain(targets(2, 80), True, 60.0, torch.device("cpu"))
+    domain = target_domain(targets(2, 80), True, torch.device("cpu"))
     training, held_out = split_in_time(domain, 0.1)
     return AdaptRun(settings, source, training, held_out, BodyModel(data), None, processes)
 

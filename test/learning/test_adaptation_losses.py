@@ -142,7 +142,7 @@ def test_confidence_weighs_keypoints_and_its_scale_does_not_matter():
 
 
 def test_errors_do_not_depend_on_who_else_is_in_the_batch():
-    domain = target_domain(targets(2, 20), True, 60.0, torch.device("cpu"))
+    domain = target_domain(targets(2, 20), True, torch.device("cpu"))
     prediction = posed(40)
     alone = reprojection_errors(
         Prediction(*(part[:7] for part in prediction)), domain.batch.rows(slice(0, 7)), BODY

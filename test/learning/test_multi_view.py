@@ -96,7 +96,8 @@ def filmed(
     targets = TargetKeypoints(
         keypoints=np.concatenate(rows),
         image_size=np.tile(np.float32([1280, 720]), (count, 1)),
-        intrinsics=np.zeros((count, 4), np.float32),
+        intrinsics=np.tile(np.float32([1108.5, 1108.5, 640, 360]), (count, 1)),
+        metric=np.zeros(count, bool),
         source="made up",
         frame=np.tile(np.arange(FRAMES, dtype=np.int64), cameras),
         sequence=camera,
@@ -108,7 +109,7 @@ def filmed(
 
 
 def domain_of(targets: TargetKeypoints) -> TargetDomain:
-    return target_domain(targets, True, 60.0, torch.device("cpu"))
+    return target_domain(targets, True, torch.device("cpu"))
 
 
 def errors_mm(body: BodyModel, found: Prediction, true: Tensor) -> np.ndarray:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detections as the network sees them, and a source domain made of the model's own answers."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -49,33 +47,12 @@ def test_inputs_are_what_the_deployed_graph_feeds_the_network(network, centre):
     intrinsics = torch.tensor([[focal, focal, 960, 540]]).float().expand(30, 4)
     with torch.no_grad():
         PoseGraph(Spy(), BODY, centre)(torch.from_numpy(detections.keypoints), intrinsics)
-    domain = target_domain(detections, centre, 60.0, CPU)
+    domain = target_domain(detections, centre, CPU)
     torch.testing.assert_close(domain.batch.inputs, seen_inputs[0], atol=1e-5, rtol=0)
 
 
-def test_an_unknown_image_size_still_gives_a_view():
-    known = target_domain(targets(1, 20), True, 60.0, CPU).batch.inputs
-    unknown = replace(targets(1, 20), image_size=np.zeros((20, 2), np.float32))
-    domain = target_domain(unknown, True, 60.0, CPU)
-    assert torch.isfinite(domain.batch.inputs).all()
-    assert float((domain.batch.inputs - known).abs().max()) < 0.15
-
-
-def test_a_known_camera_counts_and_not_the_assumed_one():
-    focal = 960 / np.tan(np.radians(30))
-    known = np.tile(np.float32([focal, focal, 960, 540]), (20, 1))
-    known[10:] = 0
-    some = replace(targets(1, 20), intrinsics=known)
-    of_60, of_90 = (target_domain(targets(1, 20), True, d, CPU).batch for d in (60.0, 90.0))
-    found = target_domain(some, True, 90.0, CPU).batch
-    for mine, narrow, wide in zip(found, of_60, of_90, strict=True):
-        torch.testing.assert_close(mine[:10], narrow[:10], atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(mine[10:], wide[10:], atol=1e-6, rtol=1e-5)
-    assert float((of_60.side - of_90.side).abs().max()) > 0.01
-
-
 def test_the_end_of_every_sequence_is_held_out():
-    domain = target_domain(targets(3, 20), True, 60.0, CPU)
+    domain = target_domain(targets(3, 20), True, CPU)
     training, held_out = split_in_time(domain, 0.25)
     assert (len(training), len(held_out)) == (45, 15)
     assert torch.unique(held_out.sequence).tolist() == [0, 1, 2]
@@ -110,7 +87,7 @@ def test_a_person_has_one_shape():
 
 def test_the_mirrored_answer_of_a_mirrored_network_is_its_answer(network):
     """Mirroring the input twice is doing nothing, so the two answers change places."""
-    domain = target_domain(targets(1, 8), True, 60.0, CPU)
+    domain = target_domain(targets(1, 8), True, CPU)
     inputs, seen = domain.batch.inputs, domain.batch.seen
 
     class Twice(torch.nn.Module):
@@ -148,7 +125,7 @@ def test_mistakes_are_the_difference_to_the_projected_answer(network):
     from key2mesh_core.learning.adapt.losses import reprojected
     from key2mesh_core.learning.adapt.pseudo_labels import predict
 
-    domain = target_domain(targets(1, 20), True, 60.0, CPU)
+    domain = target_domain(targets(1, 20), True, CPU)
     found = predict(network, domain.batch.inputs)
     with torch.no_grad():
         noise = target_noise(found, domain.batch, BODY)

@@ -33,7 +33,7 @@ def validator() -> Validator:
     samples = synthesise(
         PseudoLabelBank(rotations, torch.zeros(9, 10)), body, SynthesisConfig(), 64, random
     )
-    domain = target_domain(targets(2, 30), True, 60.0, torch.device("cpu"))
+    domain = target_domain(targets(2, 30), True, torch.device("cpu"))
     return Validator(domain, None, samples, body)
 
 

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import CameraError, EngineError, KeypointError
-from key2mesh_core.keypoints.arrays import sanitise, usable
+from key2mesh_core.keypoints.arrays import person_sizes, sanitise, usable
 from key2mesh_core.model import estimator as estimator_module
 from key2mesh_core.model.bundle import Bundle
 from key2mesh_core.model.engines.onnx import MESH_CHUNK, POSE_CHUNK, OnnxEngine
@@ -213,7 +213,7 @@ def test_what_was_checked_before_is_not_checked_again(estimator, monkeypatch):
     crowd = sanitise(_crowd(3))
     expected = estimator.estimate_poses(crowd, CAMERA)
     monkeypatch.setattr(estimator_module.arrays, "sanitise", lambda _: pytest.fail("cleaned again"))
-    found = estimator.estimate_poses(crowd, CAMERA, checked=True)
+    found = estimator.estimate_poses(crowd, CAMERA, person_sizes(crowd))
     np.testing.assert_array_equal(found.joints, expected.joints)
     np.testing.assert_array_equal(found.quality, expected.quality)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from key2mesh_core import Bodies, Camera, Intrinsics
+from key2mesh_core.keypoints.arrays import person_sizes
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.position_uncertainty import with_position_covariance
 
@@ -31,9 +32,11 @@ def keypoints(unseen=0):
     return points.astype(np.float32)
 
 
-def deviations(*arguments, **options):
+def deviations(bodies, keypoints, camera, **options):
     """Standard deviations [m], smallest first, and the direction of the largest."""
-    bodies = with_position_covariance(*arguments, **options)
+    sizes = person_sizes(keypoints)
+    known = camera.intrinsics.fx, camera.metric
+    bodies = with_position_covariance(bodies, keypoints, sizes, *known, **options)
     values, directions = np.linalg.eigh(bodies.position_covariance[0].astype(np.float64))
     return np.sqrt(values), directions[:, -1]
 
@@ -67,5 +70,5 @@ def test_a_known_size_leaves_less():
 
 def test_nobody_has_none():
     empty = a_body().select(np.zeros(0, int))
-    bodies = with_position_covariance(empty, keypoints()[:0], CAMERA)
+    bodies = with_position_covariance(empty, keypoints()[:0], np.zeros(0, np.float32), 600.0, True)
     assert bodies.position_covariance.shape == (0, 3, 3)

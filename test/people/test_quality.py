@@ -8,12 +8,12 @@ import pytest
 from helpers_bundle import standing_person
 
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.keypoints.arrays import sanitise, usable
+from key2mesh_core.keypoints.arrays import person_sizes, sanitise, usable
 from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.keypoints.table import MIRROR, NETWORK_KEYPOINTS
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
-from key2mesh_core.people.quality import expected_error_mm, is_misfit, quality_of
+from key2mesh_core.people import quality as quality_module
 from key2mesh_core.recordings.open import open_recording
 
 
@@ -23,6 +23,18 @@ def someone() -> np.ndarray:
 
 def errors(*pixels: float) -> np.ndarray:
     return np.array(pixels, np.float32)
+
+
+def expected_error_mm(keypoints: np.ndarray, missed: np.ndarray) -> np.ndarray:
+    return quality_module.expected_error_mm(keypoints, missed, person_sizes(keypoints))
+
+
+def quality_of(keypoints: np.ndarray, missed: np.ndarray) -> np.ndarray:
+    return quality_module.quality_of(keypoints, missed, person_sizes(keypoints))
+
+
+def is_misfit(keypoints: np.ndarray, missed: np.ndarray) -> np.ndarray:
+    return quality_module.is_misfit(missed, person_sizes(keypoints))
 
 
 def test_quality_says_what_error_to_expect():

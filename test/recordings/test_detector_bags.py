@@ -116,6 +116,9 @@ def test_yolo(tmp_path: Path, storage: str, single_file: bool) -> None:
     assert_truth(targets, 1e-3)
     assert targets.names == ("/yolo/detections 0", "/yolo/detections 1", "/yolo/detections 2")
     assert not targets.image_size.any()
+    ends = np.ceil(targets.keypoints[..., :2].max(axis=(0, 1)))
+    np.testing.assert_allclose(targets.intrinsics[:, 2:], [ends / 2] * len(targets))
+    assert not targets.metric.any()
 
 
 @STORAGES
@@ -279,7 +282,7 @@ def test_a_camera_that_cannot_be_used_is_not_known(tmp_path: Path, changes: dict
     found = load_targets(
         [f"bag:{filmed_bag(tmp_path / 'bag', {'/camera_info': 'eye'}, **changes)}"]
     )
-    assert not found.intrinsics.any()
+    assert not found.metric.any()
     assert np.abs(pixels(found) - straight()).max() > 1
 
 

@@ -412,14 +412,15 @@ def test_plain_npz_with_everything(tmp_path: Path) -> None:
         intrinsics=[[500, 510, 320, 240]] * 4 + [[0, 0, 0, 0]],
         unknown=np.zeros(3),
     )
-    targets = load_targets([f"npz:{tmp_path / 'k.npz'}"])
+    targets = load_targets([f"npz:{tmp_path / 'k.npz'}"], assumed_fov_deg=90.0)
     assert_standing(targets, [0, 1, 2, 300, 301])
     assert targets.frame.tolist() == [0, 1, 5, 0, 1]
     assert targets.names == ("k.npz 7", "k.npz 8")
     assert (targets.image_size == [640, 480]).all()
     known = targets.frame < 5  # of the last image's camera nothing is
     assert (targets.intrinsics[known] == [500, 510, 320, 240]).all()
-    assert not targets.intrinsics[~known].any()
+    np.testing.assert_allclose(targets.intrinsics[~known], [[320, 320, 320, 240]], rtol=1e-6)
+    assert (targets.metric == known).all()
 
 
 def test_npz_of_nothing_but_keypoints(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from helpers_ros import client, node_here, people, standing
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from write_bags import Message, TopicMessages, write_bag
 
 from key2mesh_core.camera.lens import distort_pixels, read_distortion
@@ -59,6 +59,10 @@ def info(intrinsics: Intrinsics, width: int, height: int, **changes) -> dict:
     }
 
 
+def half_of(whole: Intrinsics) -> Intrinsics:
+    return Intrinsics(*(whole.as_array() / 2).tolist())
+
+
 def case(name: str) -> tuple[dict, np.ndarray, tuple[int, int]]:
     """CameraInfo, keypoints, and the size of the image that they are in."""
     double = Intrinsics(1200.0, 1200.0, 640.0, 480.0)
@@ -69,12 +73,19 @@ def case(name: str) -> tuple[dict, np.ndarray, tuple[int, int]]:
             return info(IDEAL, 640, 480), seen() * np.float32([2, 2, 1]), (1280, 960)
         case "binning":
             return info(double, 1280, 960, binning_x=2, binning_y=2), seen(), (640, 480)
+        case "K of half of width and height":
+            return info(half_of(IDEAL), 640, 480), seen(), (640, 480)
+        case "region and size of the binned image":
+            fields = info(Intrinsics(1200.0, 1200.0, 840.0, 580.0), 640, 480)
+            region = {"x_offset": 100, "y_offset": 50, "width": 640, "height": 480}
+            return fields | {"binning_x": 2, "binning_y": 2, "roi": region}, seen(), (640, 480)
     raw = Intrinsics(520.0, 530.0, 310.0, 250.0)
     rectified = info(IDEAL, 640, 480)["p"]
     return info(raw, 640, 480, d=LENS, p=rectified), seen(), (640, 480)
 
 
 CASES = ("lens", "image twice CameraInfo's size", "binning", "rectified")
+DOUBTED = ("K of half of width and height", "region and size of the binned image")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +101,10 @@ def record(path, fields: dict, keypoints: np.ndarray, size: tuple[int, int]) -> 
     person = types["key2mesh_ros/msg/PersonKeypoints"]
     messages: dict[str, list[Message]] = {CAMERA_TYPE: [], KEYPOINTS_TYPE: []}
     arrays = {k: np.array(v) if isinstance(v, list) else v for k, v in fields.items()}
-    region = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, do_rectify=False)
+    whole = dict.fromkeys(("x_offset", "y_offset", "width", "height"), 0)
+    region = types["sensor_msgs/msg/RegionOfInterest"](
+        **whole | arrays.pop("roi", {}), do_rectify=False
+    )
     for image in range(3):
         stamp = types["builtin_interfaces/msg/Time"](STAMP_S + image, 0)
         header = types["std_msgs/msg/Header"](stamp, "camera")
@@ -112,13 +126,14 @@ def record(path, fields: dict, keypoints: np.ndarray, size: tuple[int, int]) -> 
     )
 
 
-def by_node(fields: dict, keypoints: np.ndarray, size: tuple[int, int], rectified: bool):
+def by_node(fields: dict, keypoints, size: tuple[int, int], rectified: bool, doubted: bool):
     """(2, 24, 3) joints that come back over DDS."""
     with node_here(image_rectified=rectified, diagnostics_period=0.1) as _, client() as probe:
         for step in ("configure", "activate"):
             assert probe.change_state(step)
         probe.wait_for_node()
-        camera = CameraInfo(**fields)
+        region = RegionOfInterest(**fields.get("roi", {}))
+        camera = CameraInfo(**fields | {"roi": region})
         camera.header.frame_id = "camera"
         camera.header.stamp = Time(sec=STAMP_S)
 
@@ -132,11 +147,12 @@ def by_node(fields: dict, keypoints: np.ndarray, size: tuple[int, int], rectifie
         message = people(*keypoints, image_width=size[0], image_height=size[1])
         bodies = probe.exchange(message).bodies
         assert [body.id for body in bodies] == ["0", "1"]
+        assert ("warning.camera_info_doubtful" in probe.values) == doubted
         return np.array([body.joints for body in bodies]).reshape(-1, 24, 3)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_node_mesh_view_and_adapt_see_the_same_bodies(tmp_path, estimator, name):
+@pytest.mark.parametrize("name", CASES + DOUBTED)
+def test_node_mesh_view_and_adapt_see_the_same_bodies(tmp_path, capsys, estimator, name):
     fields, keypoints, size = case(name)
     rectified = name == "rectified"
     expected = estimator.estimate(seen(), IDEAL, vertices=False).joints
@@ -147,14 +163,19 @@ def test_node_mesh_view_and_adapt_see_the_same_bodies(tmp_path, estimator, name)
     assert mesh(MeshConfig(source, tmp_path / "out.npz", vertices=False)) == 0
     with np.load(tmp_path / "out.npz") as rows:
         meshed = rows["joints"].reshape(3, 2, 24, 3)
-    viewed = np.stack([frame.joints for frame in open_view(source).frames()])
+    doubted = name in DOUBTED
+    assert ("CameraInfo is doubtful" in capsys.readouterr().err) == doubted
+    view = open_view(source)
+    viewed = np.stack([frame.joints for frame in view.frames()])
     targets = load_targets([source])
+    for warnings in (view.camera.warnings, targets.warnings):
+        assert ("camera_info_doubtful" in warnings) == doubted
     learned = np.stack(
         [
             estimator.estimate(row[None], Intrinsics(*at.tolist()), vertices=False).joints[0]
             for row, at in zip(targets.keypoints, targets.intrinsics, strict=True)
         ]
     ).reshape(2, 3, 24, 3)  # person by person
-    live = by_node(fields, keypoints, size, rectified)
+    live = by_node(fields, keypoints, size, rectified, doubted)
     for found in (*meshed, *viewed, *learned.swapaxes(0, 1), live):
         np.testing.assert_allclose(found, expected, atol=TOLERANCE_M)

@@ -4,8 +4,8 @@
 import pytest
 from helpers_ros import QUICK, camera_info, client, node_here, people, standing
 
-from key2mesh_ros import mesh_node, publishers
 from key2mesh_ros import parameters as node_parameters
+from key2mesh_ros import publishers
 from key2mesh_ros.srv import LoadModel
 
 
@@ -36,7 +36,7 @@ def nothing(probe, node):
 
 
 CALLBACKS = {
-    "camera_info": (lambda node: (mesh_node, "newest_info"), send_camera_info),
+    "camera_info": (lambda node: (node._worker, "release"), send_camera_info),
     "keypoints": (lambda node: (node._statistics, "arrived"), send_keypoints),
     "a frame's bytes": (lambda node: (publishers, "body_mesh_array"), send_keypoints),
     "diagnostics": (lambda node: (node._statistics, "status"), nothing),

@@ -7,8 +7,10 @@ from helpers_bundle import make_bundle
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
+from key2mesh_core import Camera, Intrinsics
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.people.bodies import Bodies
+from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology
 from key2mesh_ros.publishers import body_mesh_array, body_topology
 
@@ -35,9 +37,14 @@ def header():
     return result
 
 
+def frame(ids, left_out=0, metric=True):
+    camera = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), metric=metric)
+    keypoints = np.zeros((len(ids), 18, 3), np.float32)
+    return PersonFrame(tuple(ids), keypoints, NETWORK_LAYOUT, camera=camera, left_out=left_out)
+
+
 def sent(*arguments, **options):
     """`body_mesh_array` as a subscriber gets it."""
-    options = {"people_seen": len(arguments[1]), "metric": True, **options}
     message = body_mesh_array(*arguments, **options)
     return deserialize_message(serialize_message(message), BodyMeshArray)
 
@@ -45,7 +52,7 @@ def sent(*arguments, **options):
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_bodies_survive_the_way_over_the_wire(count):
     bodies, ids = some_bodies(count), [f"id{number}" for number in range(count)]
-    message = sent(header(), ids, bodies, "body@0", people_seen=count + 2)
+    message = sent(header(), frame(ids, left_out=2), bodies, "body@0")
     assert message.header == header()
     assert (message.people_seen, message.people_without_body) == (count + 2, 2)
     assert message.metric
@@ -69,8 +76,8 @@ def test_vertices_are_sent_only_when_wanted_and_there():
     bodies = some_bodies(2)
     nowhere = Bodies(**{**vars(bodies), "vertices": None})
     for message in (
-        sent(header(), "ab", bodies, "", vertices=False),
-        sent(header(), "ab", nowhere, "", vertices=True),
+        sent(header(), frame("ab"), bodies, "", vertices=False),
+        sent(header(), frame("ab"), nowhere, "", vertices=True),
     ):
         assert [len(body.vertices) for body in message.bodies] == [0, 0]
         np.testing.assert_array_equal(message.bodies[1].joints, bodies.joints[1].ravel())
@@ -78,7 +85,7 @@ def test_vertices_are_sent_only_when_wanted_and_there():
 
 def test_quality_is_cut_to_what_the_camera_allows():
     bodies = some_bodies(20)
-    message = sent(header(), ["a"] * 20, bodies, "", metric=False)
+    message = sent(header(), frame("a" * 20, metric=False), bodies, "")
     assert not message.metric
     qualities = [body.quality for body in message.bodies]
     np.testing.assert_array_equal(qualities, np.minimum(bodies.quality, 0.5))
@@ -89,7 +96,7 @@ def test_arrays_of_other_strides_arrive_in_order():
     bodies = some_bodies(1)
     turned = np.asfortranarray(bodies.vertices)
     assert not turned[0].flags["C_CONTIGUOUS"]
-    message = sent(header(), ["a"], Bodies(**{**vars(bodies), "vertices": turned}), "")
+    message = sent(header(), frame("a"), Bodies(**{**vars(bodies), "vertices": turned}), "")
     np.testing.assert_array_equal(message.bodies[0].vertices, bodies.vertices.ravel())
 
 

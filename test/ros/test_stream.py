@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from std_msgs.msg import Header
 
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.keypoints.arrays import usable
+from key2mesh_core.keypoints.arrays import person_sizes, usable
 from key2mesh_core.keypoints.layouts import LAYOUTS
 from key2mesh_core.people.messages import DETECTORS, MessageRefused
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
@@ -113,8 +113,9 @@ def test_any_numbers_give_finite_keypoints_and_only_persons_that_can_be_estimate
     x, y, confidence = zip(*rows, strict=True)
     result = read_person_keypoints(message(person(x, y, confidence)))
     assert np.isfinite(result.keypoints).all()
-    chosen, left_out = select_people(result, 6, 10)
+    chosen, sizes, left_out = select_people(result, 6, 10)
     assert usable(chosen.keypoints).all()
+    np.testing.assert_array_equal(sizes, person_sizes(chosen.keypoints))
     assert len(chosen.ids) == len(chosen.keypoints) == 1 - sum(left_out.values())
 
 
@@ -126,15 +127,15 @@ def seen(count):
 
 def test_persons_with_fewer_keypoints_than_asked_for_are_left_out():
     people = frame(seen(18), seen(5), seen(6), seen(9), seen(10))
-    chosen, left_out = select_people(people, 6, 10)
+    chosen, _, left_out = select_people(people, 6, 10)
     assert chosen.ids == ("id0", "id2", "id3", "id4")
     assert left_out == {"too_few_keypoints": 1}
-    chosen, left_out = select_people(people, 10, 10)
+    chosen, _, left_out = select_people(people, 10, 10)
     assert chosen.ids == ("id0", "id4")
     assert left_out == {"too_few_keypoints": 3}
     spot = seen(18)
     spot[:, :2] = [0.4, 0.7]
-    assert select_people(frame(spot, seen(5)), 6, 10)[1] == {
+    assert select_people(frame(spot, seen(5)), 6, 10)[2] == {
         "too_few_keypoints": 1,
         "all_on_one_spot": 1,
     }
@@ -147,10 +148,11 @@ def test_persons_with_fewer_keypoints_than_asked_for_are_left_out():
 )
 def test_the_largest_are_taken_in_the_messages_order(heights, most):
     people = frame(*(standing(height=height) for height in heights))
-    chosen, left_out = select_people(people, 6, most)
+    chosen, sizes, left_out = select_people(people, 6, most)
     largest = sorted(heights, reverse=True)[:most]
     expected = [f"id{n}" for n, height in enumerate(heights) if height in largest]
     assert list(chosen.ids) == expected
+    np.testing.assert_array_equal(sizes, person_sizes(chosen.keypoints))
     assert left_out.get("over_max_people", 0) == max(0, len(heights) - most)
 
 

@@ -68,7 +68,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         source = load_trained_model(config.init, data)
         keypoints = source.network.sizes["keypoints"]
         body = BodyModel(data, source.detector_keypoints, keypoints).to(device)
-        targets = load_targets(config.target, topic=config.topic)
+        targets = load_targets(config.target, config.topic, assumed_fov_deg=config.horizontal_fov)
         run = _start(config, source, targets, body, processes, device)
         if (folder / runs.LAST).exists():
             run.restore(load_checkpoint(folder / runs.LAST, *run.state()))
@@ -96,7 +96,7 @@ def _start(
     device: torch.device,
 ) -> AdaptRun:
     count = source.network.sizes["keypoints"]
-    domain = target_domain(targets, source.centre_view, config.horizontal_fov, device, count)
+    domain = target_domain(targets, source.centre_view, device, count)
     training, held_out = split_in_time(domain, config.hold_out)
     people = len(torch.unique(domain.sequence))
     left_out = ", ".join(f"{count} {cause}" for cause, count in sorted(targets.left_out.items()))
@@ -131,7 +131,7 @@ def _start(
 
 
 def _cameras(targets: TargetKeypoints, horizontal_fov: float) -> str:
-    known = int((targets.intrinsics[:, 0] > 0).sum())
+    known = int(targets.metric.sum())
     if known == len(targets):
         return "their cameras are known"
     whose = f"{len(targets) - known} of them" if known else "them"

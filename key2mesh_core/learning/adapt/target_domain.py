@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,7 +67,6 @@ class TargetDomain:
 def target_domain(
     targets: TargetKeypoints,
     centre: bool,
-    horizontal_fov: float,
     device: torch.device,
     count: int = len(KEYPOINTS),
 ) -> TargetDomain:
@@ -76,12 +74,10 @@ def target_domain(
 
     Args:
         centre: first turn each view to the person.
-        horizontal_fov: field of view of unknown cameras [degrees]; if the image size is also
-            unknown, the image is assumed to end where the detections of its sequence do.
         count: number of keypoints that the network takes, the first rows of the table of keypoints.
     """
     keypoints = torch.from_numpy(np.ascontiguousarray(targets.keypoints[:, :count])).to(device)
-    intrinsics = torch.from_numpy(_intrinsics(targets, horizontal_fov)).to(device)
+    intrinsics = torch.from_numpy(targets.intrinsics).to(device)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     points = (keypoints[..., :2] - intrinsics[:, None, 2:]) / intrinsics[:, None, :2]
     points = rays = torch.where(seen[..., None], points, torch.zeros_like(points))
@@ -117,21 +113,3 @@ def split_in_time(domain: TargetDomain, share: float) -> tuple[TargetDomain, Tar
         domain.rows(torch.nonzero(~held_out)[:, 0]),
         domain.rows(torch.nonzero(held_out)[:, 0]),
     )
-
-
-def _intrinsics(targets: TargetKeypoints, horizontal_fov: float) -> np.ndarray:
-    """(N, 4) fx, fy, cx, cy px; unknown cameras' follow from a field of view [degrees]."""
-    size = _image_sizes(targets)
-    focal = size[:, :1] / (2 * math.tan(math.radians(horizontal_fov) / 2))
-    assumed = np.concatenate([focal, focal, size / 2], axis=1)
-    return np.where(targets.intrinsics[:, :1] > 0, targets.intrinsics, assumed).astype(np.float32)
-
-
-def _image_sizes(targets: TargetKeypoints) -> np.ndarray:
-    """(N, 2) px; unknown ones are the largest coordinates that the camera saw."""
-    size = np.array(targets.image_size, np.float32)
-    unknown = (size <= 0).any(axis=1)
-    for camera in np.unique(targets.camera[unknown]):
-        rows = unknown & (targets.camera == camera)
-        size[rows] = np.maximum(targets.keypoints[rows][..., :2].max(axis=(0, 1)), 1.0)
-    return size

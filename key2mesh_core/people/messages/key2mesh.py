@@ -2,8 +2,7 @@
 """key2mesh_ros/PersonKeypointsArray: our own message, for any detector.
 
 Frame: the header's, which names the optical frame of the image.
-Resolution: pixels of an image of the size in the message; without it, of the size that the user
-states or CameraInfo gives.
+Resolution: pixels of an image of the size in the message, if it has one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
+from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
 from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.people.messages.reading import MessageRefused, person_frame, refuse_normalised
@@ -51,6 +50,6 @@ def read_person_keypoints(
         keypoints[index, :, 0] = person.x
         keypoints[index, :, 1] = person.y
         keypoints[index, :, 2] = person.confidence
-    size = known_size(info, options, message.image_width, message.image_height)
+    size = message.image_width, message.image_height
     frame = person_frame(message.header, [person.id for person in people], keypoints, layout, size)
     return refuse_normalised(frame)

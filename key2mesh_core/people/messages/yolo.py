@@ -3,8 +3,7 @@
 
 Frame: the header's, which yolo_ros copies from the input image.
 Resolution: pixels of that image (Ultralytics scales back what it resizes). The only size in the
-message is that of a segmentation mask; without a mask, it is the size that the user states, else
-CameraInfo's.
+message is that of a segmentation mask.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
+from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.people.messages.reading import MessageRefused, person_frame, refuse_normalised
 from key2mesh_core.people.person_frame import PersonFrame
@@ -33,7 +32,7 @@ def read_yolo(
             `normalised`, coordinates that are not pixels.
     """
     layout = get_layout("coco_17")
-    ids, persons, size = [], [], known_size(info, options)
+    ids, persons, size = [], [], (0, 0)
     for index, detection in enumerate(message.detections):
         points = detection.keypoints.data
         if not points and detection.class_name != "person":

@@ -130,7 +130,7 @@ def _grabbed(
     if info is None or not bodies:
         return None
     try:
-        camera = image_intrinsics(info, 0, 0, rectified=True)
+        camera, _ = image_intrinsics(info, 0, 0, rectified=True)
     except CameraError:
         return None
     pixels = np.concatenate(persons)
