@@ -18,8 +18,9 @@ from key2mesh_core.cli import main as cli
 from key2mesh_core.errors import EngineError
 from key2mesh_core.model.engines import choice, tensorrt
 from key2mesh_core.model.engines.engine_cache import EngineCache
+from key2mesh_core.model.engines.onnx import OnnxEngine
 from key2mesh_core.model.engines.tensorrt_build import find_library
-from key2mesh_core.model.estimator import BACKENDS, Estimator
+from key2mesh_core.model.estimator import BACKENDS, Estimator, GpuOptions
 
 CAMERA = Intrinsics(600, 600, 320, 240)
 
@@ -71,6 +72,25 @@ def test_asked_for_it_must_be_there(bundle, monkeypatch, tmp_path):
         Estimator(bundle, "abacus")
     with pytest.raises(EngineError, match=r"backend 'onnxruntime-gpu': .*onnxruntime-gpu.*'onnx'"):
         Estimator(bundle, "onnxruntime-gpu")
+
+
+def test_options_of_onnx_runtime_on_a_gpu_reach_its_engines(bundle, monkeypatch):
+    asked = []
+
+    def engine(path, signature, options):
+        asked.append((path.name, options.compile, options.fp16, options.cuda_graphs))
+        return OnnxEngine(path)
+
+    monkeypatch.setattr(choice, "OnnxGpuEngine", engine)
+    monkeypatch.setattr(choice, "find_library", lambda: find_library(("tensorrt_nowhere",)))
+    for backend in ("onnxruntime-gpu", "auto"):
+        Estimator(bundle, backend, gpu=GpuOptions(fp16=True, cuda_graphs=True)).close()
+    # A mesh has no layers to halve; 'auto' lets nothing be compiled.
+    assert asked == [
+        (name, compiled, name == "pose.onnx", True)
+        for compiled in (True, False)
+        for name in ("pose.onnx", "mesh.onnx")
+    ]
 
 
 def test_auto_touches_no_gpu_before_an_engine_is_built(bundle, machine):
