@@ -137,3 +137,7 @@ def use(install: Path) -> None:
         # process' start: what is loaded already is found.
         for library in sorted((install / "lib").glob("*__rosidl_typesupport_*_c.so")):
             ctypes.CDLL(str(library))
+
+
+if __name__ == "__main__":
+    built()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS for the tests of this folder; they need rclpy and built messages (tools/with-ros)."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -18,6 +20,25 @@ def ros():
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     yield
     rclpy.try_shutdown()
+
+
+def pytest_collection_finish(session):
+    """Begin to build other detectors' packages, if need be, while other tests run."""
+    needed = any("interfaces" in item.fixturenames for item in session.items)
+    if needed and not session.config.option.collectonly:
+        import helpers_interfaces
+
+        # What goes wrong is told by the fixture, which tries again.
+        program = ["nice", "-n", "5", sys.executable, helpers_interfaces.__file__]
+        subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def interfaces():
+    """The packages of other detectors' messages, and of TF's."""
+    import helpers_interfaces
+
+    helpers_interfaces.use(helpers_interfaces.built())
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-import helpers_interfaces
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -36,11 +35,6 @@ NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 CAMERA = {"camera_fx": 600.0, "camera_cx": 320.0, "camera_cy": 240.0}
 QUICK_WITH_CAMERA = {**QUICK, **CAMERA}
 TOPIC = "/mesh_node/keypoints"
-
-
-@pytest.fixture(scope="session")
-def interfaces():
-    helpers_interfaces.use(helpers_interfaces.built())
 
 
 @contextmanager

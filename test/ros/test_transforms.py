@@ -3,7 +3,6 @@
 
 from dataclasses import replace
 
-import helpers_interfaces
 import numpy as np
 import pytest
 from helpers_ros import client, node_here, people, standing
@@ -65,8 +64,7 @@ def published(node):
 
 
 @pytest.fixture
-def tf_installed(monkeypatch):
-    helpers_interfaces.use(helpers_interfaces.built())
+def tf_installed(interfaces, monkeypatch):
     from tf2_msgs.msg import TFMessage
 
     from key2mesh_ros import mesh_node

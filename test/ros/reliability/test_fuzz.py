@@ -9,7 +9,6 @@ in its memory would show.
 import time
 from importlib import import_module
 
-import helpers_interfaces
 import numpy as np
 import pytest
 from helpers_detectors import store, yolo_message, zed_message
@@ -31,10 +30,7 @@ VARIANTS = 16
 """Messages that are made of each one that hypothesis draws."""
 
 
-@pytest.fixture(autouse=True)
-def interfaces():
-    """The other detectors' packages."""
-    helpers_interfaces.use(helpers_interfaces.built())
+pytestmark = pytest.mark.usefixtures("interfaces")
 
 
 def test_arbitrary_keypoints(bundle, tmp_path, amount):
