@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything is in pyproject.toml but one step: the wheel carries the message files.
+"""Everything is in pyproject.toml except one step: the wheel contains the message files.
 
 They live in msg/, where ROS wants them, and are copied into the package when it is built,
 so that there is one of each (see key2mesh_core/recordings/bags.py, which reads them).

@@ -120,7 +120,7 @@ class GuardedNode(LifecycleNode):
                 try:
                     return callback(*arguments)
                 except Exception as error:
-                    if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
+                    if self.context.ok():  # else ROS was shut down: nothing to report
                         function = getattr(callback, "func", callback)  # of a partial
                         name = getattr(function, "__name__", repr(function))
                         self.throttled_log.error(
@@ -139,7 +139,7 @@ class GuardedNode(LifecycleNode):
             try:
                 work()
             except Exception as error:
-                if self.context.ok():  # else ROS was shut down meanwhile: nothing to report
+                if self.context.ok():  # else ROS was shut down: nothing to report
                     self.failure, details = f"{name} failed: {error}", ""
                     if isinstance(error, ImportError):
                         self.failure += ": install it and configure again"

@@ -81,7 +81,7 @@ class Parameters:
     )
     gpu_cuda_graphs: bool = _parameter(
         False,
-        "With ONNX Runtime on a GPU: record runs of up to 8 persons as CUDA graphs.",
+        "With ONNX Runtime on a GPU: capture runs of up to 8 people as CUDA graphs.",
         change=UNCONFIGURED,
     )
     autostart: bool = _parameter(

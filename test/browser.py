@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A headless Chromium that tests look through: opens a page, evaluates scripts, takes pictures.
+"""A headless Chromium for tests: opens a page, evaluates scripts, takes screenshots.
 
 Speaks the DevTools protocol over `websockets`, which viser brings anyway, instead of adding a
 browser driver to what the tests need.
@@ -29,7 +29,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 FLAGS = (
     "--headless=new",
-    # A sandbox cannot be had as root in a container; only our own page is opened.
+    # Chromium's sandbox does not work as root in a container; only our own page is opened.
     "--no-sandbox",
     # WebGL without a graphics card.
     "--use-gl=angle",
@@ -57,7 +57,7 @@ def find_chromium() -> str:
 
 
 class Browser:
-    """One page in one headless browser; a context manager that leaves nothing behind."""
+    """One page in one headless browser; a context manager that cleans up after itself."""
 
     def __init__(self, url: str, size: tuple[int, int] = (960, 640)) -> None:
         self._url, self._size = url, size
@@ -146,6 +146,6 @@ class Browser:
             self.evaluate('document.getElementById("only-the-canvas").remove()')
 
     def picture(self) -> NDArray[np.uint8]:
-        """(height, width, 3) what the page looks like now."""
+        """(height, width, 3) a screenshot of the page."""
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

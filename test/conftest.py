@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test runs under: a quiet corner of the network and repeatable random examples."""
+"""The environment of every test: an isolated network and repeatable random examples."""
 
 import gc
 import os
@@ -14,9 +14,9 @@ from tools.domain import claim_domain
 claim_domain()
 # Before anything imports onnxruntime, whose newer versions send usage data otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# Threads that wait by spinning make tests crawl when anything else runs on the same cores.
+# Spinning threads slow tests down when anything else runs on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# And with as little as tests compute, a second thread costs more than it does.
+# Tests compute so little that a second thread costs more than it gains.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_LOG_DIR", os.path.join(tempfile.gettempdir(), "key2mesh_test_logs"))
 
@@ -30,7 +30,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: looking through it in every collection takes minutes."""
+    """Freeze what is imported so far: scanning it in every garbage collection takes minutes."""
     gc.collect()
     gc.freeze()
 

@@ -68,7 +68,7 @@ REST = np.array([place for _, place in JOINTS.values()], dtype=np.float32)
 FACING = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
 """Root rotation of someone upright who faces the camera (x right, y down, z forward)."""
 
-# Which joint stands for which network keypoint; the face is left out.
+# The joint of each network keypoint; the face is left out.
 _SHOWN = {
     "neck": 1,
     "right_shoulder": 2,

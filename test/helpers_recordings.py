@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded keypoints as their messages hold them, before anything is made of them."""
+"""Recorded keypoints as stored in their messages, unprocessed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the mesh node for tests: another ROS node, talking to it over DDS.
+"""A client of the mesh node for tests: another ROS node that talks to it over DDS.
 
-Everything waits for a condition, and fails by a time-out that says what was waited for.
+Every method waits for a condition, and fails with a time-out that names it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from key2mesh_ros.mesh_node import MeshNode
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypoints, PersonKeypointsArray
 
 PATIENCE_S = 20.0
-"""Long enough for a loaded machine; only a failure waits so long."""
+"""Long enough for a loaded machine; only a failure takes this long."""
 
 PLAIN = {"smoothing": False, "camera_info_timeout": 0.0}
 """A frame's answer depends on that frame alone, and comes at once, unless a test says otherwise."""

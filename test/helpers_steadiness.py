@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How steady bodies are over time, and what it costs: jitter, lag and error.
+"""Measures smoothing: jitter, lag and error.
 
 A person moves before a camera; a detector that trembles (from frame to frame, and slowly too) and
 errs sees them; the bodies found are compared with the true ones as they come and after smoothing.

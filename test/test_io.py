@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written whole or not at all; JSON that is read with suspicion."""
+"""Atomic file writes, and the JSON reader for untrusted files."""
 
 import os
 import resource

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a ROS 2 recording of 2D keypoints from a video, to play into the node or to look at.
+"""Makes a ROS 2 recording of 2D keypoints from a video, to play into the node or to view.
 
-The people are found by MediaPipe Pose, which wants an older numpy than key2mesh: give it a
-virtual environment of its own.
+MediaPipe Pose finds the people. It needs an older numpy than key2mesh: use a separate virtual
+environment.
 
     python3 -m venv /tmp/detector
     /tmp/detector/bin/pip install mediapipe==0.10.21 'numpy<2' rosbags
@@ -140,8 +140,8 @@ def detectors(count: int, model: str) -> list[Any]:
 def detect(trackers: list[Any], image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """The people in an RGB image (height, width, 3): a list of (33, 3) x px, y px, visibility.
 
-    MediaPipe Pose knows one person only. Whoever a tracker has found is painted over before the
-    next one looks, so that it finds somebody else.
+    MediaPipe Pose finds one person. Each person found is painted over before the next pass, so that
+    it finds somebody else.
     """
     height, width = image.shape[:2]
     image = image.copy()

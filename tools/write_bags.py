@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes bags of keypoints and cameras without ROS: for converters and for tests."""
+"""Writes bags of keypoints and cameras without ROS, for converters and tests."""
 
 from __future__ import annotations
 

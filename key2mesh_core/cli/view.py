@@ -67,8 +67,8 @@ class ViewConfig:
 
 @dataclass(frozen=True)
 class RecordingView:
-    """What a recording has to show: triangles (F, 3) and parents (24,) of the body model and the
-    camera, None if they are not known; `frames` begins at the recording's start at each call."""
+    """The contents of a recording: triangles (F, 3) and parents (24,) of the body model and the
+    camera, None if unknown; each call of `frames` begins at the recording's start."""
 
     triangles: NDArray[np.int32] | None
     parents: NDArray[np.int32] | None

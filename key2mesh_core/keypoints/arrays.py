@@ -78,10 +78,10 @@ def sanitise(keypoints: ArrayLike) -> NDArray[np.float32]:
 
 
 def without_placeholders(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, L, 3) keypoints, those that stand for none outside the image made (0, 0, 0).
+    """(N, L, 3) keypoints with placeholders outside the image replaced by (0, 0, 0).
 
-    These are (-1, -1), and places with a negative coordinate that several keypoints share exactly:
-    zeros of an image with borders, which were added for the detector and subtracted again.
+    Placeholders are (-1, -1), and positions with a negative coordinate that several keypoints share
+    exactly: zeros of a letterboxed image, from which the border was subtracted again.
     """
     outside = (keypoints[..., :2] < 0).any(axis=-1)
     if not outside.any():

@@ -92,7 +92,7 @@ class PersonFrame:
                 camera = camera.with_warning(
                     "lens_misfit",
                     f"the lens of CameraInfo explains {left} of {seen} keypoints: calibrate the "
-                    "camera, give its own CameraInfo, or say that the images are rectified",
+                    "camera, give its own CameraInfo, or state that the images are rectified",
                 )
         width, height = camera.width or self.width, camera.height or self.height
         return replace(self, keypoints=keypoints, camera=camera, width=width, height=height)

@@ -10,8 +10,8 @@ LATE_NS = 1_000_000_000
 or a bag looped."""
 
 MOST_LATE = 8
-"""More late frames in a row than this, in the order of their stamps, also count as a jump: a bag
-shorter than a second that loops. A multi-threaded detector does not make so many late."""
+"""More consecutive late frames than this, in the order of their stamps, also count as a jump: a
+looping bag shorter than a second. A multi-threaded detector does not cause this many."""
 
 
 class StampOrder:

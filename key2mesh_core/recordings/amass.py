@@ -92,8 +92,8 @@ def load_clips(
     if empty:
         known = ", ".join(" with ".join(keys) for keys in _POSE_KEYS)
         report(
-            f"{len(empty)} of {len(empty) + len(read)} files are left out ({empty[0]}, for one): "
-            f"they hold no body poses, which have the keys {known}"
+            f"{len(empty)} of {len(empty) + len(read)} files are left out ({empty[0]}, e.g.): "
+            f"they have no body poses under the keys {known}"
         )
     if unrated := [path for path, _, _, has_rate in read if not has_rate]:
         report(
@@ -173,7 +173,7 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
 
 
 def _poses(file: np.lib.npyio.NpzFile) -> np.ndarray | None:
-    """(F, D) axis-angles; None where the file holds none."""
+    """(F, D) axis-angles; None if the file has none."""
     keys = next((keys for keys in _POSE_KEYS if all(key in file for key in keys)), None)
     if keys is None:
         return None

@@ -104,8 +104,8 @@ class BagKeypoints:
         yield from (frame for frame, _ in self.end())
 
     def read(self, connection: Connection, recorded_ns: int, data: bytes) -> list[Read]:
-        """The frames that a message completes: none for messages of other topics and for refused
-        or late ones, its own for most, earlier ones where every person has a topic.
+        """The frames that a message completes: none for messages of other topics and for refused or
+        late ones, usually its own, and earlier ones if every person has a topic.
 
         Messages must be passed in the bag's order, because a CameraInfo applies from its position
         on.

@@ -119,13 +119,11 @@ def read_frames(
 
 
 def _layout(path: Path, arrays: dict[str, NDArray]) -> str:
-    """What the file names, once or once for each person; empty if nothing."""
+    """The layout in the file, given once or once per person; empty if none."""
     array = arrays.get("layout", np.array(""))
     names = sorted(set(_texts(path, "layout", {"layout": array.reshape(-1)}, array.size)))
     if len(names) > 1:
-        raise TargetError(
-            f"{path}: its layouts are {', '.join(names)}; give each a file of its own"
-        )
+        raise TargetError(f"{path}: its layouts are {', '.join(names)}; give each a separate file")
     return "".join(names)
 
 
@@ -150,7 +148,7 @@ def _load(path: Path) -> dict[str, NDArray]:
 
 
 def _whole_floats(array: NDArray) -> NDArray:
-    """Numbers and ids of other tools are floats at times, 3.0 for 3."""
+    """Whole floats as integers: some tools write numbers and ids as floats, 3.0 for 3."""
     if array.dtype.kind == "f" and (array == np.rint(array)).all() and (abs(array) < 1 << 53).all():
         return array.astype(np.int64)
     return array

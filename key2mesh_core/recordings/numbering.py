@@ -21,19 +21,19 @@ JUMP = 1000
 
 
 _CAMERA = re.compile(r"(cam|camera|view|kinect|(?<![a-z])c)[ _-]*$", re.IGNORECASE)
-"""What stands before a camera's number."""
+"""Text before a camera's number in a file name."""
 
 
 def number_names(names: Iterable[str], apart: bool = False) -> dict[str, tuple[str, int]]:
     """Stream and number of each name, in chronological order.
 
-    Of the numbers in names that are otherwise alike, the one with the most distinct values counts
-    the images (the last of those, if several have as many), a camera's only if no other differs;
-    all else names the stream: `cam1_0007.json` is image 7 of `cam1_#.json`. Numbers are compared as
-    numbers: 9 before 10.
+    Of the numbers in names that are otherwise alike, the one with the most distinct values is the
+    image number (the last one if several tie), a camera's number only if no other number differs;
+    everything else names the stream: `cam1_0007.json` is image 7 of `cam1_#.json`. Numbers are
+    compared as numbers: 9 before 10.
 
     Args:
-        apart: each folder's names are streams of their own.
+        apart: whether each folder is a separate stream.
     """
     alike = defaultdict(list)
     for name in sorted(set(names)):
@@ -67,8 +67,8 @@ def _natural(entry: tuple[str, int, str]) -> tuple[list[tuple[int, str]], int, s
 
 def frame_numbers(stamps_ns: Sequence[int], step_ns: float | None = None) -> NDArray[np.int64]:
     """Numbers the images of one stream, taken at `stamps_ns`, in steps of the usual period
-    `step_ns` (by default the median), by at least 1; by `JUMP` after a clock that jumps back.
-    Frames that are only late were dropped before (`people.stamps`)."""
+    `step_ns` (by default the median), by at least 1; by `JUMP` after a clock that jumps back. Late
+    frames have already been dropped (`people.stamps`)."""
     gaps = np.diff(np.asarray(stamps_ns, dtype=np.int64))
     step = step_ns or _usual_step([stamps_ns])
     steps = np.where(gaps < 0, JUMP, np.maximum(1, np.rint(gaps / step)))

@@ -45,14 +45,14 @@ def read_frames(
         TargetError: there is no JSON file, or one is damaged or in another format; people differ in
             their number of keypoints, or the number is unknown; with `together`, a subfolder does
             not contain one camera's images.
-        KeypointError: an unknown layout.
+        KeypointError: the layout is unknown.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.json"))
     if not files:
         raise TargetError(f"{path} is not a folder with JSON files as written by `--write_json`")
     top = path.parent if path.is_file() else path
     names = [file.relative_to(top).as_posix() for file in files]
-    # Cameras may be more than images; but where every folder has one image, folders are images.
+    # There may be more cameras than images, but if every folder has one image, folders are images.
     apart = len({name.rpartition("/")[0] for name in names}) < len(names)
     numbered = number_names(names, apart or options.together)
     if options.together:
@@ -95,7 +95,9 @@ def _people(file: Path) -> _People:
     content = read_json(file, MAX_FILE_BYTES, TargetError)
     people = content.get("people") if isinstance(content, dict) else None
     if not isinstance(people, list):
-        raise TargetError(f'{file} has no list "people", so it is not of OpenPose\'s --write_json')
+        raise TargetError(
+            f'{file} has no list "people", so it is not from OpenPose\'s --write_json'
+        )
     ids, keypoints = [], []
     for index, person in enumerate(people):
         where = f"people[{index}]"
@@ -128,6 +130,6 @@ def _layout_of(path: Path, images: dict[str, _People], stated: str) -> Layout:
         (count, first), (other, name), *_ = example.items()
         raise TargetError(
             f"{path}: a person of {name} has {other} keypoints, those of {first} have {count}; "
-            "give each detector's files a folder and a target of its own"
+            "give each detector's files a separate folder and target"
         )
     return which_layout(np.array(everyone), stated, str(path))

@@ -181,7 +181,7 @@ def _with(
         known = ", ".join(OPTIONS[kind])
         raise TargetError(f"{name!r} has the option {unknown}; {kind} has: {known}")
     if options.layout and "layout" not in OPTIONS[kind]:
-        raise TargetError(f"{name!r}: {kind} itself says the keypoints' layout: state none")
+        raise TargetError(f"{name!r}: a {kind} states the keypoint layout itself: give no layout")
     values: dict[str, Any] = {}
     for option, text in given.items():
         try:

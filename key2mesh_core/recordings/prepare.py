@@ -109,7 +109,7 @@ class Preparation:
             )
         if self._trunks >= _MANY and self._upright < _FEW * self._trunks:
             self.warnings["nobody_upright"] = (
-                f"{self._upright} of {self._trunks} persons are upright: check that x is to the "
+                f"{self._upright} of {self._trunks} people are upright: check that x is to the "
                 "right and y down, and not the reverse, and that the camera is not rotated"
             )
 

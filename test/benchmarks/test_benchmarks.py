@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmarks in a short form: they run and compare like with like. No time is asserted."""
+"""The benchmarks in short form: they run and compare like with like. No times are asserted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from key2mesh_core.keypoints.arrays import bounding_boxes, usable
 from key2mesh_core.model.bundle import Bundle, load_bundle
 from key2mesh_core.network.key2mesh import Key2Mesh
 
-#: A machine that reads and writes 10 GB a second and adds or multiplies 100 thousand million times.
+#: A machine that reads and writes 10 GB/s and does 100 billion operations per second.
 LIMITS = Limits(
     reads=dict.fromkeys(READ_SIZES, 1e10),
     writes=1e10,
@@ -57,7 +57,7 @@ def test_contestants_take_turns_in_changing_order() -> None:
         rounds=3,
         settle_s=0.0,
     )
-    # No time at all: an unmeasured call in the first turn alone, one measured call in each.
+    # Zero budget: an unmeasured call in the first turn only, and one measured call in each.
     assert "".join(calls) == "aabb" + "ba" + "ab"
     assert timings["a"].calls == timings["b"].calls == 3
 
@@ -116,7 +116,7 @@ def test_limits_of_this_machine_are_finite_and_written_down() -> None:
     assert 0 < found.floor_ms([Stage(1e6, 1e6)], 1) < math.inf
 
 
-# --- who is seen
+# --- the people
 
 
 def test_everybody_can_be_estimated_and_nobody_changes_with_the_count() -> None:
@@ -154,7 +154,7 @@ def test_a_contestant_that_gives_another_body_is_noticed() -> None:
     assert found["other"][0] > 50
 
 
-# --- the contestants
+# --- the methods
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def small() -> BodyData:
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    """The shipped one: exporting another takes most of a minute."""
+    """The shipped bundle, because exporting another takes most of a minute."""
     return load_bundle()
 
 

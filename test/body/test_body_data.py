@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a body may hold, and what its identifier promises."""
+"""The values that a body accepts, and its identifier."""
 
 from dataclasses import asdict, replace
 

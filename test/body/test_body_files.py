@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies written and read back, and files that are not what they should be."""
+"""Bodies are written and read back; invalid files are refused."""
 
 import os
 import subprocess
@@ -173,7 +173,7 @@ def test_altered_bytes_end_in_no_other_error_than_ours(tmp_path, body):
     save_body(path, body)
     good, refused = path.read_bytes(), 0
     places = np.random.default_rng(0).integers(0, len(good), 150)
-    # The archive's table of contents, at its end, is where readers stumble most.
+    # The archive's table of contents, at its end, is where damage hurts most.
     for place in [*places, *range(len(good) - 300, len(good), 3)]:
         content = bytearray(good)
         content[place] ^= 0xFF

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SMPL's pickles: faithful ones are read exactly, hostile ones run nothing and are named."""
+"""SMPL's pickles: genuine ones are read exactly, malicious ones are refused and execute nothing."""
 
 import contextlib
 import copyreg
@@ -36,7 +36,7 @@ def with_face(body, path):
     return path
 
 
-# --- faithful files -----------------------------------------------------------------------------
+# --- genuine files -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["csc", "csr"])
@@ -111,7 +111,7 @@ def test_only_the_entries_asked_for_are_built(tmp_path):
     assert list(read_pickle(path, ("b",))) == ["b"]
 
 
-# --- hostile files ------------------------------------------------------------------------------
+# --- malicious files ------------------------------------------------------------------------------
 
 
 class Calls:
@@ -180,7 +180,7 @@ def test_the_payload_is_live_and_we_do_not_run_it(tmp_path):
 def test_anything_but_arrays_is_refused_by_name(tmp_path, named, content, nested):
     mark = tmp_path / "executed"
     payload = content(mark)
-    if nested:  # as a value of an entry that nobody asks for
+    if nested:  # as the value of an unused entry
         payload = b"}Vvert_sym_idxs\n" + payload.removesuffix(b".") + b"s."
     path = tmp_path / "SMPL_NEUTRAL.pkl"
     path.write_bytes(payload)
@@ -392,7 +392,7 @@ def test_lists_and_dictionaries_of_arrays_are_read(tmp_path):
 
 
 def test_what_this_process_has_registered_as_an_extension_is_not_run(tmp_path):
-    """Python keeps loaded extensions in a table that it looks into before it asks for a class."""
+    """Python caches loaded extensions, and checks the cache before it asks for a class."""
     path = tmp_path / "extension.pkl"
     copyreg.add_extension("os", "getcwd", 240)
     try:

@@ -20,7 +20,7 @@ def random_pose(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def skinned(body, betas, rotations):
-    """Vertices and joints of one person the slow way: 4x4 matrices, one joint after the other."""
+    """Reference: vertices and joints of one person with 4x4 matrices, joint by joint."""
     shaped = body.template + body.shape_directions @ betas
     joints = body.joint_regressor.astype(float) @ shaped
     if body.pose_directions is not None:

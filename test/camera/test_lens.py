@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lens distortion: what a lens bends is straightened again, and what it cannot have seen is not."""
+"""Lens distortion is undone, and keypoints that the lens cannot have seen become unseen."""
 
 import numpy as np
 import pytest

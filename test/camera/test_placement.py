@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies are put back where they were, and noise moves them about, not nearer."""
+"""Bodies are placed where they were, and noise moves them without a bias towards the camera."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_pixel_noise_does_not_draw_people_towards_the_camera(distance, at_most):
 
 @pytest.mark.parametrize("nonsense", [0.0, 0.2, 1.0])
 def test_no_place_has_a_larger_pixel_error_than_the_rough_one(nonsense):
-    """Also where the body is not the one in the image."""
+    """Holds even if the body is not the one in the image."""
     points, keypoints, _ = noisy_people(3.0, 10.0)
     points = points + nonsense * np.random.default_rng(3).normal(0, 0.5, points.shape)
     image, weights = on_the_image_plane(keypoints)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh body ...` as a user types it."""
+"""`key2mesh body ...` as a user runs it."""
 
 import os
 

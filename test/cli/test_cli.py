@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a person meets it."""
+"""The command line from a user's point of view."""
 
 import shlex
 import signal
@@ -17,7 +17,7 @@ from key2mesh_core.cli.commands import COMMANDS
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command here; what a process of its own would leave."""
+    """Runs a command in this process; the result that a separate process would give."""
 
     def run(*words):
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`key2mesh targets` says whether recorded keypoints are what they are taken for."""
+"""`key2mesh targets` reveals whether recorded keypoints are interpreted correctly."""
 
 from pathlib import Path
 

@@ -37,7 +37,7 @@ def bundle(tmp_path_factory):
 
 
 class Witness:
-    """Stands in for the viewer; remembers what it was told, and when."""
+    """A fake viewer that records its calls and their times."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object, float]] = []

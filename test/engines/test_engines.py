@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ONNX Runtime engine runs sound graphs and refuses others with the file's name."""
+"""The ONNX Runtime engine runs valid graphs and refuses others with the file's name."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Few persons by 8-bit blocks, many by floats: same bytes, same answers, a measured limit."""
+"""Few people run on 8-bit blocks, many on floats: same bytes, same results, a measured limit."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_truncated_file_is_damaged(pose_path, cut):
 
 
 class Session:
-    """Takes so many milliseconds for so many persons."""
+    """A fake session with a given time per number of people."""
 
     def __init__(self, start_ms: float, each_ms: float) -> None:
         self.start_ms, self.each_ms = start_ms, each_ms

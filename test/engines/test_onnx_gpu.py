@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Runtime's providers for NVIDIA: which is taken, what it is told, and how it is refused."""
+"""ONNX Runtime's NVIDIA providers: the choice, the options, and the refusals."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's whole way, on a stand-in of a GPU: order, shapes, reuse, failures."""
+"""The engine on a simulated GPU: order of calls, shapes, reuse, failures."""
 
 from __future__ import annotations
 

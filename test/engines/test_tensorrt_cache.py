@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Built engines are found under what they were built from, and trusted only if nobody else could
-have written them."""
+"""Built engines are found by what they were built from, and trusted only if nobody else could have
+written them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine is chosen, what is said of it, and the job that builds engines: on stand-ins."""
+"""The choice of the engine, its log line, and the command that builds engines, with simulated
+libraries."""
 
 from __future__ import annotations
 

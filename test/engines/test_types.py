@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every call to TensorRT and cuda-core has names and arguments that their real types know."""
+"""Every call to TensorRT and cuda-core has names and arguments that exist in their real types."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measuring a bundle on motion capture: an estimator that knows the truth finds no error."""
+"""Measuring a bundle on motion capture: an estimator that returns the ground truth has no error."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smoothing as measured: five times steadier, less than 40 ms late, no less right."""
+"""Smoothing as documented: a fifth of the jitter, less than 40 ms lag, no less accurate."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ def body():
 
 @pytest.fixture(scope="module")
 def bank():
-    """Made-up poses: nobody needs data to try this."""
+    """Synthetic poses, so that no data are needed."""
     clips = []
     for seed in range(6):
         poses = matrix_to_axis_angle(made_up_motion(seed=seed).rotations[:, :22])

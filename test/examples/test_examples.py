@@ -132,7 +132,7 @@ class Robot:
         self.meshes.publish(message)
 
     def until(self, stop: bool, seconds: float = 15.0, **seen) -> None:
-        """See this until the robot is told so."""
+        """Publish this until the robot's command matches."""
         depths = seen.pop("depths", None)
         limit = time.monotonic() + seconds
         self.stop = None

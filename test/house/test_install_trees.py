@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What colcon and pip install is complete, and holds nothing else."""
+"""What colcon and pip install is complete, and contains nothing else."""
 
 import os
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rooms import the rooms below them, and what a robot runs loads nothing heavy."""
+"""Packages import only those below them, and run-time code loads nothing heavy."""
 
 import subprocess
 import sys

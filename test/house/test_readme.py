@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's programs do what it says: they are taken from it and run."""
+"""The README's programs run and do what it says."""
 
 import re
 import select

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptation runs: what moves and what must not, resuming, processes side by side, bad input."""
+"""Adaptation runs: what is trained and what is not, resuming, distributed processes, bad input."""
 
 import inspect
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws of what adaptation minimises."""
+"""Laws of the adaptation losses."""
 
 import math
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several cameras at once: the poses that they agree on, against people whose poses are known."""
+"""Several cameras at once: the poses that they agree on, compared with known poses."""
 
 import math
 from dataclasses import replace

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections as the network sees them, and a source domain made of the model's own answers."""
+"""Detections as network input, and a source domain of the model's own predictions."""
 
 import numpy as np
 import pytest

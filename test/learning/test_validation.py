@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging models without labels: each criterion measures what it says, and the choice follows."""
+"""Validation without labels: each criterion measures what it claims, and the choice follows it."""
 
 import math
 from dataclasses import replace

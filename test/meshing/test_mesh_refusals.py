@@ -30,7 +30,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, bun
     refused(r"\.npz", form="npz")
     refused("--no-vertices", form="obj", vertices=False)
     refused(r"\.txt", target=tmp_path / "x.txt")
-    refused("bag itself says the keypoints' layout", layout="coco_17")
+    refused("layout", layout="coco_17")
     refused("odd_msgs/msg/Odd", BagError, topic="/odd")
     refused("no CameraInfo on '/eye'.*/camera_info", BagError, camera_topic="/eye")
     refused("unknown backend 'abacus'", backend="abacus")

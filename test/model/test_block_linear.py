@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights in blocks: what is stored is what is computed with, and it can be turned back."""
+"""Weights in blocks: the stored weights are the ones used, and can be converted back."""
 
 import numpy as np
 import onnx
@@ -94,7 +94,7 @@ def test_the_engine_multiplies_with_what_is_stored(tmp_path, transposed, persons
     true = x.astype(np.float64) @ rounded(values).astype(np.float64) + bias
     error = np.abs(run(blocks, x, tmp_path) - true)
     assert error.max() < 1e-4 * np.abs(true).max()
-    # What 8 bits of the input alone would give is far worse: the second row is not for show.
+    # With only 8 bits of the input the result is far worse: the second row is needed.
     scale = np.abs(x.reshape(persons, -1, BLOCK)).max(2, keepdims=True) / 127 + 1e-30
     eight_bits = (np.rint(x.reshape(persons, -1, BLOCK) / scale) * scale).reshape(persons, INPUTS)
     rough = np.abs(eight_bits @ rounded(values) + bias - true)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle is loaded whole and sound, or refused with the file's name and a way out."""
+"""A bundle is loaded complete and valid, or refused with the file's name and advice."""
 
 from __future__ import annotations
 

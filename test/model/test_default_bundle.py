@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle that comes with the package: its body, its conventions, its manners."""
+"""The shipped bundle: its body, conventions and behaviour."""
 
 from __future__ import annotations
 

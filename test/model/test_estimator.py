@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run-time interface: shapes, batches, refusals, and no NaN whatever comes in."""
+"""The run-time interface: shapes, batches, refusals, and no NaN for any input."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sets the scale: on scenes of known truth, with and without."""
+"""The sources of scale, on scenes with known ground truth."""
 
 from dataclasses import replace
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the network sees does not depend on where in the image, or how large, a person is."""
+"""The network's input does not depend on a person's position and size in the image."""
 
 import numpy as np
 import torch

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pose graph with a network that knows the truth: what is left must be geometry, exact."""
+"""The pose graph with a network that returns the ground truth: the remaining geometry must be
+exact."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ PLACES = torch.tensor([[0, 0, 3.0], [1.2, 0.1, 2.5], [-1.0, -0.4, 4.0], [0.5, 0.
 
 
 class Oracle(nn.Module):
-    """Answers what it was told, whatever it is shown; keeps what it was shown."""
+    """Returns a fixed result for any input, and records its input."""
 
     def __init__(self, betas, rotations):
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quality falls with everything that speaks against a body, and with nothing else."""
+"""Quality falls with every reason to doubt a body, and with nothing else."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws of the smoother: what it leaves alone, what it turns with, what it remembers and forgets."""
+"""Laws of the smoother: invariance, equivariance, state and reset."""
 
 import warnings
 from dataclasses import fields, replace

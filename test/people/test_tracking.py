@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Persons keep their names: through crossings, occlusions, in any order, for as long as said."""
+"""People keep their names: through crossings, occlusions, in any order, up to the time-out."""
 
 import subprocess
 import sys

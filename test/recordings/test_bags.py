@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings come back as they were written, and broken ones are refused, never read as empty."""
+"""Recordings are read back as written, and broken ones are refused, never read as empty."""
 
 from __future__ import annotations
 

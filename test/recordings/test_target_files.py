@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenPose folders, COCO JSON and npz: what was written comes back, broken files are refused."""
+"""OpenPose folders, COCO JSON and npz are read back as written; broken files are refused."""
 
 from __future__ import annotations
 

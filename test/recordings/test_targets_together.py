@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several cameras at once: every format says who shows the same moment, and doubt is kept out."""
+"""Several cameras at once: every format states which images show the same moment, and doubtful
+identities are left out."""
 
 from __future__ import annotations
 

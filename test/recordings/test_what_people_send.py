@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files in the forms that detectors and their users really write: the right persons, or a refusal
-that names the form and the way out. The persons are the demo recording's."""
+"""Files in the formats that detectors and users really write: they give the right people, or a
+refusal that names the format and what to do. The people are from the demo recording."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bad input gets: each kind, over DDS, into the node as a process of its own.
+"""Every kind of bad input, over DDS, to the node in a separate process.
 
-After each the node must still answer a good message.
+After each, the node must still answer a good message.
 """
 
 import math

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first frame waits for the CameraInfo that is about to come, up to a stated time."""
+"""The first frame waits for an expected CameraInfo, up to a given time."""
 
 import pytest
 from helpers_ros import QUICK, camera_info, client, node_here, people, standing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts, times and the verdict on them, on a clock of our own."""
+"""Counts, times, level and message of the diagnostics, with a fake clock."""
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No exception of a callback ends the node: each is counted, and the next frame is answered."""
+"""No exception in a callback ends the node: it is counted, and the next frame is processed."""
 
 import pytest
 from helpers_ros import QUICK, camera_info, client, node_here, people, standing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lens that bends, through the node: people stand where a pinhole camera would see them."""
+"""Lens distortion in the node: people are where a pinhole camera would see them."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers are written into serialised bytes: rclpy must read back exactly what was meant."""
+"""Markers are written into serialised bytes: rclpy must read back the exact values."""
 
 import time
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's life and work: transitions, topics, parameters, overload, failing engines."""
+"""The node: transitions, topics, parameters, overload, failing engines."""
 
 import shutil
 import time

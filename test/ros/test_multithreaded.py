@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node in several threads: transitions, parameters and models never meet a frame half-way.
+"""The node in several threads: transitions, parameters and model swaps never interrupt a frame.
 
 The long form of the stress test (`pytest -m long`) takes ten minutes.
 """

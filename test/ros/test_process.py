@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node as a process: it starts by itself, ends when told to, and says what is wrong."""
+"""The node as a process: it configures itself, ends on signals, and reports errors."""
 
 import signal
 import time

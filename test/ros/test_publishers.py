@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies to messages: the numbers arrive whole, also through serialisation."""
+"""Bodies to messages: the numbers survive serialisation."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames out of order, with one stamp or with none: what is answered, and who keeps the name."""
+"""Frames out of order, with equal stamps or none: which are processed, and who keeps their name."""
 
 from contextlib import suppress
 from types import SimpleNamespace

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures obey the camera: what is where, what hides what, and which side is drawn."""
+"""Pictures match the camera: positions, occlusion, and the visible side."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live view, looked at through a real browser: what is in the frame is on the page."""
+"""The live view in a real browser: the frame's content is on the page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever opens the view sees the people and the camera."""
+"""The initial view shows the people and the camera."""
 
 import numpy as np
 from hypothesis import given

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thin a mirror-symmetric closed mesh to a wanted number of triangles, keeping some vertices.
+"""Simplifies a mirror-symmetric closed mesh to a given number of triangles, keeping some vertices.
 
 Edge collapses onto one of the edge's own ends (Garland and Heckbert, SIGGRAPH 1997, with that
 restriction): the result's vertices are a subset of the input's, so that shape directions and

@@ -47,8 +47,8 @@ class GpuOptions:
             cached; otherwise the graph runs on the CUDA provider's kernels.
         fp16: multiply the pose network's hidden layers in half precision, as backend "tensorrt"
             does (see `typed_graph`); loading then needs the package `onnx`.
-        cuda_graphs: capture and replay runs of up to 8 persons. TensorRT's provider is not used
-            then: it replays its first capture for every number of persons.
+        cuda_graphs: capture and replay runs of up to 8 persons. TensorRT's provider is then not
+            used, because it replays its first capture for every number of people.
         cache: private folder for compiled engines; by default ~/.cache/key2mesh/onnxruntime.
     """
 
@@ -203,8 +203,8 @@ def _open(
     except EngineError:
         raise
     except Exception as error:  # the library's errors have no other common base class
-        if options.cuda_graphs:  # some node runs on the CPU, say
-            _LOG.info("%s captures no graphs: %s", provider, first_line(error))
+        if options.cuda_graphs:  # for example, if a node runs on the CPU
+            _LOG.info("%s cannot capture CUDA graphs: %s", provider, first_line(error))
             again = replace(options, cuda_graphs=False)
             return _open(onnxruntime, graph, provider, signature, again)
         raise EngineError(f"{provider} cannot load it: {first_line(error)}") from error

@@ -23,7 +23,7 @@ class Engine(Protocol):
     """
 
     most: int
-    """The most people per run; the caller splits larger groups."""
+    """Largest number of people per run; the caller splits larger groups."""
     device: str
     """Where the graph runs, for logs and diagnostics."""
 
@@ -48,7 +48,8 @@ class Signature:
     outputs: Shapes
 
     def persons(self, inputs: Tensors) -> int:
-        """How many persons the inputs are of; 0 if they are not the graph's, or no float32."""
+        """The number of people in the inputs; 0 if they do not match the graph, or are not
+        float32."""
         persons = len(next(iter(inputs.values()), ()))
         wanted = {name: ("float32", persons, *shape) for name, shape in self.inputs.items()}
         return persons if described(inputs) == wanted else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the reliability tests are: short in `make test`, long in `make bench-reliability`."""
+"""Length of the reliability tests: short in `make test`, long in `make bench-reliability`."""
 
 from collections.abc import Callable
 

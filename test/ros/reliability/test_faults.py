@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every call of an engine made to fail, the 1st, 2nd, 3rd..., in every way in which one can.
+"""Makes every engine call fail, the 1st, 2nd, 3rd..., in every possible way.
 
 A call while the node is being configured must fail that transition by name, and the next try must
 work. A call for a frame must be refused and counted under its cause, and the next frame answered.
