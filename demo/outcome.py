@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo counts and measures, and whether it was good enough."""
+"""Counts and measures the demo's result, and decides whether it succeeded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENOUGH = 0.95
 
 @dataclass
 class Outcome:
-    """Filled while the recording plays; frames are known by their stamps [ns]."""
+    """Filled while the recording plays; frames are identified by their stamps [ns]."""
 
     usable: frozenset[int]
     sent: dict[int, int] = field(default_factory=dict)  # stamp -> when [ns]
@@ -43,7 +43,7 @@ class Outcome:
         return self.sent.keys() <= self.answered.keys()
 
     def numbers(self) -> dict[str, float | int | None]:
-        """The demo's last line. Latencies and errors are None where nothing came back."""
+        """The demo's last line. Latencies and errors are None if nothing came back."""
         good = self.meshes & self.usable
         both = [s for s in good if s in self.sent]
         latencies = [(self.answered[s] - self.sent[s]) / 1e6 for s in both]
@@ -61,7 +61,7 @@ class Outcome:
         }
 
     def complaint(self) -> str | None:
-        """Why this is not good enough, in a sentence; None if it is."""
+        """The reason for a failure, in a sentence; None for a success."""
         expected = self.usable & self.sent.keys()
         good = self.meshes & expected
         if not expected:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's picture: some persons' keypoints, their meshes over them, and the meshes' side."""
+"""The demo's picture: some people's keypoints, with the meshes over them, and the meshes from the
+side."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ COLOURS = ((110, 168, 220), (236, 156, 92), (128, 190, 132))
 
 @dataclass(frozen=True)
 class Shot:
-    """One person in one frame: where the frame is, and the person's number in it."""
+    """One person in one frame: the frame's time and the person's index in it."""
 
     stamp_ns: int
     seconds: float
@@ -36,7 +37,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A shot with what came back for it: vertices (V, 3) [m] and reprojection error [px]."""
+    """A shot with its result: vertices (V, 3) [m] and reprojection error [px]."""
 
     shot: Shot
     vertices: NDArray[np.float32]
@@ -64,7 +65,7 @@ def choose_shots(frames: Sequence[PersonFrame], count: int) -> list[Shot]:
 
 
 def _unlike(a: Shot, b: Shot) -> float:
-    """How different two poses look in the image, whatever their size and place."""
+    """The difference of two poses in the image, independent of size and position."""
     both = (a.keypoints[:, 2] > 0) & (b.keypoints[:, 2] > 0)
     if not both.any():
         return 1.0
@@ -135,7 +136,7 @@ def _closer(
 def _from_the_side(
     vertices: NDArray[np.float32], camera: Intrinsics
 ) -> tuple[NDArray[np.float32], Intrinsics]:
-    """The mesh turned a quarter about the vertical through its middle, and a camera on it."""
+    """The mesh turned by 90 degrees about its vertical axis, and a camera that shows it."""
     middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     distance = float(np.linalg.norm(middle))
     quarter = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], dtype=np.float32)

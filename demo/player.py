@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a recording of keypoints over DDS, and receives the meshes: a robot's program in small."""
+"""Plays a recording of keypoints over DDS, and receives the meshes, like a small robot program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bags import CAMERA_TYPE, KEYPOINTS_TYPE, the_topic
 from key2mesh_ros.msg import BodyMeshArray, BodyTopology, PersonKeypointsArray
 
-# Reliable serves subscribers of either kind: what the demo counts as dropped was dropped by the
+# Reliable, which serves subscribers of either kind: frames counted as dropped were dropped by the
 # node.
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
@@ -46,12 +46,12 @@ class Player:
     """A ROS node that publishes a recording's frames and receives the meshes.
 
     Args:
-        node_name: of the mesh node.
+        node_name: the mesh node's name.
         bag: the recording.
-        limit: only its first frames; 0: all.
+        limit: number of frames to play; 0: all.
         keep: stamps [ns] of the frames whose meshes are kept.
-        processes: the demo's, which must live meanwhile.
-        outcome: what is counted.
+        processes: the demo's processes, which must stay alive.
+        outcome: the counts to fill.
 
     Attributes:
         topology: the body's triangles and joints, once they came.
@@ -97,7 +97,7 @@ class Player:
             self.kept[stamp] = mesh_frame(message)
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Until the node is active, hears the recording's topics and its meshes would arrive.
+        """Waits until the node is active and all topics are matched.
 
         Raises:
             DemoError: the node ended or did not become active in time.
@@ -114,7 +114,7 @@ class Player:
         return heard and self._meshes.get_publisher_count() > 0 and self.topology is not None
 
     def _active(self, end: float) -> bool:
-        # An answer that is given while the two sides discover each other may get lost: one second.
+        # An answer sent during discovery may get lost, hence the limit of one second.
         if not self._get_state.service_is_ready():
             return False
         future: Future = self._get_state.call_async(GetState.Request())
@@ -133,8 +133,8 @@ class Player:
         for at, (recorded_ns, messages) in enumerate(self._frames):
             due = begin + (recorded_ns - first) / 1e9 / rate
             self._spin_until(max(due, soonest))
-            # A camera never sends two images at once: a late player catches up gently, or the
-            # node, which takes the newest frame only, would rightly drop some.
+            # A camera never sends two images at once, so a late player catches up gradually;
+            # otherwise the node, which processes only the newest frame, would drop some.
             following = self._frames[min(at + 1, len(self._frames) - 1)][0]
             soonest = time.monotonic() + CATCHING_UP * (following - recorded_ns) / 1e9 / rate
             for which, message in messages:

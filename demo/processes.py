@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that the demo starts, and the end of every one of them."""
+"""Starts and ends the demo's programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_node_program() -> Path:
 
 
 class Child:
-    """A process in a session of its own, so that Ctrl-C reaches it through the demo only."""
+    """A process in its own session, so that Ctrl-C reaches it only through the demo."""
 
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Child:
             )
 
     def log(self) -> str:
-        """The end of what the process printed."""
+        """The last part of the process's output."""
         return "\n".join(self._log.read_text(errors="replace").strip().splitlines()[-15:])
 
     def check_alive(self) -> None:
@@ -62,7 +62,7 @@ class Child:
             raise DemoError(f"the {self.name} ended with status {status}; it says:\n{self.log()}")
 
     def end(self) -> None:
-        """Ask it to end, and insist if it does not."""
+        """Ask the process to end, and kill it if it does not."""
         for request in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is not None:
                 return

@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, folder: Path) -> Outcome:
     from picture import choose_shots
 
     os.environ.setdefault("ROS_LOG_DIR", str(folder / "ros"))  # not in the user's home
-    load_bundle(options.model)  # what the node would refuse is said at once
+    load_bundle(options.model)  # report at once what the node would refuse
     frames = list(open_recording(options.bag))[: options.limit or None]
     outcome = Outcome.expected_of(frames)
     shots = choose_shots(frames, SHOTS)
@@ -203,7 +203,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ndemo: interrupted", file=sys.stderr)
         return 130
-    # With the view the browser takes its share of the machine: no measure of the node.
+    # With the view, the browser takes processor time, so the result says nothing about the node.
     return 1 if outcome.complaint() and not options.view else 0
 
 

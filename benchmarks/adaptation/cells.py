@@ -55,7 +55,7 @@ def run_row(config: TablesConfig, row: Row) -> list[dict[str, Any]]:
 
 def measure(config: TablesConfig, model: str | Path) -> dict[str, dict[str, float]]:
     """PA-MPJPE [mm] of a bundle on each sequence that is tuned or reported on: `errors_mm` over
-    all cameras, `in_step_mm` over those whose videos run in step with the truth."""
+    all cameras, `in_step_mm` over those whose videos run in sync with the others."""
     estimator = Estimator(load_bundle(model))
     try:
         errors = evaluate_aistpp(

@@ -94,7 +94,7 @@ def run(config: TablesConfig) -> dict[str, Any]:
 def to_markdown(table: dict[str, Any]) -> str:
     """Means over the seeds, and the range of the seeds."""
     sequences = (*REPORTED_ON, *TUNED_ON)
-    header = ("", "frames", *sequences, "reported on", "change", "in step", "change", "minutes")
+    header = ("", "frames", *sequences, "reported on", "change", "in sync", "change", "minutes")
     before = {kind: _reported(table["rows"][0]["cells"], kind) for kind in _KINDS}
     lines = []
     for row in table["rows"]:
