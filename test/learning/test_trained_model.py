@@ -88,7 +88,7 @@ def test_the_default_bundle_holds_the_weights_that_its_graph_runs():
 
 def test_another_body_is_refused(exported, checkpoint):
     for path in (exported.path, checkpoint):
-        with pytest.raises(TrainingError, match="made with the body small@"):
+        with pytest.raises(TrainingError, match="the body small@"):
             load_trained_model(path, small_body(seed=3))
 
 
