@@ -5,6 +5,7 @@ wrong."""
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,20 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from .causes import CAUSES, LEFT_OUT, REFUSED, WARNING
-from .stages import MESH, POSE, STAGES
+
+WAIT, READ, SELECT, POSE = "wait", "read", "select", "pose"
+STEADY, MESH, PUBLISH = "steady", "mesh", "publish"
+
+STAGES: dict[str, str] = {
+    WAIT: "for the node's executor, and taking the bytes",
+    READ: "bytes to keypoints",
+    SELECT: "camera, and whom to estimate",
+    POSE: "the pose graph",
+    STEADY: "scale, names and smoothing",
+    MESH: "the mesh graph",
+    PUBLISH: "bodies to bytes, handed to the middleware",
+}
+"""Every stage in the order of a frame, with its description."""
 
 WINDOW = 300
 """Percentiles cover the newest frames, 10 s of them at 30 Hz."""
@@ -23,6 +37,20 @@ SILENCE_S = 3.0
 
 DROPPED_SHARE = 0.1
 """An active node warns if it drops more than this share of the frames."""
+
+
+class Stages:
+    """The seconds that each stage of one frame takes, `waited` of them before it was taken up."""
+
+    def __init__(self, waited: float = 0.0) -> None:
+        self.seconds = {WAIT: waited}
+        self._last = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """End a stage, which began when the previous one ended."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
 
 
 @dataclass(frozen=True)

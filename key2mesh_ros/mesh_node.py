@@ -34,14 +34,13 @@ from . import parameters as node_parameters
 from . import process
 from .anchors import Anchors
 from .detectors import Detector, ReceivedReader
-from .diagnostics import About, FrameStatistics
+from .diagnostics import PUBLISH, READ, About, FrameStatistics, Stages
 from .frame_worker import FrameWorker
 from .guarded_node import GuardedNode
 from .model_loader import ModelLoader
 from .parameters import ParameterError, Parameters
 from .publishers import Publishers
 from .qos import NEWEST
-from .stages import PUBLISH, READ, Stages
 from .stream import Result, Stream, warm_up
 from .transforms import BodyFrames, TFMessage
 

@@ -9,8 +9,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -18,8 +19,17 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from .middleware import make_room_for_meshes
 from .parameters import ParameterError
+
+PROFILE = Path(__file__).with_name("fastdds.xml")
+
+OLD_NAME, NAME = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+"""The variable that names the profile: Jazzy's Fast DDS 2.14 reads only the first; Fast DDS 3
+(Kilted, Lyrical) reads the second, and Kilted warns about the first."""
+
+# The user's own settings: one of these variables, or a Fast DDS file in the working directory.
+_DECISIONS = (OLD_NAME, NAME, "FASTDDS_BUILTIN_TRANSPORTS")
+_FILES_IN_FOLDER = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
 
 PATIENCE_S = 10.0
 """At shutdown, the process does not wait longer than this [s] for a callback, for example one that
@@ -120,3 +130,18 @@ def _spin(executor: Executor, signals: _StopSignals) -> None:
             f"shutting down without waiting for a callback that takes more than {PATIENCE_S:g} s"
         )
         os._exit(0)
+
+
+def make_room_for_meshes(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Make Fast DDS, if it is the middleware, send messages of ten people through shared memory.
+
+    Call this before rclpy.init(), and only in the process that publishes meshes. Returns whether
+    the variables were set; other middlewares do not read them.
+    """
+    decided = any(name in environment for name in _DECISIONS)
+    if decided or any(Path(name).exists() for name in _FILES_IN_FOLDER):
+        return False
+    names = {"jazzy": [OLD_NAME], "": [OLD_NAME, NAME]}  # by distribution, if known
+    for name in names.get(environment.get("ROS_DISTRO", ""), [NAME]):
+        environment[name] = str(PROFILE)
+    return True

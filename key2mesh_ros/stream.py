@@ -27,9 +27,8 @@ from key2mesh_core.people.smoothing import Smoother
 from key2mesh_core.people.stamps import StampOrder
 
 from .anchors import Anchors
-from .diagnostics import FrameStatistics
+from .diagnostics import MESH, POSE, SELECT, STEADY, FrameStatistics, Stages
 from .parameters import Parameters
-from .stages import MESH, POSE, SELECT, STEADY, Stages
 
 FUTURE_TOLERANCE_NS = 100_000_000
 """The synchronised clocks of two machines differ by less than this [ns]."""

@@ -14,7 +14,7 @@ from torch import nn
 from key2mesh_core.body.files import save_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.learning.checkpoints import save_checkpoint
+from key2mesh_core.learning.runs import save_checkpoint
 from key2mesh_core.network.key2mesh import Key2Mesh
 from key2mesh_core.recordings.targets import TargetKeypoints
 

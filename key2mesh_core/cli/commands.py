@@ -12,19 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """One command.
-
-    Attributes:
-        config: address of its options: a dataclass, or a dictionary of recipes (name: summary and
-            options).
-        run: address of the function that is called with the options; an integer result is the exit
-            status.
-        summary: description for the list of commands.
-        example: a working command line, for its help.
-        required: options of recipes that have no default.
-        recipe_option: recipes are chosen with `--recipe NAME` instead of a subcommand.
-        positional: options without a default are positional.
-    """
+    """One command: addresses of its options (a dataclass, or a dictionary of recipes by name, with
+    summary and options) and of the function that is called with them, whose result, if an integer,
+    is the exit status; a summary; a working command line; `required`, options of recipes without a
+    default. Recipes are chosen with `--recipe NAME` (`recipe_option`) or by a subcommand; options
+    without a default may be `positional`."""
 
     config: str
     run: str

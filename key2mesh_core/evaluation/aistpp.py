@@ -45,7 +45,6 @@ class SequenceErrors:
     """Errors of one sequence.
 
     Attributes:
-        channel: the sequence's name ("ch03").
         frames_mm: (C, F) PA-MPJPE of each camera and frame; NaN where nothing was measured.
         joints_mm: (12,) mean error of each limb joint, in the order of `LIMB_JOINT_NAMES`.
         truth_reprojection_px: (C,) median distance between the projected ground truth and the
@@ -54,7 +53,6 @@ class SequenceErrors:
             truth_reprojection_px; even a perfect prediction has a large error there.
     """
 
-    channel: str
     frames_mm: NDArray[np.float64]
     joints_mm: NDArray[np.float64]
     truth_reprojection_px: NDArray[np.float64]
@@ -137,7 +135,6 @@ def _evaluate_sequence(
         distance_sum += np.where(weights, distances, 0.0).sum(axis=0)
         distance_count += weights.sum(axis=0)
     return SequenceErrors(
-        channel=channel,
         frames_mm=errors,
         joints_mm=metrics.MILLIMETRES_PER_METRE * distance_sum / np.maximum(distance_count, 1),
         truth_reprojection_px=reprojection,

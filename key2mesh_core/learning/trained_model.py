@@ -16,7 +16,7 @@ from typing import Any
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.learning.checkpoints import load_checkpoint
+from key2mesh_core.learning.runs import load_checkpoint
 from key2mesh_core.model.bundle import WEIGHTS, load_bundle
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.network.weights import build, load_network

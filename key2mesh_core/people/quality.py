@@ -8,15 +8,8 @@ detections. Quality is 1 / (1 + (E / 100 mm)^2): 0.5 for 100 mm, 0.8 for 50 mm, 
 docs/measurements/steadiness.md has the measured error for each range of quality.
 
 A body that misses its keypoints by a large share of the person's size is not a poor estimate but a
-*misfit*: the declared layout or the camera is wrong. Misses measured on 4,000 people each, relative
-to the person's size (1st, 50th and 99th percentile):
-
-    seen well                                   0.005  0.011  0.040
-    a detector that errs                        0.008  0.021  0.164
-    limbs exchanged, halves hidden              0.008  0.031  0.261
-    Human3.6M's 17 joints given as COCO-17      0.197  0.299  8.9
-    every keypoint under the next one's name    0.246  0.312  0.504
-    keypoints in random order                   0.239  0.650  13
+*misfit*: the declared layout or the camera is wrong. docs/measurements/steadiness.md has the
+measured misses, too.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ from key2mesh_core.camera.lens import BROWN, Distortion, distort_pixels
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
+from key2mesh_core.recordings.prepare import DroppedRecords
 
 COCO_JOINTS = 17
 

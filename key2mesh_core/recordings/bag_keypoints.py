@@ -18,9 +18,8 @@ from key2mesh_core.recordings.bag_files import raw_topics
 from key2mesh_core.recordings.bag_topics import choose_topics, wildcard
 from key2mesh_core.recordings.bags import Decoder, list_topics
 from key2mesh_core.recordings.camera_infos import find_camera
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
-from key2mesh_core.recordings.prepare import Preparation
+from key2mesh_core.recordings.prepare import DroppedRecords, Preparation
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection

@@ -1,22 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads keypoints from numpy's `.npz`: with our own keys, or with those common for InstaVariety.
-
-| key | shape | meaning |
-|---|---|---|
-| `keypoints` | (N, K, 3) | x px, y px, confidence; one person in one image per row |
-| `layout` | () or (N,) text | its name; default: by K and positions (`which_layout`) |
-| `sequence` | (N,) | number or name of the person's track; default: tracking by pose |
-| `frame` | (N,) whole numbers | number of the image; default: that of the row |
-| `camera` | (N,) | number or name of the camera or video |
-| `take` | (N,) | number or name; images of a take with equal numbers show the same moment |
-| `width`, `height` | () or (N,) | image size, px |
-| `intrinsics` | (4,) or (N, 4) | fx, fy, cx, cy px of undistorted cameras; 0 if unknown |
-
-In a take, `sequence` identifies people in images that show several: the same name in all cameras
-means the same person. An empty name means no take.
-
-InstaVariety: `joints2D` (N, 25, 3), `vid_name` (N,), `frame_id` (N,). Files like SPIN's: `openpose`
-(N, 25, 3), BODY_25, with `imgname` (N,).
+"""Reads keypoints from numpy's `.npz`, a person in one image per row: our own keys, InstaVariety's
+(`joints2D`, `vid_name`, `frame_id`) and SPIN's (`openpose`, `imgname`), as docs/recordings.md lists
+them. `layout`, `width`, `height` and `intrinsics` may be one for all rows.
 """
 
 from __future__ import annotations
@@ -34,9 +19,9 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import CameraError, TargetError
 from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.numbering import number_names
 from key2mesh_core.recordings.options import RecordingOptions
+from key2mesh_core.recordings.prepare import DroppedRecords
 from key2mesh_core.recordings.which_layout import which_layout
 
 MAX_BYTES = 1 << 30

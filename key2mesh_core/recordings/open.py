@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from key2mesh_core.errors import KeypointError, TargetError
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions, Source, parse_source
-from key2mesh_core.recordings.prepare import Preparation
+from key2mesh_core.recordings.prepare import DroppedRecords, Preparation
 
 if TYPE_CHECKING:
     from key2mesh_core.recordings.bag_keypoints import BagKeypoints

@@ -19,10 +19,10 @@ from key2mesh_core.errors import TargetError
 from key2mesh_core.io import read_json
 from key2mesh_core.keypoints.layouts import Layout
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.jsons import identity, keypoint_list
 from key2mesh_core.recordings.numbering import number_names
 from key2mesh_core.recordings.options import RecordingOptions
+from key2mesh_core.recordings.prepare import DroppedRecords
 from key2mesh_core.recordings.which_layout import which_layout
 
 MAX_FILE_BYTES = 16 << 20

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +15,6 @@ from key2mesh_core.keypoints.table import REQUIRED, number_of
 from key2mesh_core.people.camera_memory import CameraMemory
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.tracking import unshared
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.options import RecordingOptions
 
 _LARGE_CONFIDENCE = 1.2
@@ -22,6 +22,27 @@ _LARGE_CONFIDENCE = 1.2
 
 _TRUNK = [number_of(name) for name in ("neck", "right_hip", "left_hip")]
 _MANY, _FEW = 20, 0.05
+
+
+@dataclass(frozen=True)
+class DroppedRecords:
+    """Messages, images and persons that were left out: number and first example by cause."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, cause: str, example: str, count: int = 1) -> None:
+        """Adds `count` to a cause; keeps the first example of a cause."""
+        if count:
+            self.counts[cause] += count
+            self.examples.setdefault(cause, example)
+
+    def __str__(self) -> str:
+        """The causes, the most frequent first, each with its first example."""
+        return "; ".join(
+            f"{count} x {cause} (first: {self.examples[cause]})"
+            for cause, count in self.counts.most_common()
+        )
 
 
 @dataclass

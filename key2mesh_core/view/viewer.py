@@ -13,6 +13,7 @@ import logging
 import socket
 import time
 from collections import deque
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.people.mesh_frame import MeshFrame
-from key2mesh_core.view.viewpoint import CAMERA_SIZE_M, FIELD_OF_VIEW, view_of
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (86, 156, 214),
@@ -43,6 +43,19 @@ people."""
 
 FRAMING_PERIOD_S = 1.0
 """Period at which the initial view follows the people [s]."""
+
+FIELD_OF_VIEW = float(np.radians(38.0))
+"""Vertical field of view of the page [rad]."""
+
+CAMERA_SIZE_M = 0.4
+"""Length of the drawn camera [m]."""
+
+ASPECT = 4 / 3
+"""Smallest aspect ratio (width by height) of the picture."""
+
+_FROM = np.array([-0.6, -0.35, -0.75])  # from the left, above and behind the camera
+_ROUNDS = 8
+_FILLED = 0.8  # of the picture's height; a panel covers a part of its width
 
 
 class Viewer:
@@ -257,3 +270,25 @@ def _distinct(ids: tuple[str, ...]) -> list[str]:
     for i, name in enumerate(ids):
         names.append(name if name and name not in names else f"{name or 'person'}#{i}")
     return names
+
+
+def view_of(points: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """The viewpoint [m] and the point to look at, such that points (N, 3) and the camera at the
+    origin are all in a picture of `ASPECT` or wider."""
+    corners = CAMERA_SIZE_M * np.array([*product((-1, 1), (-1, 1), (0, 1))])
+    everything = np.concatenate([points, corners])
+    forward = -_FROM / np.linalg.norm(_FROM)
+    right = np.cross(forward, [0.0, -1.0, 0.0])
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    middle = (everything.min(axis=0) + everything.max(axis=0)) / 2
+    for _ in range(_ROUNDS):
+        off = everything - middle
+        across = np.maximum(np.abs(off @ right) / ASPECT, np.abs(off @ down))
+        distance = (across / (_FILLED * np.tan(FIELD_OF_VIEW / 2)) - off @ forward).max()
+        # Near points are far from the picture's centre: look there, then move closer.
+        depth = distance + off @ forward
+        for axis in (right, down):
+            seen = (off @ axis) / depth
+            middle = middle + distance * (seen.min() + seen.max()) / 2 * axis
+    return middle - distance * forward, middle

@@ -28,7 +28,6 @@ def report() -> Report:
     frames[1] = 200.0
     frames[2, 1:] = np.nan
     errors = SequenceErrors(
-        channel="ch03",
         frames_mm=frames,
         joints_mm=np.arange(12.0) * 10,
         truth_reprojection_px=np.array([3.0, 40.0, np.nan]),

@@ -29,10 +29,9 @@ from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig, Adap
 from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
-from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.learning.distributed import ProcessGroup, local_device
 from key2mesh_core.learning.export import write_bundle
-from key2mesh_core.learning.runs import device_named
+from key2mesh_core.learning.runs import device_named, load_checkpoint, save_checkpoint
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.model.bundle import load_bundle
 

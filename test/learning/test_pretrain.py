@@ -19,14 +19,13 @@ from helpers_training import small_body, write_clip
 from key2mesh_core.body.files import save_body
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.interrupts import deferred_interrupts
-from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.learning.pretrain import job as pretrain_job
 from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
 from key2mesh_core.learning.pretrain.job import (
     Run,
     pretrain,
 )
-from key2mesh_core.learning.runs import moving_average, scheduled
+from key2mesh_core.learning.runs import load_checkpoint, moving_average, save_checkpoint, scheduled
 from key2mesh_core.network.key2mesh import Key2Mesh
 
 ROOT = Path(__file__).parents[2]

@@ -25,15 +25,22 @@ from helpers_detectors import (
     zed_message,
 )
 
-from key2mesh_core.camera.choose import CameraOptions, choose_camera
+from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, choose_camera
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.messages import BY_TYPE, DETECTORS, MessageRefused, StreamResolution
 
-read_hri, read_person_keypoints, read_yolo, read_zed = (
-    DETECTORS[name].read for name in ("hri", "key2mesh", "yolo", "zed")
+
+def reader(name: str) -> Any:
+    """A detector's reader, for messages without CameraInfo of whose camera nothing is stated."""
+    read = DETECTORS[name].read
+    return lambda message, info=None, options=NOTHING_STATED: read(message, info, options)
+
+
+read_hri, read_person_keypoints, read_yolo, read_zed = map(
+    reader, ("hri", "key2mesh", "yolo", "zed")
 )
 STAMP = 1_000_000_002
 
@@ -334,8 +341,10 @@ def test_messages_under_their_earlier_names_are_read_alike(kind: str) -> None:
     point = np.array([[10.0, 20.0, 0.5]] * 17)
     message = {YOLO: yolo_message(STAMP, [("1", point)]), ZED: zed({})}[kind]
     data = store().serialize_cdr(message, kind)
-    frame = BY_TYPE[earlier].read(store().deserialize_cdr(data, earlier))
-    np.testing.assert_array_equal(frame.keypoints, BY_TYPE[kind].read(message).keypoints)
+    frame = BY_TYPE[earlier].read(store().deserialize_cdr(data, earlier), None, NOTHING_STATED)
+    np.testing.assert_array_equal(
+        frame.keypoints, BY_TYPE[kind].read(message, None, NOTHING_STATED).keypoints
+    )
 
 
 @pytest.mark.parametrize("detector", DETECTORS.values(), ids=lambda detector: detector.name)

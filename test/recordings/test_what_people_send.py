@@ -19,9 +19,9 @@ from key2mesh_core.keypoints.layouts import LAYOUTS, get_layout
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 from key2mesh_core.recordings.bag_keypoints import LATEST_NS, BodiesOfImage
-from key2mesh_core.recordings.dropped import DroppedRecords
 from key2mesh_core.recordings.open import open_recording
 from key2mesh_core.recordings.options import RecordingOptions, parse_source
+from key2mesh_core.recordings.prepare import DroppedRecords
 from key2mesh_core.recordings.targets import load_targets
 
 STREET = Path(__file__).resolve().parents[2] / "demo" / "data" / "street"

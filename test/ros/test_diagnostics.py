@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from key2mesh_ros.causes import CAUSES, LEFT_OUT, REFUSED, WARNING
-from key2mesh_ros.diagnostics import SILENCE_S, WINDOW, About, FrameStatistics
-from key2mesh_ros.stages import STAGES
+from key2mesh_ros.diagnostics import SILENCE_S, STAGES, WINDOW, About, FrameStatistics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

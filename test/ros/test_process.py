@@ -10,8 +10,8 @@ from helpers_ros import allowed_s, client, node_process, people, standing
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 
-from key2mesh_ros.middleware import NAME, OLD_NAME, PROFILE, make_room_for_meshes
 from key2mesh_ros.msg import BodyMeshArray
+from key2mesh_ros.process import NAME, OLD_NAME, PROFILE, make_room_for_meshes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

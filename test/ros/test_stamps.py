@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 from helpers_ros import people, standing
 
+from key2mesh_core.camera.choose import NOTHING_STATED
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.messages import DETECTORS, MessageRefused
-from key2mesh_ros.diagnostics import FrameStatistics
+from key2mesh_ros.diagnostics import FrameStatistics, Stages
 from key2mesh_ros.parameters import Parameters
-from key2mesh_ros.stages import Stages
 from key2mesh_ros.stream import Stream
 
 T0 = 1000.0
@@ -33,7 +33,7 @@ def stream(bundle):
 
     def answer(stamp):
         message = unnamed(standing(), standing(100.0), stamp=stamp)
-        frame = DETECTORS["key2mesh"].read(message).in_network_order()
+        frame = DETECTORS["key2mesh"].read(message, None, NOTHING_STATED).in_network_order()
         result = made.estimate(frame, None, Parameters(), False, Stages())
         made.note(result, 0)
         return result.frame.ids

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from std_msgs.msg import Header
 
+from key2mesh_core.camera.choose import NOTHING_STATED
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import person_sizes, usable
 from key2mesh_core.keypoints.layouts import LAYOUTS
@@ -31,7 +32,7 @@ def header(stamp=1_000_000_000, frame_id="camera"):
 
 
 def read_person_keypoints(given):
-    return DETECTORS["key2mesh"].read(given).in_network_order()
+    return DETECTORS["key2mesh"].read(given, None, NOTHING_STATED).in_network_order()
 
 
 def person(x, y, confidence, name="a"):

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from key2mesh_core.view.viewpoint import ASPECT, FIELD_OF_VIEW, view_of
+from key2mesh_core.view.viewer import ASPECT, FIELD_OF_VIEW, view_of
 
 places = st.tuples(st.floats(-8, 8), st.floats(-2, 2), st.floats(0.5, 30))
 

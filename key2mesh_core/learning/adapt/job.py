@@ -19,7 +19,6 @@ from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.adapt.validation import WORTH_IT, choose, score
-from key2mesh_core.learning.checkpoints import load_checkpoint
 from key2mesh_core.learning.distributed import ProcessGroup, local_device, process_group
 from key2mesh_core.learning.export import refuse_occupied, write_bundle
 from key2mesh_core.learning.pretrain.sources import load_bank
@@ -71,7 +70,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         targets = load_targets(config.target, config.topic, assumed_fov_deg=config.horizontal_fov)
         run = _start(config, source, targets, body, processes, device)
         if (folder / runs.LAST).exists():
-            run.restore(load_checkpoint(folder / runs.LAST, *run.state()))
+            run.restore(runs.load_checkpoint(folder / runs.LAST, *run.state()))
             _say(processes, f"resuming {folder} after {run.step} of {run.total_steps} steps")
         runs.train_watched(
             run,

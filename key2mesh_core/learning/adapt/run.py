@@ -48,15 +48,9 @@ _VALUES, _WEIGHTS = ("step", "seconds", "history", "best"), ("mean", "best_extra
 
 
 class AdaptRun:
-    """The state of one run; `train_watched` advances it.
-
-    Args:
-        domain, held_out: detections to learn from, and for validation.
-        bank: motion capture for the source domain; None: pseudo-labels.
-        processes: the processes that share the run.
-        data_digest: digest of the detections and the motion capture, which must be the same to
-            resume.
-    """
+    """The state of one run; `train_watched` advances it. It learns from `domain`, is validated on
+    `held_out`, and takes the source domain from `bank` or else from pseudo-labels. `data_digest`,
+    of detections and motion capture, must be the same to resume."""
 
     def __init__(
         self,

@@ -16,7 +16,6 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.heldout import held_out_errors
-from key2mesh_core.learning.checkpoints import load_checkpoint, save_checkpoint
 from key2mesh_core.learning.distributed import world_size
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.losses import supervised_loss
@@ -26,7 +25,9 @@ from key2mesh_core.learning.runs import (
     claim_folder,
     device_named,
     digest_of,
+    load_checkpoint,
     moving_average,
+    save_checkpoint,
     scheduled,
     seed_of,
     settings_text,

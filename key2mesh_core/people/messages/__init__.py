@@ -23,7 +23,7 @@ from key2mesh_core.people.person_frame import PersonFrame
 __all__ = ["BY_TYPE", "DETECTORS", "Detector", "MessageRefused", "Reader", "StreamResolution"]
 
 Reader = Callable[[Any, Any, CameraOptions], PersonFrame]
-"""`read(message, info=None, options=NOTHING_STATED)`: the people in one message. `info` is the
+"""`read(message, info, options)`: the people in one message. `info` is the
 newest sensor_msgs/CameraInfo of the camera, or None; `options` what the user states about it.
 Keypoints are in the detector's layout, not sanitised; missing ones are zeros. Raises
 `MessageRefused`.
@@ -37,13 +37,10 @@ class Detector:
     Attributes:
         name: value of the node's parameter `input_type`.
         types: ROS types of the messages with keypoints: the current name, then earlier ones.
-        read: reads such a message.
         title: who publishes such messages, for descriptions.
-        list_type: ROS type of the message that lists the bodies if each has its own topic; empty if
-            one message holds everybody.
-        list_topic: the topic of that message.
-        tf_prefix: prefix of the TF frames that the detector itself publishes for bodies; None if it
-            publishes none.
+        list_type, list_topic: ROS type and topic of the message that lists the bodies if each has
+            its own topic; empty if one message holds everybody.
+        tf_prefix: of the TF frames that the detector itself publishes for bodies; None without.
     """
 
     name: str

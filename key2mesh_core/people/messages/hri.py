@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
+from key2mesh_core.camera.choose import CameraOptions, known_size
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.people.messages.reading import LARGEST_NORMALISED, MessageRefused, person_frame
 from key2mesh_core.people.person_frame import PersonFrame
 
 
-def read_hri(
-    message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
-) -> PersonFrame:
+def read_hri(message: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
     """The person of a hri_msgs/Skeleton2D, whose id is in the topic's name, not in the message.
 
     A message without points is a frame without people. Arguments are those of `messages.Reader`.

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import KeypointError
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.people.messages.reading import MessageRefused, person_frame, refuse_normalised
 from key2mesh_core.people.person_frame import PersonFrame
 
 
-def read_person_keypoints(
-    message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
-) -> PersonFrame:
+def read_person_keypoints(message: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
     """The people in a key2mesh_ros/PersonKeypointsArray. Arguments are those of `messages.Reader`.
 
     Raises:

@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions
+from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.people.messages.reading import MessageRefused, person_frame, refuse_normalised
 from key2mesh_core.people.person_frame import PersonFrame
 
 
-def read_yolo(
-    message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
-) -> PersonFrame:
+def read_yolo(message: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
     """The people in a yolo_msgs/DetectionArray: the detections with keypoints.
 
     A detection of the class "person" without keypoints counts as a person without keypoints, so

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.camera.camera_info import image_intrinsics, image_size
-from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, known_size
+from key2mesh_core.camera.choose import CameraOptions, known_size
 from key2mesh_core.errors import CameraError
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.layouts import get_layout
@@ -52,9 +52,7 @@ _SAME = 0.08
 """Sizes that differ by less than this share are equal: the SDK's joints are not exact."""
 
 
-def read_zed(
-    message: Any, info: Any | None = None, options: CameraOptions = NOTHING_STATED
-) -> PersonFrame:
+def read_zed(message: Any, info: Any | None, options: CameraOptions) -> PersonFrame:
     """The people in a zed_msgs/ObjectsStamped of body tracking.
 
     A keypoint counts as seen if it is finite, not negative (the SDK's value for unseen) and not (0,
