@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +184,11 @@ def _onnx_runtime(bundle: Bundle, results: Results, opened: ExitStack) -> dict[s
     found: dict[str, Answer] = {}
     folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
     signatures = (POSE_SIGNATURE, mesh_signature(bundle.vertex_count))
-    for name, compiled in (("TensorRT", True), ("CUDA", False)):
+    without = GpuOptions(compile=False)
+    asked = {"TensorRT": GpuOptions(cache=folder), "CUDA": replace(without, cuda_graphs=True)}
+    for name, options in (asked | {"CUDA, no graphs": without}).items():
         try:
             engines = []
-            options = GpuOptions(compile=compiled, cache=folder)
             paths = (bundle.pose_path, bundle.mesh_path)
             for path, signature in zip(paths, signatures, strict=True):
                 engines.append(OnnxGpuEngine(path, signature, options))
