@@ -138,9 +138,25 @@ def choose_camera(
         CameraError: the image size is needed but unknown, or no camera has such a size.
     """
     told = known_size(None, options, width, height)
+    width, height = known_size(info, options, *told)
     if options.stated:
-        return _stated(options, *known_size(info, options, width, height))
-    return _described(info, options, told, frame_id)
+        return _stated(options, width, height)
+    doubt = ""
+    if info is not None:
+        try:
+            return _from_info(info, options, told, frame_id)
+        except CameraError as error:
+            doubt = f"CameraInfo cannot be used: {error}"
+    degrees = options.assumed_fov_deg or ASSUMED_FOV_DEG
+    text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
+    camera = Camera(_of_view(degrees, width, height), width, height, text, metric=False)
+    if doubt:
+        camera = camera.with_warning("uncalibrated_camera_info", doubt)
+    return camera.with_warning(
+        "no_camera_info",
+        f"the camera is unknown: {degrees:g} degrees are assumed, and positions are scale-free; "
+        "publish or record CameraInfo, or state the focal length or the field of view",
+    )
 
 
 def known_size(
@@ -194,29 +210,6 @@ def _stated(options: CameraOptions, width: int, height: int) -> Camera:
     focal = options.fx, options.fy or options.fx
     centre = options.cx or width / 2, options.cy or height / 2
     return Camera(Intrinsics(*focal, *centre), width, height, "stated, fx, fy, cx, cy")
-
-
-def _described(
-    info: Any | None, options: CameraOptions, told: tuple[int, int], frame_id: str
-) -> Camera:
-    """The camera from CameraInfo, or an assumed one if there is no usable CameraInfo."""
-    doubt = ""
-    if info is not None:
-        try:
-            return _from_info(info, options, told, frame_id)
-        except CameraError as error:
-            doubt = f"CameraInfo cannot be used: {error}"
-    width, height = known_size(info, options, *told)
-    degrees = options.assumed_fov_deg or ASSUMED_FOV_DEG
-    text = f"assumed, {degrees:g} degrees wide: positions are scale-free"
-    camera = Camera(_of_view(degrees, width, height), width, height, text, metric=False)
-    if doubt:
-        camera = camera.with_warning("uncalibrated_camera_info", doubt)
-    return camera.with_warning(
-        "no_camera_info",
-        f"the camera is unknown: {degrees:g} degrees are assumed, and positions are scale-free; "
-        "publish or record CameraInfo, or state the focal length or the field of view",
-    )
 
 
 def _from_info(info: Any, options: CameraOptions, told: tuple[int, int], frame_id: str) -> Camera:

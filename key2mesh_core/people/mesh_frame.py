@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bodies of one image as they are published, recorded and shown.
-
-Messages are made by a function `new(type, **fields)`, so that rclpy's and a recording's are filled
-alike.
-"""
+"""The bodies of one image as they are published, recorded and shown. A function
+`new(type, **fields)` makes the messages, so that rclpy's and a recording's are filled alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,22 +98,14 @@ def mesh_frame(message: Any) -> MeshFrame:
 
 
 def bodies_frame(frame: PersonFrame, bodies: Bodies, body_model: str) -> MeshFrame:
-    """The bodies of a frame's people, which have vertices."""
-    covariance = bodies.position_covariance
-    if covariance is None:
-        covariance = np.full((len(bodies), 3, 3), np.nan, np.float32)
-    return MeshFrame(
-        stamp_ns=frame.stamp_ns,
-        body_model=body_model,
-        ids=frame.ids,
-        quality=bodies.quality,
-        reprojection_error=bodies.reprojection_error,
-        joints=bodies.joints,
-        vertices=bodies.vertices,
-        people_without_body=frame.left_out,
-        metric=frame.camera is not None and frame.camera.metric,
-        position_deviation=_deviation(covariance),
-    )
+    """The bodies of a frame's people, as a subscriber to their message gets them."""
+    seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds))
+
+    def new(kind: str, **fields: Any) -> SimpleNamespace:
+        return SimpleNamespace(**fields)
+
+    return mesh_frame(body_mesh_array(new, np.ravel, header, frame, bodies, body_model))
 
 
 def body_mesh_array(
@@ -127,14 +117,13 @@ def body_mesh_array(
     body_model: str,
     vertices: bool = True,
 ) -> Any:
-    """The BodyMeshArray of the bodies of a frame's N persons, N = 0 included.
+    """The BodyMeshArray of a frame's people; while the camera is a guess, `quality` is at most 0.5.
 
     Args:
-        pack: flattens an array that has no fixed size.
+        pack: flattens an array of variable size.
         header: stamp and frame of the keypoints.
-        frame: with its camera; while that is a guess, `quality` is at most 0.5.
-        bodies: with their `position_covariance`.
-        vertices: whether to send the mesh's points, where `bodies` have them.
+        bodies: with `position_covariance`.
+        vertices: whether to send the vertices, if `bodies` have them.
     """
     points = bodies.vertices if vertices else None
     most_quality = np.float32(1.0 if frame.camera.metric else GUESSED_CAMERA_QUALITY)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -161,14 +162,13 @@ def _load(name: str, options: RecordingOptions) -> TargetKeypoints:
 def _cameras(frames: Sequence[PersonFrame], options: CameraOptions) -> list[Camera]:
     """The camera of each frame. If the image size is unknown, the camera is a guess, and the image
     is assumed to end where the people of its stream do."""
-    ends: dict[str, NDArray[np.float32]] = {}
+    ends: defaultdict[str, NDArray] = defaultdict(lambda: np.ones(2, np.float32))
     for frame in frames:
         if frame.camera is None:
-            before = ends.get(frame.stream, np.ones(2, np.float32))
-            ends[frame.stream] = np.maximum(before, frame.keypoints[..., :2].max(axis=(0, 1)))
+            here = frame.keypoints[..., :2].max(axis=(0, 1))
+            ends[frame.stream] = np.maximum(ends[frame.stream], here)
     guessed = {}
-    for stream, end in ends.items():
-        width, height = np.ceil(end).astype(int).tolist()
-        camera = choose_camera(None, options, width=width, height=height)
+    for stream, (width, height) in ends.items():
+        camera = choose_camera(None, options, width=math.ceil(width), height=math.ceil(height))
         guessed[stream] = replace(camera, metric=False)
     return [frame.camera or guessed[frame.stream] for frame in frames]
