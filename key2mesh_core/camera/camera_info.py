@@ -45,9 +45,9 @@ class _Region(NamedTuple):
 
     Attributes:
         corner, size: of the region [sensor px].
-        sensor: size of the whole sensor [px]; None if the message does not tell.
+        sensor: size of the whole sensor [px]; None if unknown.
         bins: sensor pixels per image pixel.
-        doubt: how the region contradicts the rest of the message; empty if it does not.
+        doubt: why the region contradicts the rest of the message; empty if it does not.
     """
 
     corner: Pair
@@ -72,7 +72,7 @@ def unbinned_size(info: Any) -> tuple[int, int]:
 
 def image_intrinsics(info: Any, width: int, height: int, rectified: bool) -> tuple[Intrinsics, str]:
     """Intrinsics of an image of `width` x `height` px (0 if unknown: `image_size`), and a sentence
-    that says how the message is doubtful and names the sizes; empty if it is not.
+    that says why the message is doubtful and names the sizes; empty if it is not.
 
     Args:
         rectified: whether the image is rectified. The topic is the same for raw and rectified
@@ -116,14 +116,16 @@ def _region(info: Any, told: Pair) -> _Region:
 
 
 def _read_matrix(name: str, centre: Pair, region: _Region) -> tuple[Pair, Pair, str]:
-    """How to read K or P (`name`) with a principal point `centre`: its pixels per sensor pixel, the
-    images' corner from its origin [sensor px], and how the message is doubtful."""
+    """Interprets K or P (`name`) by its principal point `centre`: its pixels per sensor pixel, the
+    images' corner from its origin [sensor px], and why the message is doubtful."""
     units = (np.ones(2), 1 / region.bins)
     if region.sensor is None:
         if _misses(centre, region.size / region.bins).max() < _NEAR:
             return units[1], np.zeros(2), ""
         whole = (2.2 * centre >= region.corner + region.size).all()
-        doubt = region.doubt and f"{region.doubt}: {name} is read as that of the whole sensor"
+        doubt = (
+            region.doubt and f"{region.doubt}: {name} is interpreted as that of the whole sensor"
+        )
         return units[0 if whole else 1], region.corner, doubt
     unit = min(units, key=lambda each: _misses(centre, each * region.sensor).sum())
     misses = _misses(centre, unit * region.sensor)
@@ -134,7 +136,11 @@ def _read_matrix(name: str, centre: Pair, region: _Region) -> tuple[Pair, Pair, 
     if (region.size < region.sensor).any() and misses.max() > _NEAR:
         for each in units:
             if _misses(centre, each * region.size).max() < _NEAR:
-                return each, np.zeros(2), f"{doubt}: it is read as that of the region of interest"
+                return (
+                    each,
+                    np.zeros(2),
+                    f"{doubt}: it is interpreted as that of the region of interest",
+                )
     smaller = 2 * centre < unit * region.sensor
     if misses.min() < _FAR or np.ptp(misses) > _ALIKE or smaller[0] != smaller[1]:
         return unit, region.corner, region.doubt

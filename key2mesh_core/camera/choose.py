@@ -6,7 +6,7 @@ The node and every command use this policy. In this order:
 1. the focal length or field of view that the user states (`CameraOptions`): a pinhole camera;
 2. CameraInfo: region of interest, binning and the image's size applied, P for rectified images,
    the lens (`camera_info.py`);
-3. an assumed field of view: depth is then to scale only (`Camera.metric` is False).
+3. an assumed field of view: depth is then correct only up to a factor (`Camera.metric` is False).
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def lies_outside(keypoints: NDArray[np.float32], size: tuple[int, int]) -> bool:
     if not (all(size) and len(keypoints)):
         return False
     far = keypoints[..., :2] > np.float32([_BEYOND * size[0], _BEYOND * size[1]])
-    if not far.any():  # nearly always
+    if not far.any():  # the usual case
         return False
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     outside = (seen & far.any(axis=2)).sum(axis=1) > _OUTSIDE_SHARE * seen.sum(axis=1)
