@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work that survives Ctrl-C, kill -9 and a full disk: complete segments next to the target.
 
-    OUT.partial/settings.json    what is being made of what, with which settings
+    OUT.partial/settings.json    source, target and settings
     OUT.partial/00000/           a complete segment, with state.json
     OUT.partial/unfinished/      the segment in progress; deleted when the work is resumed
 

@@ -6,7 +6,7 @@
     pose.onnx             keypoints and intrinsics -> shape, pose, place of each person
     mesh.onnx             shape, pose, place -> vertices
     topology.npz          triangles (F, 3) and parents (24,)
-    weights.safetensors   the network once more, to train it further or export it again; a robot
+    weights.safetensors   the network again, for further training and export; a robot
                           does not read it (see network/weights.py). Bundles of format 2 lack it.
 
 A bundle is checked before anything in it is used, so a truncated copy fails at load time and not
