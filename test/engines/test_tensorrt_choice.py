@@ -242,7 +242,7 @@ def test_the_job_builds_proves_and_keeps(bundle, machine, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert re.search(r"pose\.onnx: built in \d+\.\d s, 0\.0 MB, .*\.engine", said)
     assert "first start: " in said
-    assert re.search(r"vertices agree with ONNX Runtime to 0\.000 mm \(0\.1 mm are allowed\)", said)
+    assert re.search(r"0\.000 mm .*0\.1 mm", said)
     assert cli.main(job) == 0
     assert capsys.readouterr().out.count("already built") == 2
     assert len(machine.builds) == 2
@@ -268,7 +268,7 @@ def test_an_engine_that_answers_otherwise_is_not_kept(
     job = ["build-engine", "--model", str(bundle.path), "--precision", "fp32"]
     assert cli.main(job) == 2
     said = capsys.readouterr().err
-    assert re.search(r"vertices are 0\.34\d? mm from ONNX Runtime.s, 0\.1 mm are allowed", said)
+    assert re.search(r"0\.34\d? mm .*0\.1 mm", said)
     assert list(EngineCache().folder.glob("*.engine")) == []
 
 
