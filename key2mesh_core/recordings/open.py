@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from key2mesh_core.recordings.bag_keypoints import BagKeypoints
 
 
+@dataclass(eq=False)
 class Recording:
     """The people in a recording's images, in order; may be iterated more than once.
 
@@ -35,17 +37,14 @@ class Recording:
         bag: reads a bag message by message; None for other kinds.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        count: int,
-        frames: Callable[[Preparation], Iterator[PersonFrame]],
-        dropped: DroppedRecords | None = None,
-        bag: BagKeypoints | None = None,
-        streams: int = 1,
-    ) -> None:
-        self.source, self.count, self.bag, self.streams = source, count, bag, streams
-        self._frames, self._dropped_before = frames, dropped or DroppedRecords()
+    source: Source
+    count: int
+    _frames: Callable[[Preparation], Iterator[PersonFrame]]
+    _dropped_before: DroppedRecords = field(default_factory=DroppedRecords)
+    bag: BagKeypoints | None = None
+    streams: int = 1
+
+    def __post_init__(self) -> None:
         self.begin()
 
     @property

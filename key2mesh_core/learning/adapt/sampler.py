@@ -42,15 +42,9 @@ class StepBatch(NamedTuple):
 
 
 class Sampler:
-    """Samples the batches of one run.
-
-    Args:
-        network: the initial model; without a bank, its pseudo-labels are the source domain.
-        domain: detections to learn from.
-        bank: motion capture for the source domain, or None.
-        processes: the processes that share the run. All draw the same samples and take their part,
-            so that N of them compute what one would.
-    """
+    """Samples the batches of one run: from `domain`, and from `bank` or else the pseudo-labels of
+    `network`, the initial model. All processes that share the run draw the same samples and take
+    their part, so that N of them compute what one would."""
 
     def __init__(
         self,
