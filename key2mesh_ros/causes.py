@@ -81,8 +81,10 @@ _ADVICE = {
         "depth_encoding": "depth has an unknown encoding: 16UC1, 32FC1 and clouds of x, y, z are "
         "read",
         "keypoints_outside_image": "keypoints lie outside the camera's image: remap camera_info to "
-        "the detector's image, or set image_width and image_height to the size that the detector "
-        "sees",
+        "the detector's image, set image_width and image_height to the size that the detector "
+        "sees, or count pixels from the upper left corner",
+        "confidence_above_one": "confidences above 1 count as 1: the detector must give x px, y "
+        "px and a confidence of 0 to 1, not z, distances or percentages",
         "callback_failed": "a callback failed unexpectedly: see the log, and please report it",
         "lens_misfit": "CameraInfo's lens does not explain most keypoints, which count as unseen: "
         "calibrate the camera, remap camera_info, or set image_rectified",

@@ -84,14 +84,14 @@ class Stream:
             EngineError: the engine failed.
         """
         count = self._statistics.count
-        warnings = (*frame.warnings, *self._check_stamp(frame.stamp_ns))
+        warnings = self._check_stamp(frame.stamp_ns)
         frame = frame.in_network_order()
         try:
             frame = frame.seen_by(self._cameras.choose(frame, camera_info, settings.camera))
         except CameraError as error:
             raise MessageRefused("no_image_size", str(error)) from error
         camera = frame.camera
-        warnings += camera.warnings
+        warnings += (*frame.warnings, *camera.warnings)
         frame, sizes, left_out = select_people(frame, settings.min_keypoints, settings.max_people)
         for cause, number in left_out.items():
             count(cause, number)

@@ -172,20 +172,24 @@ def known_size(
 
 
 def doubt_outside(camera: Camera, keypoints: NDArray[np.float32]) -> Camera:
-    """The camera with the warning `keypoints_outside_image` if somebody's keypoints lie well to the
-    right of or below its image; otherwise the same object.
+    """The camera with the warning `keypoints_outside_image` if somebody's keypoints lie well
+    outside its image; otherwise the same object.
 
     Args:
         keypoints: (N, K, 3) sanitised, in pixels of the distorted image.
     """
-    if not lies_outside(keypoints, (camera.width, camera.height)):
+    size = camera.width, camera.height
+    turned = keypoints * np.float32([-1, -1, 1]) + np.float32([*size, 0])  # left becomes right
+    if not (lies_outside(keypoints, size) or lies_outside(turned, size)):
         return camera
-    x, y = np.where(keypoints[..., 2:] >= SEEN_CONFIDENCE, keypoints[..., :2], 0.0).max(axis=(0, 1))
+    seen = keypoints[keypoints[..., 2] >= SEEN_CONFIDENCE]
+    (left, top, _), (right, bottom, _) = seen.min(axis=0), seen.max(axis=0)
     return camera.with_warning(
         "keypoints_outside_image",
-        f"keypoints reach ({x:.0f}, {y:.0f}) px, but the camera's image is "
-        f"{camera.width} x {camera.height} px ({camera.description}): state the size of the image "
-        "that the detector sees (image_size), or give the CameraInfo of that image",
+        f"keypoints lie from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) px, but the "
+        f"camera's image is {camera.width} x {camera.height} px ({camera.description}): state the "
+        "size of the image that the detector sees (image_size), give the CameraInfo of that image, "
+        "or count pixels from its upper left corner",
     )
 
 

@@ -15,6 +15,9 @@ from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import get_layout, to_network
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
 
+_LARGE_CONFIDENCE = 1.2
+"""The heatmaps of some detectors slightly exceed 1."""
+
 NETWORK_LAYOUT = "openpose_coco_18"
 """Layout of frames whose keypoints are in the network's order."""
 
@@ -58,6 +61,11 @@ class PersonFrame:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def place(self) -> str:
+        """The stream and the image's index in it, in words."""
+        return f"{self.stream}, image {self.number}".removeprefix(", ")
+
     def select(self, persons: ArrayLike) -> PersonFrame:
         """Some of the people, by indices or by a mask of N booleans; `left_out` counts the
         others."""
@@ -67,7 +75,8 @@ class PersonFrame:
         return replace(self, ids=ids, keypoints=self.keypoints[chosen], left_out=left_out)
 
     def in_network_order(self) -> PersonFrame:
-        """The same people with the network's keypoints, sanitised.
+        """The same people with the network's keypoints, sanitised; the frame gets the warning
+        `confidence_above_one` if third numbers are hardly confidences.
 
         Raises:
             KeypointError: the layout is unknown, or the keypoints do not have its shape.
@@ -75,7 +84,19 @@ class PersonFrame:
         keypoints = self.keypoints
         if self.layout != NETWORK_LAYOUT or keypoints.shape[1] != len(NETWORK_KEYPOINTS):
             keypoints = to_network(get_layout(self.layout), keypoints)
-        return replace(self, keypoints=sanitise(keypoints), layout=NETWORK_LAYOUT)
+        frame = replace(self, keypoints=sanitise(keypoints), layout=NETWORK_LAYOUT)
+        third = self.keypoints[..., 2]
+        if np.fmax.reduce(third, axis=None, initial=0.0) <= _LARGE_CONFIDENCE:  # the usual case
+            return frame
+        large = third[(third > _LARGE_CONFIDENCE) & (third != 2)]  # COCO's visibility flag is 2
+        if not len(large):
+            return frame
+        reason = (
+            f"a confidence of {large[0]:.3g} ({self.place}) counts as 1: if the third numbers of "
+            "keypoints are distances or percentages, give confidences of 0 to 1"
+        )
+        warnings = (*self.warnings, "confidence_above_one")
+        return replace(frame, warnings=warnings, reasons=(*self.reasons, reason))
 
     def seen_by(self, camera: Camera) -> PersonFrame:
         """The people, already `in_network_order`, as a pinhole camera with the camera's intrinsics

@@ -135,7 +135,10 @@ def _images(path: Path, images: Any) -> dict[int | str, tuple[str, int, int]]:
         width, height = image.get("width") or 0, image.get("height") or 0
         sound = all(type(n) is int and 0 <= n < 1 << 20 for n in (width, height))
         if not sound or bool(width) != bool(height):
-            raise TargetError(f"{path}: images[{index}] is {width!r} x {height!r} pixels large")
+            raise TargetError(
+                f"{path}: images[{index}] is {width!r} x {height!r} large; width and height must "
+                "be whole numbers of pixels"
+            )
         # The id makes names unique, as cameras may name their files alike.
         name = image.get("file_name")
         found[own] = (name if isinstance(name, str) else str(own), width, height)

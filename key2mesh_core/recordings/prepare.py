@@ -17,9 +17,6 @@ from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.tracking import unshared
 from key2mesh_core.recordings.options import RecordingOptions
 
-_LARGE_CONFIDENCE = 1.2
-"""The heatmaps of some detectors slightly exceed 1."""
-
 _TRUNK = [number_of(name) for name in ("neck", "right_hip", "left_hip")]
 _MANY, _FEW = 20, 0.05
 
@@ -78,15 +75,6 @@ class Preparation:
             CameraError: the image size is needed but unknown.
             KeypointError: the keypoints do not have the layout's shape.
         """
-        third = frame.keypoints[..., 2]
-        with np.errstate(invalid="ignore"):
-            large = third[(third > _LARGE_CONFIDENCE) & (third != 2)]  # COCO's visibility flag is 2
-        if len(large):
-            self.warnings.setdefault(
-                "confidence_above_one",
-                f"a confidence of {large[0]:.3g} ({_place_of(frame)}) counts as 1: if the third "
-                "numbers of keypoints are distances or percentages, give confidences of 0 to 1",
-            )
         camera, frame = frame.camera, frame.in_network_order()
         if camera is None or self.options.camera.stated:
             memory = self._cameras.setdefault(frame.stream, CameraMemory())
@@ -105,7 +93,7 @@ class Preparation:
         if shared := sorted({*frame.ids} - {*ids}):
             self.warnings.setdefault(
                 "repeated_id",
-                f"people share the id {shared[0]!r} in one image ({_place_of(frame)}, e.g.): "
+                f"people share the id {shared[0]!r} in one image ({frame.place}, e.g.): "
                 "they have no id there; let the detector's tracker give each person an id, or none",
             )
             frame = replace(frame, ids=ids)
@@ -136,7 +124,7 @@ class Preparation:
 
     def _usable(self, frame: PersonFrame) -> PersonFrame:
         """The people who can be estimated; the others are counted."""
-        where = _place_of(frame)
+        where = frame.place
         if not len(frame):
             self.dropped.add("nobody_in_image", where)
             return frame
@@ -156,7 +144,3 @@ class Preparation:
         for cause, which, hint in causes:
             self.dropped.add(cause, where + hint, int(which.sum()))
         return frame.select(good)
-
-
-def _place_of(frame: PersonFrame) -> str:
-    return f"{frame.stream}, image {frame.number}".removeprefix(", ")

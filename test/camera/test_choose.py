@@ -149,6 +149,8 @@ def test_the_size_is_the_messages_or_stated_or_the_cameras():
         ([person((700, 100), (1200, 900))], True),
         ([person((10, 10), (600, 470)), person((700, 100), (1200, 900))], True),
         ([person((200, 100), (300, 900))], True),
+        ([person((-300, -200), (-100, 900))], True),  # pixels counted from the image's centre
+        ([person((-300, -900), (-100, 20))], True),
         ([], False),
     ],
 )

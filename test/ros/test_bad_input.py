@@ -330,6 +330,17 @@ def test_keypoints_outside_the_cameras_image_are_reported(probe):
     assert "640 x 480" in probe.values["camera_doubts"]
 
 
+def test_third_numbers_that_are_no_confidences_are_reported(probe):
+    """Percentages, or MediaPipe's x, y, z taken for x, y, confidence."""
+    keypoints = standing()
+    seen = probe.exchange(people(np.minimum(keypoints * [1, 1, 100], [1e4, 1e4, 1]))).bodies[0]
+    probe.fresh_status()
+    before = probe.number("warning.confidence_above_one")
+    body = probe.exchange(people(keypoints * [1, 1, 100])).bodies[0]
+    assert body.position == seen.position
+    probe.wait(lambda: probe.number("warning.confidence_above_one") > before, "the warning")
+
+
 def test_keypoints_in_another_order_than_the_layouts_are_reported(probe):
     wrong = standing()[np.random.default_rng(0).permutation(18)]
     right = probe.exchange(people(standing())).bodies[0].quality
