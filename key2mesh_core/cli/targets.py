@@ -39,6 +39,8 @@ class TargetsConfig:
     """Recordings to read: a path, or KIND:PATH?option=value (docs/recordings.md)."""
     topic: str = ""
     """Keypoint topic of bags whose name has none; by default the only one."""
+    layout: str = ""
+    """Keypoint layout of files (coco_17, halpe_26...); by default inferred from their number."""
     minimum: int = arrays.MINIMUM_KEYPOINTS
     """Minimum number of seen keypoints of a person."""
     model: str = "default"
@@ -53,7 +55,7 @@ class TargetsConfig:
 
 def inspect(config: TargetsConfig) -> None:
     """Prints a table on the targets and draws the requested picture."""
-    targets = load_targets(config.targets, config.topic, config.minimum)
+    targets = load_targets(config.targets, config.topic, config.minimum, layout=config.layout)
     misses = misses_of(targets, config.model)
     table = describe(targets)
     table["explained"] = (

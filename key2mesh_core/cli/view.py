@@ -18,7 +18,7 @@ from key2mesh_core.camera.choose import Camera
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.interrupts import end_at_next_interrupt
 from key2mesh_core.people.mesh_frame import MeshFrame, bodies_frame
-from key2mesh_core.recordings.options import Source, parse_source
+from key2mesh_core.recordings.options import RecordingOptions, Source, parse_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,8 @@ class ViewConfig:
     """Same as RECORDING."""
     model: str = "default"
     """Model bundle for recorded keypoints: its folder, or 'default'."""
+    layout: str = ""
+    """Keypoint layout of files (coco_17, halpe_26...); by default inferred from their number."""
     loop: bool = True
     """Repeat the recording."""
     rate: float = 1.0
@@ -80,7 +82,7 @@ def view(config: ViewConfig) -> int:
     """Serves the page until interrupted, or until the end of a recording that is played once."""
     # Fail before a page is served.
     source = config.recording or config.bag
-    recording = open_view(source, config.model) if source else None
+    recording = open_view(source, config.model, config.layout) if source else None
     for reason in recording.camera.reasons if recording and recording.camera else ():
         print(f"warning: {reason}", file=sys.stderr)
     watch = None if recording is not None else _topic_watcher()
@@ -103,14 +105,15 @@ def view(config: ViewConfig) -> int:
     return 0
 
 
-def open_view(recording: str | Path, model: str = "default") -> RecordingView:
-    """Loads the contents of a recording, and checks that it can be read.
+def open_view(recording: str | Path, model: str = "default", layout: str = "") -> RecordingView:
+    """Loads the contents of a recording, and checks that it can be read; `layout` is the keypoint
+    layout of files.
 
     Raises:
         Key2MeshError: the recording cannot be read, has neither meshes nor a usable person, or the
             model cannot be used.
     """
-    source = parse_source(recording)
+    source = parse_source(recording, RecordingOptions(layout=layout))
     if source.kind == "bag":
         from key2mesh_core.recordings.bags import MESHES_TYPE, topics_of_type
 

@@ -69,6 +69,7 @@ def load_targets(
     topic: str = "",
     minimum: int = MINIMUM_KEYPOINTS,
     assumed_fov_deg: float = ASSUMED_FOV_DEG,
+    layout: str = "",
 ) -> TargetKeypoints:
     """Every usable person in some recordings, one recording after the other.
 
@@ -78,6 +79,7 @@ def load_targets(
         topic: topic for bags whose source names none (`RecordingOptions.topic`).
         minimum: least number of seen keypoints of a person; others are left out and counted.
         assumed_fov_deg: horizontal field of view of unknown cameras [degrees].
+        layout: keypoint layout of files whose source names none.
 
     Raises:
         TargetError: there is no source, one is invalid, or a recording is damaged, in another
@@ -87,7 +89,9 @@ def load_targets(
     if not sources:
         raise TargetError("no target to read: give at least one, for example bag:my_bag")
     camera = CameraOptions(assumed_fov_deg=assumed_fov_deg)
-    options = RecordingOptions(topic=topic, minimum=minimum, need_camera=False, camera=camera)
+    options = RecordingOptions(
+        topic=topic, layout=layout, minimum=minimum, need_camera=False, camera=camera
+    )
     parts = [_load(source, options) for source in sources]
     left_out: Counter[str] = Counter()
     warnings: dict[str, str] = {}

@@ -50,3 +50,14 @@ def test_keypoints_of_something_else_are_warned_of(street, tmp_path, capsys, ord
     assert np.median(misses_of(load_targets([str(path)]))) > MISFIT
     assert main(["targets", str(path)]) == 0
     assert "warning: bodies miss the keypoints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["targets", "mesh", "view", "adapt"])
+def test_every_command_that_reads_keypoints_takes_a_layout(street, tmp_path, capsys, command):
+    path = tmp_path / "people.npz"
+    np.savez(path, keypoints=street.keypoints, frame=street.frame, width=1768, height=994)
+    target = [] if command in ("targets", "view") else [str(tmp_path / "out")]
+    options = ["--target", str(path), "--output", *target]
+    arguments = options if command == "adapt" else [str(path), *target]
+    assert main([command, *arguments, "--layout", "halpe_26"]) == 2
+    assert "'halpe_26' has 26 keypoints" in capsys.readouterr().err

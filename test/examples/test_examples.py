@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +264,38 @@ def test_a_child_who_looks_like_an_adult_far_away_counts_as_near(app):
     # Where the size is known, only the position's own deviation counts.
     known = app.nearest(adult, adult, covariance(0.03 * 5.07), robot, smallest=0.0)
     assert known == pytest.approx(0.94 * np.linalg.norm(adult, axis=1).min(), rel=0.01)
+
+
+@pytest.mark.parametrize("height", [1.0, 1.66])
+def test_whoever_walks_up_to_the_camera_stops_the_robot_before_the_stop_distance(app, height):
+    """Until head and shoulders are left, in front of the default network; the pelvis is 0.9 m above
+    to 0.3 m below the camera."""
+    from helpers_scenes import CAMERA, SIZE, estimator, keypoints_of, scaled, standing
+
+    from key2mesh_core.keypoints.arrays import person_sizes, sanitise, usable
+    from key2mesh_core.people.position_uncertainty import with_position_covariance
+
+    share, stopped, cut_off = height / 1.66, 0, 0
+    places = product((-0.9, -0.5, 0.0, 0.3), (4.0, 2.5, 2.0, 1.5, 1.2, 1.0, 0.8, 0.6), (0.0, 1.2))
+    for below, away, yaw in places:
+        person = scaled(standing(0.0, (0.0, below / share, away / share), yaw), share)
+        keypoints = keypoints_of(person)
+        inside = (keypoints[..., :2] >= 0) & (keypoints[..., :2] < SIZE)
+        keypoints = sanitise(np.where(inside.all(-1, keepdims=True), keypoints, 0))
+        if not usable(keypoints)[0]:  # the message says that somebody has no body
+            continue
+        sizes = person_sizes(keypoints)
+        bodies = estimator().estimate_poses(keypoints, CAMERA, sizes)
+        bodies = with_position_covariance(bodies, keypoints, sizes, CAMERA.fx, True)
+        (vertices,), (joints,) = estimator().add_vertices(bodies).vertices, bodies.joints
+        covariance = bodies.position_covariance.ravel()
+        found = app.nearest(vertices, joints, covariance, np.zeros(3), smallest=1.0)
+        if np.linalg.norm(person.vertices, axis=-1).min() < 1.0:
+            assert found < 1.0, (below, away, yaw)
+            stopped += 1
+            cut_off += (keypoints[..., 2] > 0).sum() <= 9
+    assert stopped > 10
+    assert cut_off > 2
 
 
 def test_distances_that_contradict_each_other_are_refused(app):

@@ -56,6 +56,8 @@ class AdaptConfig:
     `key2mesh pretrain`."""
     topic: str = ""
     """Keypoint topic of bags whose name has none; by default the only one."""
+    layout: str = ""
+    """Keypoint layout of files (coco_17, halpe_26...); by default inferred from their number."""
     name: str = ""
     """The new bundle's name; by default the old one's with `-adapted`."""
     body: str = "default"

@@ -67,7 +67,12 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         source = load_trained_model(config.init, data)
         keypoints = source.network.sizes["keypoints"]
         body = BodyModel(data, source.detector_keypoints, keypoints).to(device)
-        targets = load_targets(config.target, config.topic, assumed_fov_deg=config.horizontal_fov)
+        targets = load_targets(
+            config.target,
+            config.topic,
+            assumed_fov_deg=config.horizontal_fov,
+            layout=config.layout,
+        )
         run = _start(config, source, targets, body, processes, device)
         if (folder / runs.LAST).exists():
             run.restore(runs.load_checkpoint(folder / runs.LAST, *run.state()))
