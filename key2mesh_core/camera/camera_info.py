@@ -28,6 +28,10 @@ _NEAR = np.log(1.15)
 _FAR = np.log(4 / 3)
 """A principal point this far from the centre, in both axes and on the same side, is suspicious."""
 
+_LOST = np.log(10)
+"""A principal point this far from the centre in both axes belongs to no image: a transposed or
+normalised matrix."""
+
 _ALIKE = np.log(1.5)
 """Images of different sizes differ by factors as similar as this in x and y, even 4:3 and 16:9."""
 
@@ -142,7 +146,8 @@ def _read_matrix(name: str, centre: Pair, region: _Region) -> tuple[Pair, Pair, 
                     f"{doubt}: it is interpreted as that of the region of interest",
                 )
     smaller = 2 * centre < unit * region.sensor
-    if misses.min() < _FAR or np.ptp(misses) > _ALIKE or smaller[0] != smaller[1]:
+    shifted = misses.min() < _FAR or np.ptp(misses) > _ALIKE or smaller[0] != smaller[1]
+    if shifted and misses.min() < _LOST:
         return unit, region.corner, region.doubt
     for divisor in _DIVISORS:
         if _misses(centre, region.sensor / divisor).max() < _NEAR:

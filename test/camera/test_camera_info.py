@@ -100,6 +100,18 @@ def test_a_matrix_of_images_of_an_unclear_size_is_left_as_it_is_and_doubted(size
     assert f"{size[0]} x {size[1]}" in camera.reasons[0]
 
 
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("size", [(1768, 994), (640, 480)])
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (0.5, 0.5)], ids=["transposed", "normalised"])
+def test_a_principal_point_in_the_images_corner_is_doubted(centre, size, rectified):
+    """Of a matrix that is stored column by column, or in units of the image's width and height."""
+    k = 700.0, 700.0, *centre
+    message = info(width=size[0], height=size[1], k=k, p=k)
+    camera = choose(message, CameraOptions(rectified=rectified), width=0, height=0)
+    assert camera.intrinsics.as_array().tolist() == list(k)
+    assert camera.warnings == ("camera_info_doubtful",)
+
+
 SENSOR = 1768, 994
 WHOLE = 2520.0, 2520.0, 890.0, 490.0
 REGION = 240, 120, 1000, 600
