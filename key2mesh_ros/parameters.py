@@ -21,7 +21,7 @@ from rclpy.parameter import Parameter
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
-from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.model.estimator import BACKENDS
 from key2mesh_core.people.messages import DETECTORS
 
@@ -104,7 +104,7 @@ class Parameters:
     min_keypoints: int = _parameter(
         MINIMUM_KEYPOINTS,
         "Leave out people with fewer usable keypoints.",
-        (MINIMUM_KEYPOINTS, len(NETWORK_KEYPOINTS)),
+        (MINIMUM_KEYPOINTS, REQUIRED),
     )
     horizontal_fov_deg: float = _parameter(
         60.0,

@@ -179,14 +179,15 @@ def select_people(
     one spot, and, beyond `max_people`, the smallest.
     """
     keypoints, sizes = frame.keypoints, person_sizes(frame.keypoints)
-    enough = (keypoints[..., 2] > 0).sum(axis=1) >= min_keypoints
+    seen = (keypoints[:, :REQUIRED, 2] > 0).sum(axis=1)
+    enough = seen >= min_keypoints
     good = usable_sanitised(keypoints, sizes) & enough
     left_out: dict[str, int] = {}
     if len(good) <= max_people and good.all():
         return frame, sizes, left_out
     chosen = np.flatnonzero(good)
     if len(chosen) < len(keypoints):
-        enough &= (keypoints[:, :REQUIRED, 2] > 0).sum(axis=1) >= MINIMUM_KEYPOINTS
+        enough &= seen >= MINIMUM_KEYPOINTS
         few, spot = np.count_nonzero(~enough), np.count_nonzero(enough & ~good)
         causes = ("too_few_keypoints", few), ("all_on_one_spot", spot)
         left_out = {cause: number for cause, number in causes if number}

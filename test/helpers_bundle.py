@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from key2mesh_core.errors import EngineError
+from key2mesh_core.keypoints.table import KEYPOINTS, REQUIRED
 from key2mesh_core.model import bundle as bundles
 from key2mesh_core.model import estimator
 from key2mesh_core.model.bundle import Bundle
@@ -318,9 +319,9 @@ def estimator_on(bundle: Bundle, pose: Engine, mesh: Engine) -> Estimator:
 def standing_person(
     centre_px: tuple[float, float] = (320.0, 240.0), height_px: float = 300.0
 ) -> NDArray[np.float32]:
-    """(1, 18, 3) keypoints of the bundle's T-pose person, seen with confidence 0.9."""
+    """(1, K, 3) keypoints of the bundle's T-pose person, seen with confidence 0.9."""
     names = list(JOINTS)
-    places = np.zeros((18, 2))
+    places = np.zeros((len(KEYPOINTS), 2))
     for name, number in _SHOWN.items():
         places[number] = REST[names.index(name), :2]
     head = REST[names.index("head"), :2]
@@ -332,7 +333,9 @@ def standing_person(
         17: (0.07, 0.03),
     }.items():
         places[number] = head + offset
-    low, high = places.min(axis=0), places.max(axis=0)
+    low, high = places[:REQUIRED].min(axis=0), places[:REQUIRED].max(axis=0)
     scale = height_px / (high - low)[1]
     pixels = (places - (low + high) / 2) * scale * [1.0, -1.0] + centre_px
-    return np.concatenate([pixels, np.full((18, 1), 0.9)], axis=1)[None].astype(np.float32)
+    person = np.concatenate([pixels, np.full((len(KEYPOINTS), 1), 0.9)], axis=1)
+    person[REQUIRED:] = 0  # optional keypoints are unseen
+    return person[None].astype(np.float32)

@@ -11,6 +11,7 @@ from torch import nn
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.network.crop import centre_view
 from key2mesh_core.network.graphs import MeshGraph, PoseGraph
 
@@ -70,7 +71,7 @@ def test_the_root_is_turned_back_by_the_viewing_ray(body):
     betas, rotations = pose(4)
     keypoints = image_of(body, betas, rotations, PLACES)
     points = (keypoints[..., :2] - INTRINSICS[:, None, 2:]) / INTRINSICS[:, None, :2]
-    _, turn = centre_view(points, torch.ones(4, 18, dtype=torch.bool))
+    _, turn = centre_view(points, torch.ones(4, len(KEYPOINTS), dtype=torch.bool))
     as_turned = torch.cat([(turn.mT @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
     graph = PoseGraph(Oracle(betas, as_turned), body, centre=True)
     _, found, translation, *_, error = graph(keypoints, INTRINSICS.repeat(4, 1))
@@ -110,7 +111,7 @@ def test_unseen_keypoints_change_nothing(body):
 def test_absurd_but_finite_keypoints_give_finite_answers(body, size):
     betas, rotations = pose(3)
     graph = PoseGraph(Oracle(betas, rotations), body, centre=True)
-    keypoints = size * torch.randn(3, 18, 3, generator=torch.Generator().manual_seed(0))
+    keypoints = size * torch.randn(3, len(KEYPOINTS), 3, generator=torch.Generator().manual_seed(0))
     keypoints[0] = 0
     for output in graph(keypoints, INTRINSICS.repeat(3, 1)):
         assert torch.isfinite(output).all()

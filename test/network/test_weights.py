@@ -12,6 +12,7 @@ from safetensors.numpy import load, save
 from torch import nn
 
 from key2mesh_core.errors import BundleError, TrainingError
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.model.bundle import WEIGHTS, Bundle, load_bundle
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.network.weights import build, load_network, round_weights, save_weights
@@ -42,7 +43,7 @@ def test_what_was_saved_is_loaded(tmp_path, blocks):
     assert any(each.dtype == np.int8 for each in stored.values()) is blocks
     for name, value in network.state_dict().items():
         assert torch.equal(found.state_dict()[name], value)
-    inputs = torch.rand(5, 18, 2)
+    inputs = torch.rand(5, len(KEYPOINTS), 2)
     assert torch.equal(found(inputs).rotations, network(inputs).rotations)
 
 

@@ -9,12 +9,13 @@ from helpers_camera import choose, info, person
 
 from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import CameraError
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.people.camera_memory import CameraMemory
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 
 
 def frame(*people, **values):
-    keypoints = np.array(people, np.float32).reshape(-1, 18, 3)
+    keypoints = np.array(people, np.float32).reshape(-1, len(KEYPOINTS), 3)
     return PersonFrame(("",) * len(people), keypoints, NETWORK_LAYOUT, **values).in_network_order()
 
 

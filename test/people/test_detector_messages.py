@@ -29,7 +29,7 @@ from key2mesh_core.camera.choose import NOTHING_STATED, CameraOptions, choose_ca
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.keypoints.layouts import LAYOUTS, to_network
-from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
+from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS, REQUIRED
 from key2mesh_core.people.messages import BY_TYPE, DETECTORS, MessageRefused, StreamResolution
 
 
@@ -139,7 +139,7 @@ def test_hri_is_scaled_by_the_image_and_its_eyes_are_not_openposes() -> None:
 def test_hri_with_an_empty_skeleton_is_nobody() -> None:
     people = read_hri(hri([]), options=sized(640, 480))
     assert people.ids == ()
-    assert people.keypoints.shape == (0, 18, 3)
+    assert people.keypoints.shape[:1] == (0,)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_zed_keypoints_of_every_format_arrive_under_their_names(count: int, plac
     assert (people.ids, people.width, people.height) == (("3",), 1280, 720)
     assert len(LAYOUTS[people.layout]) == count
     (person,) = named(people)
-    assert len(person) == 18
+    assert set(NETWORK_KEYPOINTS[:REQUIRED]) <= set(person)
     for name, place in places.items():
         assert person[name] == (100 + place, 200 + place, pytest.approx(0.8))
 
@@ -205,14 +205,14 @@ def test_zed_keypoints_outside_its_sight_are_unseen() -> None:
     unseen = {5: (math.nan, math.nan), 6: (-1, -1), 7: (0, 0), 12: (100, -3)}
     (person,) = named(read_zed(zed({"points": unseen})))
     hidden = {"nose", "left_eye", "right_eye", "left_shoulder", "neck"}  # the neck: of shoulders
-    assert set(NETWORK_KEYPOINTS) - set(person) == hidden
+    assert set(NETWORK_KEYPOINTS[:REQUIRED]) - set(person) == hidden
 
 
 def test_zed_bodies_without_tracking_have_no_names() -> None:
     message = zed({"tracking": False}, {"id": -1}, {"id": 0}, {"confidence": 2.0})
     people = read_zed(message)
     assert people.ids == ("", "", "0", "3")
-    assert len(named(people)[3]) == 18  # the SDK saw them: a weak body's are weak, not unseen
+    assert len(named(people)[3]) >= REQUIRED  # the SDK saw them: a weak body's are weak, not unseen
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_zed_refusals(message: Any, cause: str) -> None:
 def test_zed_with_nobody_in_view_is_empty() -> None:
     people = read_zed(zed())
     assert people.ids == ()
-    assert sanitise(to_network(people.layout, people.keypoints)).shape == (0, 18, 3)
+    assert sanitise(to_network(people.layout, people.keypoints)).shape[:1] == (0,)
 
 
 JOINTS = np.random.default_rng(3).uniform([2.5, -0.9, -0.9], [3.5, 0.3, 0.8], (38, 3))
