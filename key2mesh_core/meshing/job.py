@@ -22,6 +22,9 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.open import Recording, open_recording
 from key2mesh_core.recordings.options import Source, parse_source
 
+_MOST_MISFITS = 0.1
+"""If more than this share of the bodies misses the keypoints, something is wrong."""
+
 _HARMLESS = ("threads", "restart", "source", "target")  # options that do not change the result
 
 
@@ -73,6 +76,12 @@ def mesh(config: MeshConfig) -> int:
             print(f"left out: {recording.dropped}", file=sys.stderr)
         for reason in recording.warnings.values():
             print(f"warning: {reason}", file=sys.stderr)
+        if maker.misfits > _MOST_MISFITS * maker.made:
+            print(
+                f"warning: {maker.misfits} of {maker.made} bodies miss their keypoints: the layout "
+                "or the camera is wrong, or the detector does not see people",
+                file=sys.stderr,
+            )
         print(f"{config.target}: {progress}")
     return 0
 

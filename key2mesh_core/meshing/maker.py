@@ -15,7 +15,7 @@ from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people.bodies import Bodies, joined
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.position_uncertainty import with_position_covariance
-from key2mesh_core.people.quality import GUESSED_CAMERA_QUALITY
+from key2mesh_core.people.quality import GUESSED_CAMERA_QUALITY, is_misfit
 from key2mesh_core.people.smoothing import Smoother
 from key2mesh_core.people.tracking import Tracker
 
@@ -47,18 +47,28 @@ def batches(items: Iterable[T], measure: Callable[[T], tuple[int, int, int]]) ->
 
 class MeshMaker:
     """Makes the bodies of successive frames of a recording, optionally with `vertices`, tracking
-    and smoothing (`smooth`)."""
+    and smoothing (`smooth`).
+
+    Attributes:
+        made, misfits: number of bodies that `make` has made, and of those that miss their keypoints
+            (`quality.is_misfit`).
+    """
 
     def __init__(self, estimator: Estimator, vertices: bool, smooth: bool = False) -> None:
         self._estimator = estimator
         self._vertices, self._smooth = vertices, smooth
         self._streams: dict[str, _Stream] = {}
+        self.made = self.misfits = 0
 
     def make(self, frames: Sequence[PersonFrame]) -> tuple[Sequence[PersonFrame], Bodies]:
         """The frames with people's names (tracked, if smoothed), and the bodies of all their
         people, one frame after the other.
         """
         named, bodies = frames, estimate(self._estimator, frames)
+        if len(bodies):
+            sizes = np.concatenate([person_sizes(frame.keypoints) for frame in frames])
+            self.made += len(bodies)
+            self.misfits += int(is_misfit(bodies.reprojection_error, sizes).sum())
         if self._smooth:
             named, bodies = self._smoothed(frames, bodies)
         return named, self._estimator.add_vertices(bodies) if self._vertices else bodies

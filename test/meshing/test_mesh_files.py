@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.recordings.targets import load_targets
 
 
 def test_other_files_become_meshes_too(tmp_path, bundle):
@@ -131,3 +133,13 @@ def test_names_that_no_file_may_have_still_get_a_file_each(tmp_path, bundle):
         "000000_a_b.obj",
         "000000_a_b_1.obj",
     }
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_keypoints_in_another_order_than_the_layouts_are_warned_of(tmp_path, capsys, wrong):
+    street = load_targets([str(Path(__file__).parents[2] / "demo" / "data" / "street")])
+    order = np.random.default_rng(0).permutation(18) if wrong else np.arange(18)
+    path = tmp_path / "people.npz"
+    np.savez(path, keypoints=street.keypoints[:, order], frame=street.frame, width=1768, height=994)
+    mesh(MeshConfig(str(path), tmp_path / "bodies.npz", vertices=False, camera_fx=2520.0))
+    assert ("bodies miss their keypoints" in capsys.readouterr().err) == wrong
