@@ -148,7 +148,7 @@ class Probe:
 
     Args:
         context: an initialised one.
-        keypoints: (N, 18, 3), what every message holds.
+        keypoints: (N, K, 3), what every message holds.
     """
 
     def __init__(self, context: rclpy.Context, keypoints: NDArray[np.float32]) -> None:

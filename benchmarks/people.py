@@ -22,7 +22,7 @@ from key2mesh_core.recordings.open import open_recording
 RECORDING = Path(__file__).parents[1] / "demo" / "data" / "street"
 
 Answer = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
-"""keypoints (N, 18, 3), with mesh or not -> vertices (N, V, 3) or joints (N, 24, 3) [m]."""
+"""keypoints (N, K, 3), with mesh or not -> vertices (N, V, 3) or joints (N, 24, 3) [m]."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def camera() -> Intrinsics:
 
 
 def people(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """(count, 18, 3) keypoints of people who can all be estimated; the first ones are the same
+    """(count, K, 3) keypoints of people who can all be estimated; the first ones are the same
     whatever the count."""
     recorded = _recorded()[0]
     random = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def people(count: int, seed: int = 0) -> NDArray[np.float32]:
     keypoints = recorded[order[:count]]
     boxes = bounding_boxes(keypoints)
     size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-    noise = random.normal(0.0, 0.005, (count, 18, 2)) * size[:, None, None]
+    noise = random.normal(0.0, 0.005, (*keypoints.shape[:2], 2)) * size[:, None, None]
     # The recorded ones as they are; only their repetitions differ.
     noise[: len(recorded)] = 0
     keypoints[..., :2] += noise.astype(np.float32)

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.floors import NETWORK_WEIGHTS, Limits, Stage
 from benchmarks.timing import SETTLE_S, interleave
+from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.job import BATCHES_AT_ONCE, Run
 from key2mesh_core.synthesis.batches import synthesise
@@ -57,7 +58,7 @@ def run(
         )
         training = Run(config)
     generator = torch.Generator().manual_seed(0)
-    keypoints = torch.rand(batch_size, 18, 2, generator=generator).to(training.device)
+    keypoints = torch.rand(batch_size, len(KEYPOINTS), 2, generator=generator).to(training.device)
     steps = {
         BARE: lambda: _bare(training, keypoints, False),
         BARE_ADAM: lambda: _bare(training, keypoints, True),

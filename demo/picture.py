@@ -32,7 +32,7 @@ class Shot:
     stamp_ns: int
     seconds: float
     name: str
-    keypoints: NDArray[np.float32]  # (18, 3), sanitised
+    keypoints: NDArray[np.float32]  # (K, 3), sanitised
 
 
 @dataclass(frozen=True)
