@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from std_msgs.msg import Header
 
 from key2mesh_core.errors import CameraError
-from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, person_sizes, usable_sanitised
-from key2mesh_core.keypoints.table import REQUIRED
+from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS, person_sizes, unusable
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.people import tracking
 from key2mesh_core.people.bodies import Bodies
@@ -178,19 +177,13 @@ def select_people(
     left out, by cause: people with fewer than `min_keypoints` usable keypoints or all of them on
     one spot, and, beyond `max_people`, the smallest.
     """
-    keypoints, sizes = frame.keypoints, person_sizes(frame.keypoints)
-    seen = (keypoints[:, :REQUIRED, 2] > 0).sum(axis=1)
-    enough = seen >= min_keypoints
-    good = usable_sanitised(keypoints, sizes) & enough
-    left_out: dict[str, int] = {}
-    if len(good) <= max_people and good.all():
-        return frame, sizes, left_out
-    chosen = np.flatnonzero(good)
-    if len(chosen) < len(keypoints):
-        enough &= seen >= MINIMUM_KEYPOINTS
-        few, spot = np.count_nonzero(~enough), np.count_nonzero(enough & ~good)
-        causes = ("too_few_keypoints", few), ("all_on_one_spot", spot)
-        left_out = {cause: number for cause, number in causes if number}
+    sizes = person_sizes(frame.keypoints)
+    few, spot = unusable(frame.keypoints, sizes, max(min_keypoints, MINIMUM_KEYPOINTS))
+    chosen = np.flatnonzero(~(few | spot))
+    if len(chosen) == len(frame) <= max_people:
+        return frame, sizes, {}
+    causes = ("too_few_keypoints", few), ("all_on_one_spot", spot)
+    left_out = {cause: int(which.sum()) for cause, which in causes if which.any()}
     if len(chosen) > max_people:
         left_out["over_max_people"] = len(chosen) - max_people
         largest = np.argsort(-sizes[chosen], kind="stable")[:max_people]

@@ -126,10 +126,25 @@ def usable(keypoints: ArrayLike) -> NDArray[np.bool_]:
     not count, because not every network takes them.
     """
     clean = sanitise(keypoints)
-    return usable_sanitised(clean, person_sizes(clean))
+    few, spot = unusable(clean, person_sizes(clean))
+    return ~(few | spot)
 
 
-def usable_sanitised(clean: NDArray[np.float32], sizes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """`usable` for keypoints that are already sanitised, with their `person_sizes`."""
-    seen = clean[:, :REQUIRED, 2] >= SEEN_CONFIDENCE
-    return (seen.sum(axis=1) >= MINIMUM_KEYPOINTS) & (sizes >= MINIMUM_SIZE_PX)
+def unusable(
+    clean: NDArray[np.float32], sizes: NDArray[np.float32], minimum: int = MINIMUM_KEYPOINTS
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Two (N,) masks of the people who cannot be estimated: those with fewer than `minimum` seen
+    keypoints, and of the others those whose keypoints all lie on one spot.
+
+    Args:
+        clean: (N, K, 3), sanitised.
+        sizes: (N,) their `person_sizes`.
+    """
+    few = seen_counts(clean) < minimum
+    return few, ~few & (sizes < MINIMUM_SIZE_PX)
+
+
+def seen_counts(clean: NDArray[np.float32]) -> NDArray[np.intp]:
+    """(N,) numbers of seen keypoints among those that every network takes, of (N, K, 3) sanitised
+    ones."""
+    return (clean[:, :REQUIRED, 2] >= SEEN_CONFIDENCE).sum(axis=1)

@@ -138,13 +138,14 @@ class Estimator:
 
 
 def _refuse_unusable(clean: NDArray[np.float32], sizes: NDArray[np.float32]) -> None:
-    good = arrays.usable_sanitised(clean, sizes)
-    if good.all():
+    few, spot = arrays.unusable(clean, sizes)
+    bad = few | spot
+    if not bad.any():
         return
-    person = int(np.argmin(good))
-    seen = int((clean[person, :, 2] >= arrays.SEEN_CONFIDENCE).sum())
+    person = int(np.argmax(bad))
+    seen = arrays.seen_counts(clean)[person]
     raise KeypointError(
-        f"{int((~good).sum())} of {len(good)} persons cannot be estimated; the first is number "
+        f"{int(bad.sum())} of {len(bad)} persons cannot be estimated; the first is number "
         f"{person} with {seen} usable keypoints (at least {arrays.MINIMUM_KEYPOINTS} are needed, "
         f"in a box of at least {arrays.MINIMUM_SIZE_PX:g} px): leave out such persons with usable()"
     )

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from key2mesh_core.errors import CameraError, TargetError
-from key2mesh_core.keypoints.arrays import MINIMUM_SIZE_PX, SEEN_CONFIDENCE, person_sizes
-from key2mesh_core.keypoints.table import REQUIRED, number_of
+from key2mesh_core.keypoints.arrays import person_sizes, seen_counts, unusable
+from key2mesh_core.keypoints.table import number_of
 from key2mesh_core.people.camera_memory import CameraMemory
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.people.tracking import unshared
@@ -128,18 +128,17 @@ class Preparation:
         if not len(frame):
             self.dropped.add("nobody_in_image", where)
             return frame
-        keypoints = frame.keypoints[:, :REQUIRED]
-        seen = (keypoints[..., 2] >= SEEN_CONFIDENCE).sum(axis=1)
-        spot = person_sizes(keypoints) < MINIMUM_SIZE_PX
-        enough = seen >= self.options.minimum
-        good = enough & ~spot
+        sizes = person_sizes(frame.keypoints)
+        few, spot = unusable(frame.keypoints, sizes, self.options.minimum)
+        good = ~(few | spot)
         if good.all():
             return frame
-        few = (seen > 0) & ~enough
+        seen = seen_counts(frame.keypoints)
+        few &= seen > 0
         causes = (
             ("no_keypoints", seen == 0, ""),
             ("too_few_keypoints", few, f" with {seen[np.argmax(few)]}"),
-            ("all_on_one_spot", enough & spot, ": coordinates are pixels, not 0 to 1"),
+            ("all_on_one_spot", spot, ": coordinates are pixels, not 0 to 1"),
         )
         for cause, which, hint in causes:
             self.dropped.add(cause, where + hint, int(which.sum()))
