@@ -75,9 +75,12 @@ class Player:
         self._frames = _read_frames(bag, limit, topics)
         stamps = [stamp_ns_of(message.header) for _, group in self._frames for _, message in group]
         self._first_stamp_ns, self._answered = min(stamps), False
-        self._attempts = 0
-        with_people = (group for _, group in self._frames if group[-1][0] == KEYPOINTS)
-        with_people = (group for group in with_people if group[-1][1].people)
+        self._rehearsal_ns = self._first_stamp_ns - REHEARSAL_NS
+        with_people = (
+            group
+            for _, group in self._frames
+            if any(which == KEYPOINTS and message.people for which, message in group)
+        )
         self._rehearsal = copy.deepcopy(next(with_people, self._frames[0][1]))
         self._keep, self._processes, self._outcome = keep, processes, outcome
         self.topology: BodyTopology | None = None
@@ -110,13 +113,13 @@ class Player:
             self.kept[stamp] = mesh_frame(message)
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Waits until the node is active and all topics are matched.
+        """Waits until the node is active, all topics are matched, and the node answers.
 
         Raises:
-            DemoError: the node ended or did not become active in time.
+            DemoError: the node ended, or was not active and answering in time.
         """
         end = time.monotonic() + seconds
-        while not (self._connected() and self._active(end) and self._answers(end)):
+        while not (self._connected() and self._active(end) and self._answers()):
             self._processes.check_alive()
             if time.monotonic() > end:
                 raise DemoError(f"the node was not active after {seconds:g} s")
@@ -135,19 +138,16 @@ class Player:
         self._executor.spin_until_future_complete(future, timeout_sec=timeout)
         return future.done() and future.result().current_state.label == "active"
 
-    def _answers(self, end: float) -> bool:
+    def _answers(self) -> bool:
         """Whether the node answers a frame that is older than the recording.
 
-        Topics are matched on both sides only then, and the node has done what it does once.
+        Only an answer shows that the topics are matched on both sides.
         """
-        while not self._answered and time.monotonic() < end:
-            self._processes.check_alive()
-            self._attempts += 1  # each a little newer: the node drops what is late
-            stamp_ns = self._first_stamp_ns - REHEARSAL_NS + self._attempts * 1_000_000
-            for which, message in self._rehearsal:
-                message.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
-                self._publishers[which].publish(message)
-            self._spin_until(time.monotonic() + 0.2)
+        self._rehearsal_ns += 1_000_000  # the node drops a frame that is not newer
+        for which, message in self._rehearsal:
+            message.header.stamp = Time(nanoseconds=self._rehearsal_ns).to_msg()
+            self._publishers[which].publish(message)
+        self._spin_until(time.monotonic() + 0.2)
         return self._answered
 
     def play(self, rate: float, measured: bool = True) -> None:
