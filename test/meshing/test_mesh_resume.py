@@ -107,7 +107,7 @@ def command(*words: object, **options) -> subprocess.Popen:
 
 
 def long_recording(path: Path, times: int) -> Path:
-    """So many times 40 frames, of which the meshes are 3 MiB."""
+    """As many times 40 frames as told; the meshes of each 40 take 3 MiB."""
     one = frames()
     more = [
         replace(f, stamp_ns=f.stamp_ns + n * 40 * 33_000_000) for n in range(times) for f in one

@@ -42,7 +42,7 @@ def joint(bundle: Bundle) -> dict[str, int]:
 
 
 class Actor:
-    """The default body itself, posed and projected: keypoints of which the truth is known."""
+    """Keypoints with known ground truth: projections of the posed default body."""
 
     def __init__(self) -> None:
         self.body = BodyModel(load_body("default"))
