@@ -110,9 +110,9 @@ def watch(
         swaps=trembling.swaps,
         drop=trembling.drop,
     )
-    points, seen = detect(points, placed, detector, torch.Generator().manual_seed(seed))
+    points, confidence = detect(points, placed, detector, torch.Generator().manual_seed(seed))
     pixels = points.numpy() * [CAMERA.fx, CAMERA.fy] + [CAMERA.cx, CAMERA.cy]
-    confidence = 0.9 * seen.numpy()[..., None]
+    confidence = 0.9 * confidence.numpy()[..., None]
     shown = np.concatenate([np.where(confidence > 0, pixels, 0.0), confidence], axis=2)
     return shown.astype(np.float32), joints.numpy() + motion.translation[:, None]
 

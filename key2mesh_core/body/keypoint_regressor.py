@@ -27,14 +27,13 @@ _DETECTED_HIP_WIDTH = 0.6
 
 @dataclass(frozen=True)
 class ReducedRegressor:
-    """Keypoints as mixtures of joints plus, for regressed ones, sums over (keypoint, joint) pairs.
+    """Keypoints as sums of P parts, each fixed to one joint of the tree.
 
-    `joint_mix (K, 24)`: keypoints that are mixtures of joints (rows sum to 1, or to 0 for
-    regressed ones). For P pairs: `keypoint (P,)`, `joint (P,)`, `template (P, 3)` m,
-    `shape (P, 3, 10)` m per beta, `pose (P, 3, 207)` or None, `mass (P,)` the summed weight.
+    `keypoint (P,)` and `joint (P,)` that a part belongs to, its place in the rest pose times its
+    weight `template (P, 3)` m, `shape (P, 3, 10)` m per beta, `pose (P, 3, 207)` or None, and the
+    weight `mass (P,)`; the weights of a keypoint's parts sum to 1.
     """
 
-    joint_mix: np.ndarray
     keypoint: np.ndarray
     joint: np.ndarray
     template: np.ndarray
@@ -74,23 +73,34 @@ def joint_mix(joints: np.ndarray, as_detected: bool) -> np.ndarray:
 
 
 def reduce_regressor(body: BodyData, as_detected: bool = True) -> ReducedRegressor:
-    """Sums the face regressor of `body` through its skinning weights, in double precision."""
-    face = body.face_regressor.astype(np.float64)
-    weights = body.skinning_weights.astype(np.float64)
-    mass = np.einsum("fv,vk->fk", face, weights)
-    # Pairs without vertices contribute exactly zero in any pose.
+    """Joints as they are, and landmarks summed through the skinning weights, in double precision.
+
+    Args:
+        as_detected: where neck and hips are, see `joint_mix`.
+    """
+    regressor = body.joint_regressor.astype(np.float64)
+    directions = shape_directions(body)
+    mix = joint_mix(regressor @ body.template, as_detected)
+    keypoint, joint = np.nonzero(mix)
+    weight = mix[keypoint, joint].astype(np.float64)
+    of_joints = weight[:, None] * regressor[joint]  # (P, V)
+    # Parts without any vertex contribute exactly zero whatever the pose.
+    face, weights = body.face_regressor.astype(np.float64), body.skinning_weights.astype(np.float64)
     rows, joints = np.nonzero(np.einsum("fv,vk->fk", np.abs(face), np.abs(weights)))
-    share = np.stack([face[r] * weights[:, k] for r, k in zip(rows, joints, strict=True)])
-    keypoint_of_row = {row: keypoint for keypoint, row in FACE_ROW.items()}
+    of_skin = face[rows] * weights[:, joints].T
+    keypoint_of_row = {row: number for number, row in FACE_ROW.items()}
+    share = np.concatenate([of_joints, of_skin])
     pose = body.pose_directions
+    if pose is not None:
+        moved = np.einsum("pv,vcb->pcb", of_skin, pose).astype(np.float32)
+        pose = np.concatenate([np.zeros((len(weight), *moved.shape[1:]), np.float32), moved])
     return ReducedRegressor(
-        joint_mix=joint_mix(body.joint_regressor @ body.template, as_detected),
-        keypoint=np.array([keypoint_of_row[int(row)] for row in rows], np.int64),
-        joint=joints.astype(np.int64),
-        template=(share @ body.template).astype(np.float32),
-        shape=np.einsum("pv,vcb->pcb", share, shape_directions(body)).astype(np.float32),
-        pose=None if pose is None else np.einsum("pv,vcb->pcb", share, pose).astype(np.float32),
-        mass=mass[rows, joints].astype(np.float32),
+        keypoint=np.append(keypoint, [keypoint_of_row[int(row)] for row in rows]).astype(np.int64),
+        joint=np.append(joint, joints).astype(np.int64),
+        template=share @ body.template,
+        shape=np.einsum("pv,vcb->pcb", share, directions),
+        pose=pose,
+        mass=np.append(weight, of_skin.sum(1)),
     )
 
 

@@ -250,6 +250,8 @@ def _dense(key: str, name: str, parts: dict[str, Any]) -> NDArray:
         kind = sparse.csc_matrix if name.startswith("csc") else sparse.csr_matrix
         matrix = kind(tuple(arrays), shape=shape, dtype=np.float64)
         matrix.check_format(full_check=True)
+        if np.any(np.diff(matrix.indptr) < 0):  # unchecked above if the last one is 0
+            raise ValueError("indptr descends")
     except (TypeError, ValueError) as error:
         raise BodyFileError(
             f"{key}: a sparse matrix whose indices do not fit its shape {shape} ({error})"

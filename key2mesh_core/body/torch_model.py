@@ -41,23 +41,25 @@ class BodyModel(nn.Module):
         self._linear("bone", joints - joints[parents], joint_shape - joint_shape[parents])
         self._linear("joint", joints - root[0], joint_shape - root[1])
         self._buffer("bottom_row", np.eye(4)[3:])
-        self.levels = _levels(body.parents)
-        for depth, (_, _, slots) in enumerate(self.levels):
-            self._buffer(f"parent_slots_{depth}", np.array(slots), dtype=torch.int64)
+        self.parents = tuple(int(parent) for parent in body.parents)
+        self.level_sizes, slots = _levels(body.parents)
+        for depth, parents in enumerate(slots):
+            self._buffer(f"slots_{depth}", parents, dtype=torch.int64)
 
         reduced = reduce_regressor(body, as_detected)
-        mass = reduced.mass.astype(np.float64)
-        self._buffer("joint_mix", reduced.joint_mix[:keypoints])
-        self._buffer("pair_joint", reduced.joint, dtype=torch.int64)
-        # Relative to the pelvis, like the joints.
+        used = reduced.keypoint < keypoints
+        part_joint, mass = reduced.joint[used], reduced.mass[used].astype(np.float64)[:, None]
+        self._buffer("part_joint", part_joint, dtype=torch.int64)
+        self._buffer("part_mass", mass)
+        self._buffer("part_sum", np.eye(len(KEYPOINTS))[:keypoints, reduced.keypoint[used]])
+        # Relative to the part's joint.
         self._linear(
-            "pair",
-            reduced.template - mass[:, None] * root[0],
-            reduced.shape - mass[:, None, None] * root[1],
+            "part",
+            reduced.template[used] - mass * joints[part_joint],
+            reduced.shape[used] - mass[..., None] * joint_shape[part_joint],
         )
-        self._buffer("pair_pose", None if reduced.pose is None else reduced.pose.reshape(-1, 207))
-        self._buffer("pair_mass", mass[:, None])
-        self._buffer("pair_sum", np.eye(len(KEYPOINTS))[:keypoints, reduced.keypoint])
+        pose = None if reduced.pose is None else reduced.pose[used].reshape(-1, 207)
+        self._buffer("part_pose", pose)
 
         # Stored as (3, V, ...), so that skinning works on long rows instead of short 3-vectors.
         self._buffer("vertex_template", (body.template - root[0]).T)
@@ -79,27 +81,31 @@ class BodyModel(nn.Module):
         # shape[0], not len(): the exported batch size must stay dynamic.
         bottom = self.bottom_row.expand(betas.shape[0], 24, 1, 4)
         local = torch.cat([torch.cat([rotations, bones], -1), bottom], -2)
-        # All joints of one depth at once, rotation and position in one product: 8 products instead
-        # of 46.
-        worlds = [local[:, :1]]
-        for depth, (first, last, _) in enumerate(self.levels):
-            parents = worlds[-1].index_select(1, getattr(self, f"parent_slots_{depth}"))
-            worlds.append(parents @ local[:, first:last])
+        # Joints of equal depth at once, rotation and place in one product: 8 instead of 46.
+        root, *levels = local.split(self.level_sizes, 1)
+        worlds = [root]
+        for depth, level in enumerate(levels):
+            parents, slots = worlds[-1], getattr(self, f"slots_{depth}")
+            if slots is not None:
+                parents = parents.index_select(1, slots)
+            worlds.append(parents @ level)
         world = torch.cat(worlds, dim=1)
         return world[..., :3, 3], world[..., :3, :3]
 
     def keypoints(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (N, 24, 3) and the network's keypoints (N, K, 3) [m], without a mesh."""
         joints, world = self.forward_kinematics(betas, rotations)
-        offset = self._shaped("pair", betas)
-        if self.pair_pose is not None:
-            correction = linear(_pose_feature(rotations), self.pair_pose)
+        return joints, self.part_sum @ self.parts(betas, rotations, joints, world)
+
+    def parts(self, betas: Tensor, rotations: Tensor, joints: Tensor, world: Tensor) -> Tensor:
+        """(N, P, 3) [m]: what each joint adds to each keypoint; `joints` and `world` as
+        `forward_kinematics` returns them."""
+        offset = self._shaped("part", betas)
+        if self.part_pose is not None:
+            correction = linear(_pose_feature(rotations), self.part_pose)
             offset = offset + correction.reshape(offset.shape)
-        rest = self._shaped("joint", betas).index_select(1, self.pair_joint)
-        offset = offset - self.pair_mass * rest
-        rotated = (world.index_select(1, self.pair_joint) @ offset[..., None])[..., 0]
-        pairs = rotated + self.pair_mass * joints.index_select(1, self.pair_joint)
-        return joints, self.joint_mix @ joints + self.pair_sum @ pairs
+        turned = (world.index_select(1, self.part_joint) @ offset[..., None])[..., 0]
+        return turned + self.part_mass * joints.index_select(1, self.part_joint)
 
     def vertices(
         self, betas: Tensor, rotations: Tensor, translation: Tensor | None = None
@@ -147,17 +153,18 @@ def _pose_feature(rotations: Tensor) -> Tensor:
     return (rotations[:, 1:] - identity).flatten(1)
 
 
-def _levels(parents: np.ndarray) -> list[tuple[int, int, list[int]]]:
-    """Joints by depth below the root: first, last + 1, and their parents' indices one level up.
+def _levels(parents: np.ndarray) -> tuple[list[int], list[np.ndarray | None]]:
+    """How many joints lie at each depth below the root, and the places of their parents one level
+    up; None where those are the parents one by one, or one parent of all.
 
     SMPL numbers its joints level by level, so every level is a slice.
     """
-    levels, above = [], range(1)
-    while above.stop < len(parents):
-        last = above.stop
-        while last < len(parents) and int(parents[last]) in above:
-            last += 1
-        level = range(above.stop, last)
-        levels.append((level.start, level.stop, [int(parents[j]) - above.start for j in level]))
-        above = level
-    return levels
+    sizes, slots, first = [1], [], 0
+    while first + sizes[-1] < len(parents):
+        after = first + sizes[-1]
+        level = [int(p) - first for p in parents[after:] if int(p) < after]
+        same = level == list(range(sizes[-1])) or (sizes[-1] == 1 and set(level) == {0})
+        slots.append(None if same else np.array(level))
+        sizes.append(len(level))
+        first = after
+    return sizes, slots

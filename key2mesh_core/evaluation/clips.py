@@ -93,7 +93,7 @@ def evaluate_clips(
 
 def pixels(batch: Batch) -> np.ndarray:
     """(N, K, 3) px, px, confidence: a detector's report of a batch's samples in `CAMERA`."""
-    on_plane = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
+    on_plane = (batch.inputs[..., :2] - 0.5) * batch.side[:, None] + batch.centre[:, None]
     focal, centre = np.split(CAMERA.as_array(), 2)
     points = on_plane.numpy() * focal + centre
     seen = batch.seen.numpy()[..., None]

@@ -20,6 +20,7 @@ class Keypoint:
             landmark regressor (`BodyData.face_regressor`) finds by the keypoint's name.
         limb: the keypoint that it is connected to in a drawn skeleton; "" for none.
         noise: how far detectors misplace it, relative to the average keypoint.
+        offset: distance of detectors' idea of it from the body's [mm per axis].
         loss_weight: its weight in training losses. The ends of limbs have the largest errors and
             matter most.
         part: its body part, with its side if there are two; synthesis hides parts as a whole.
@@ -32,6 +33,7 @@ class Keypoint:
     joint: str
     limb: str
     noise: float
+    offset: int
     loss_weight: float
     part: str
     standing: tuple[float, float]
@@ -45,26 +47,30 @@ class Keypoint:
 
 # The order is OpenPose's COCO layout. Optional keypoints come last, so a network trained without
 # them takes the first rows.
+# fmt: off
+# ruff: noqa: E501
 KEYPOINTS: tuple[Keypoint, ...] = (
-    Keypoint("nose", "", "neck", 0.6, 1, "face", (0.00, -0.43)),
-    Keypoint("neck", "neck", "", 0.9, 1, "neck", (0.00, -0.33)),
-    Keypoint("right_shoulder", "right_shoulder", "neck", 0.9, 2, "right_shoulder", (-0.10, -0.33)),
-    Keypoint("right_elbow", "right_elbow", "right_shoulder", 1.1, 4, "right_arm", (-0.14, -0.16)),
-    Keypoint("right_wrist", "right_wrist", "right_elbow", 1.3, 8, "right_arm", (-0.15, -0.02)),
-    Keypoint("left_shoulder", "left_shoulder", "neck", 0.9, 2, "left_shoulder", (0.10, -0.33)),
-    Keypoint("left_elbow", "left_elbow", "left_shoulder", 1.1, 4, "left_arm", (0.14, -0.16)),
-    Keypoint("left_wrist", "left_wrist", "left_elbow", 1.3, 8, "left_arm", (0.15, -0.02)),
-    Keypoint("right_hip", "right_hip", "neck", 1.4, 2, "right_hip", (-0.06, 0.00)),
-    Keypoint("right_knee", "right_knee", "right_hip", 1.2, 4, "right_leg", (-0.06, 0.24)),
-    Keypoint("right_ankle", "right_ankle", "right_knee", 1.2, 8, "right_foot", (-0.06, 0.47)),
-    Keypoint("left_hip", "left_hip", "neck", 1.4, 2, "left_hip", (0.06, 0.00)),
-    Keypoint("left_knee", "left_knee", "left_hip", 1.2, 4, "left_leg", (0.06, 0.24)),
-    Keypoint("left_ankle", "left_ankle", "left_knee", 1.2, 8, "left_foot", (0.06, 0.47)),
-    Keypoint("right_eye", "", "nose", 0.5, 1, "face", (-0.02, -0.45)),
-    Keypoint("left_eye", "", "nose", 0.5, 1, "face", (0.02, -0.45)),
-    Keypoint("right_ear", "", "right_eye", 0.7, 1, "face", (-0.05, -0.44)),
-    Keypoint("left_ear", "", "left_eye", 0.7, 1, "face", (0.05, -0.44)),
+    # name, joint, limb, noise, offset, loss weight, part, standing
+    Keypoint("nose",           "",               "neck",           0.6,  8, 1, "face",           ( 0.00, -0.43)),
+    Keypoint("neck",           "neck",           "",               0.9, 10, 1, "neck",           ( 0.00, -0.33)),
+    Keypoint("right_shoulder", "right_shoulder", "neck",           0.9, 12, 2, "right_shoulder", (-0.10, -0.33)),
+    Keypoint("right_elbow",    "right_elbow",    "right_shoulder", 1.1, 14, 4, "right_arm",      (-0.14, -0.16)),
+    Keypoint("right_wrist",    "right_wrist",    "right_elbow",    1.3, 14, 8, "right_arm",      (-0.15, -0.02)),
+    Keypoint("left_shoulder",  "left_shoulder",  "neck",           0.9, 12, 2, "left_shoulder",  ( 0.10, -0.33)),
+    Keypoint("left_elbow",     "left_elbow",     "left_shoulder",  1.1, 14, 4, "left_arm",       ( 0.14, -0.16)),
+    Keypoint("left_wrist",     "left_wrist",     "left_elbow",     1.3, 14, 8, "left_arm",       ( 0.15, -0.02)),
+    Keypoint("right_hip",      "right_hip",      "neck",           1.4, 16, 2, "right_hip",      (-0.06,  0.00)),
+    Keypoint("right_knee",     "right_knee",     "right_hip",      1.2, 10, 4, "right_leg",      (-0.06,  0.24)),
+    Keypoint("right_ankle",    "right_ankle",    "right_knee",     1.2, 10, 8, "right_foot",     (-0.06,  0.47)),
+    Keypoint("left_hip",       "left_hip",       "neck",           1.4, 16, 2, "left_hip",       ( 0.06,  0.00)),
+    Keypoint("left_knee",      "left_knee",      "left_hip",       1.2, 10, 4, "left_leg",       ( 0.06,  0.24)),
+    Keypoint("left_ankle",     "left_ankle",     "left_knee",      1.2, 10, 8, "left_foot",      ( 0.06,  0.47)),
+    Keypoint("right_eye",      "",               "nose",           0.5, 10, 1, "face",           (-0.02, -0.45)),
+    Keypoint("left_eye",       "",               "nose",           0.5, 10, 1, "face",           ( 0.02, -0.45)),
+    Keypoint("right_ear",      "",               "right_eye",      0.7, 12, 1, "face",           (-0.05, -0.44)),
+    Keypoint("left_ear",       "",               "left_eye",       0.7, 12, 1, "face",           ( 0.05, -0.44)),
 )
+# fmt: on
 
 NETWORK_KEYPOINTS: tuple[str, ...] = tuple(keypoint.name for keypoint in KEYPOINTS)
 """Keypoint names in the network's input order."""

@@ -12,6 +12,10 @@ from torch import Tensor
 
 #: Position of unseen keypoints in the unit box.
 UNSEEN = 0.5
+#: Channels of `network_inputs`.
+CHANNELS = 5
+#: Minus the logarithm of a common size of boxes, in units of the focal length.
+_MIDDLE_SIZE = 1.5
 
 
 def bounding_box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,6 +32,22 @@ def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Ten
     """(p - centre) / side + 0.5, unseen points at 0.5, as in the authors' code: (N, K, 2)."""
     scaled = (points - centre[:, None]) / side.clamp(min=1e-6)[:, None] + 0.5
     return torch.where(seen[..., None], scaled, UNSEEN)
+
+
+def network_inputs(points: Tensor, confidence: Tensor, centre: Tensor, side: Tensor) -> Tensor:
+    """What networks see of N persons: (N, K, 5).
+
+    The channels are x and y in the unit box (`normalise`), 1 where the keypoint is seen, its
+    confidence (at most 1), and the logarithm of the box's side in units of the focal length, which
+    tells how near the person is; it is the same for all of a person's keypoints.
+
+    Args:
+        points: (N, K, 2). confidence: (N, K), 0 where unseen. centre, side: of `bounding_box`.
+    """
+    seen = confidence > 0
+    size = torch.log(side.clamp(min=1e-3)) + _MIDDLE_SIZE
+    rest = [seen.to(points.dtype), confidence.clamp(max=1), size.expand(confidence.shape)]
+    return torch.cat([normalise(points, seen, centre, side), torch.stack(rest, 2)], 2)
 
 
 def view_rotation(centre: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import NEAREST_M, place
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
-from key2mesh_core.network.crop import bounding_box, centre_view, normalise
+from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
 from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.refined import RefinedKey2Mesh
+from key2mesh_core.network.refinement import ITERATIONS, Refinement
 
 
 class PoseGraph(nn.Module):
@@ -32,6 +34,9 @@ class PoseGraph(nn.Module):
     def __init__(self, network: Key2Mesh, body: BodyModel, centre: bool) -> None:
         super().__init__()
         self.network, self.body, self.centre = network, body, centre
+        self.refinement = None
+        if isinstance(network, RefinedKey2Mesh):
+            self.refinement = Refinement(body, iterations=ITERATIONS)
 
     def forward(self, keypoints: Tensor, intrinsics: Tensor) -> tuple[Tensor, ...]:
         """Returns betas (N, 10), rotations (N, 24, 3, 3), translation (N, 3) of the pelvis, the
@@ -40,18 +45,28 @@ class PoseGraph(nn.Module):
         focal, principal = intrinsics[:, None, :2], intrinsics[:, None, 2:]
         confidence = keypoints[..., 2]
         seen = confidence >= SEEN_CONFIDENCE
+        confidence = torch.where(seen, confidence, 0.0)
         points = (keypoints[..., :2] - principal) / focal
         points = torch.where(seen[..., None], points, 0.0)
         view = points
         if self.centre:
             view, turn = centre_view(points, seen)
-        betas, rotations = self.network(normalise(view, seen, *bounding_box(view, seen)))
+        centre, side = bounding_box(view, seen)
+        inputs = network_inputs(view, confidence, centre, side)
+        if self.refinement is not None:
+            fit = self.refinement(*self.network.with_certainty(inputs), view, seen, side)[-1]
+            betas, rotations, translation, joints, body_keypoints, _ = fit
+        else:
+            betas, rotations = self.network(inputs)
         if self.centre:
             root = turn @ rotations[:, 0]
             rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
-        joints, body_keypoints = self.body.keypoints(betas, rotations)
-        weights = torch.where(seen, confidence, 0.0)
-        translation = place(body_keypoints, points, weights)
+        if self.refinement is None:
+            joints, body_keypoints = self.body.keypoints(betas, rotations)
+            translation = place(body_keypoints, points, confidence)
+        elif self.centre:
+            joints, body_keypoints = joints @ turn.mT, body_keypoints @ turn.mT
+            translation = (turn @ translation[..., None])[..., 0]
         placed = body_keypoints + translation[:, None]
         missed = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST_M / 2) - points
         square = (missed * focal).square().sum(2) * seen

@@ -44,20 +44,25 @@ class ResidualBlock(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Normalised keypoints (N, K, 2) -> features (N, D)."""
+    """Inputs (N, K, C or more), of which it takes the first C channels, -> features (N, D)."""
 
     def __init__(
-        self, dropout: float = 0.2, keypoints: int = len(KEYPOINTS), features: int = FEATURES
+        self,
+        dropout: float = 0.2,
+        keypoints: int = len(KEYPOINTS),
+        features: int = FEATURES,
+        channels: int = 2,
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.layers = nn.Sequential(
-            _layer(2 * keypoints, features, dropout),
+            _layer(channels * keypoints, features, dropout),
             ResidualBlock(features, dropout),
             ResidualBlock(features, dropout),
         )
 
-    def forward(self, keypoints: Tensor) -> Tensor:
-        return self.layers(keypoints.flatten(1))
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layers(inputs[..., : self.channels].flatten(1))
 
 
 class SmplHead(nn.Module):
@@ -69,14 +74,18 @@ class SmplHead(nn.Module):
         self.output = nn.Linear(features, BETAS + 6 * JOINTS)
 
     def forward(self, features: Tensor) -> Prediction:
+        return self.prediction(self.block(features))
+
+    def prediction(self, features: Tensor) -> Prediction:
+        """Prediction of the last layer from the block's features."""
         # float32 even under autocast: half-precision rotations are not orthonormal enough.
-        output = self.output(self.block(features)).float()
+        output = self.output(features).float()
         rotations = rotation_6d_to_matrix(output[:, BETAS:].reshape(-1, JOINTS, 6))
         return Prediction(output[:, :BETAS], rotations)
 
 
 class Key2Mesh(nn.Module):
-    """Normalised keypoints (N, K, 2) -> SMPL shape and pose.
+    """Normalised keypoints (N, K, 2) -> SMPL shape and pose. More channels are not looked at.
 
     Args:
         dropout: dropout probability of every layer.
@@ -84,20 +93,23 @@ class Key2Mesh(nn.Module):
         features: D, the width of every hidden layer.
     """
 
+    name = "key2mesh"
+    channels = 2
+
     def __init__(
         self, dropout: float = 0.2, keypoints: int = len(KEYPOINTS), features: int = FEATURES
     ) -> None:
         super().__init__()
         self.sizes = {"keypoints": keypoints, "features": features}
-        self.extractor = FeatureExtractor(dropout, keypoints, features)
+        self.extractor = FeatureExtractor(dropout, keypoints, features, self.channels)
         self.head = SmplHead(dropout, features)
 
-    def forward(self, keypoints: Tensor) -> Prediction:
-        return self.head(self.extractor(keypoints))
+    def forward(self, inputs: Tensor) -> Prediction:
+        return self.head(self.extractor(inputs))
 
     def architecture(self) -> dict[str, Any]:
         """What `network.weights.build` needs to recreate a network of this kind and size."""
-        return {"name": "key2mesh", **self.sizes}
+        return {"name": self.name, **self.sizes}
 
 
 def folded(network: Key2Mesh) -> Key2Mesh:

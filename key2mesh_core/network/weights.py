@@ -24,9 +24,10 @@ from key2mesh_core.errors import BundleError, TrainingError
 from key2mesh_core.model.block_linear import BLOCK, fits, from_blocks, rounded, to_blocks
 from key2mesh_core.model.bundle import WEIGHTS, Bundle
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
+from key2mesh_core.network.refined import RefinedKey2Mesh
 
 #: Every network that a bundle can name. A new one needs a file in this folder and a row here.
-NETWORKS: dict[str, type[Key2Mesh]] = {"key2mesh": Key2Mesh}
+NETWORKS: dict[str, type[Key2Mesh]] = {each.name: each for each in (Key2Mesh, RefinedKey2Mesh)}
 _LARGEST_SIZE = 1 << 14
 
 

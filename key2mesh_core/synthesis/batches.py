@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.network.crop import bounding_box, centre_view, normalise
+from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.detector import detect
 from key2mesh_core.synthesis.motions import MotionBank
@@ -19,13 +19,13 @@ from key2mesh_core.synthesis.poses import turn_towards_cameras, vary_poses
 class Batch(NamedTuple):
     """Network input and ground truth of N samples, in the frame of the network's view.
 
-    `keypoints (N, K, 2)` normalised input; `seen (N, K)`; `betas (N, 10)`;
+    `inputs (N, K, 5)` of `network_inputs`; `seen (N, K)`; `betas (N, 10)`;
     `rotations (N, 24, 3, 3)`; `joints (N, 24, 3)` and `keypoints_3d (N, K, 3)` root-relative [m];
     `translation (N, 3)` of the pelvis [m]; `centre (N, 2)`, `side (N, 1)` of the input's box, in
     units of the focal length.
     """
 
-    keypoints: Tensor
+    inputs: Tensor
     seen: Tensor
     betas: Tensor
     rotations: Tensor
@@ -60,7 +60,8 @@ def synthesise(
     nearest = (keypoints[..., 2].amin(1) + translation[:, 2] - 0.3).clamp(max=0)
     translation[:, 2] -= nearest
     placed = keypoints + translation[:, None]
-    points, seen = detect(placed[..., :2] / placed[..., 2:], placed, config, generator)
+    points, confidence = detect(placed[..., :2] / placed[..., 2:], placed, config, generator)
+    seen = confidence > 0
     if config.centre_view:
         points, turn = centre_view(points, seen)
         # Row vectors times the rotation: from the real camera's frame to the turned one.
@@ -68,5 +69,5 @@ def synthesise(
         joints, keypoints = joints @ turn, keypoints @ turn
         translation = (translation[:, None] @ turn)[:, 0]
     centre, side = bounding_box(points, seen)
-    inputs = normalise(points, seen, centre, side)
+    inputs = network_inputs(points, confidence, centre, side)
     return Batch(inputs, seen, betas, rotations, joints, keypoints, translation, centre, side)

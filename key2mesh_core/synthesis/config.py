@@ -44,6 +44,15 @@ class SynthesisConfig:
     jitter: tuple[float, float] = (0.003, 0.025)
     """Range of the standard deviation of keypoint noise, relative to the box's longest side; drawn
     log-uniformly per sample. [rounded 1 px at 6 m: (0.014, 0.014)]"""
+    jitter_varies: float = 0.6
+    """Spread of the noise among the keypoints of a person: standard deviation of its logarithm,
+    half of it shared by a limb. The noise then has heavy tails (Student's t). [0]"""
+    offsets: float = 1.0
+    """Scale of the displacement of keypoints on the body (`Keypoint.offset`): detectors place them
+    elsewhere than body models. Drawn per sample. [0]"""
+    confidences: bool = True
+    """Whether keypoints get confidences that reflect their noise, as detectors report them; else 1.
+    [False]"""
     outliers: float = 0.01
     """Share of outlier keypoints, off by a tenth of the box or more. [0]"""
     swaps: float = 0.03
@@ -90,6 +99,9 @@ def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
     return replace(
         as_recorded(synthesis),
         jitter=(0.0, 0.0),
+        jitter_varies=0.0,
+        offsets=0.0,
+        confidences=False,
         outliers=0.0,
         swaps=0.0,
         drop=0.0,

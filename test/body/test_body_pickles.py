@@ -320,6 +320,7 @@ def test_objects_in_an_array_are_refused(tmp_path):
         {"indices": np.array([0, 99])},
         {"indices": np.array([0, -1])},
         {"indptr": np.array([0, 5, 2])},
+        {"indptr": np.array([0, 5, 0])},
         {"indptr": np.array([0, 1])},
         {"data": np.array([1.0])},
         {"data": "no array"},

@@ -121,7 +121,7 @@ def test_errors_fall_with_quality_in_every_fifth_of_the_bodies(estimator, body, 
     batch = synthesise(bank, body, synthesis, 4096, torch.Generator().manual_seed(20240))
     placed = (batch.keypoints_3d + batch.translation[:, None]).numpy()
     side = batch.side.numpy()
-    shown = (batch.keypoints - 0.5).numpy() * side[:, None] + batch.centre[:, None].numpy()
+    shown = (batch.inputs[..., :2] - 0.5).numpy() * side[:, None] + batch.centre[:, None].numpy()
     displaced = np.linalg.norm(shown - placed[..., :2] / placed[..., 2:], axis=2) / side
     rng = np.random.default_rng(20240)
     confidence = np.exp(-0.5 * (displaced / 0.05) ** 2) * rng.uniform(0.75, 1.0, displaced.shape)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,25 +18,18 @@ from helpers_training import small_body, write_clip
 from key2mesh_core.body.files import save_body
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.interrupts import deferred_interrupts
-from key2mesh_core.learning.pretrain import job as pretrain_job
 from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
 from key2mesh_core.learning.pretrain.job import (
     Run,
     pretrain,
 )
 from key2mesh_core.learning.runs import load_checkpoint, moving_average, save_checkpoint, scheduled
-from key2mesh_core.network.key2mesh import Key2Mesh
 
 ROOT = Path(__file__).parents[2]
 
 
 #: Narrower than the real network: the same code in a fraction of the time.
 FEATURES = 128
-
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch):
-    monkeypatch.setattr(pretrain_job, "Key2Mesh", partial(Key2Mesh, features=FEATURES))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +53,8 @@ def config(data: Path, output: Path, **changes) -> PretrainConfig:
             "batch_size": 16,
             "evaluation_frames": 32,
             "average": 0.9,
+            "features": FEATURES,
+            "fitted": 4,
         }
         | changes,
     )
@@ -114,7 +108,7 @@ def test_training_lowers_the_loss(data, tmp_path, recipe):
 
 
 def test_another_seed_draws_other_samples(data, tmp_path):
-    batches = [Run(config(data, tmp_path, seed=seed))._next_batch().keypoints for seed in (0, 0, 1)]
+    batches = [Run(config(data, tmp_path, seed=seed))._next_batch().inputs for seed in (0, 0, 1)]
     assert torch.equal(batches[0], batches[1])
     assert not torch.equal(batches[0], batches[2])
 
@@ -148,22 +142,13 @@ def test_a_run_interrupted_twice_equals_an_uninterrupted_one(data, tmp_path, mon
     assert_same(tmp_path / "whole" / "best.pt", tmp_path / "parts" / "best.pt")
 
 
-_COMMAND = f"""
-import functools, sys
-from key2mesh_core.cli.main import main
-from key2mesh_core.learning.pretrain import job
-job.Key2Mesh = functools.partial(job.Key2Mesh, features={FEATURES})
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_a_killed_process_continues_to_the_same_result(data, tmp_path):
     """kill -9 in the middle of the command, then the very same command again."""
     output = tmp_path / "killed"
     words = f"""pretrain robot --motions {data / "clips"} --output {output} --held-out 3_poses.npz
         --body {data / "body.npz"} --epochs 3 --steps-per-epoch 5 --batch-size 16
-        --evaluation-frames 16 --threads 1""".split()
-    command = [sys.executable, "-c", _COMMAND, *words]
+        --evaluation-frames 16 --threads 1 --fitted 4 --features 128""".split()
+    command = [sys.executable, "-m", "key2mesh_core", *words]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not (output / "last.pt").exists():

@@ -86,7 +86,7 @@ def reprojection_errors(
 ) -> Tensor:
     """(N,) re-projection: mean L1 distance of keypoints from the detections, in box sizes, weighted
     by `batch.confidence`; `camera` as in `reprojected`."""
-    missed = (reprojected(prediction, batch, body, camera) - batch.inputs).abs().sum(2)
+    missed = (reprojected(prediction, batch, body, camera) - batch.inputs[..., :2]).abs().sum(2)
     return (missed * batch.confidence).sum(1) / batch.confidence.sum(1).clamp(min=1e-6)
 
 
@@ -104,7 +104,7 @@ def reprojected(
         depth = (keypoints[..., 2:] + TRAINING_DISTANCE).clamp(min=_NEAREST)
         points = keypoints[..., :2] / depth
         return normalise(points, batch.seen, *bounding_box(points, batch.seen))
-    image = (batch.inputs - 0.5) * batch.side[:, None]
+    image = (batch.inputs[..., :2] - 0.5) * batch.side[:, None]
     # The bias of the rough placement is a few per mille at the distances of training and equal for
     # all candidates; its gradient is that of a single regression without branches.
     placed = keypoints + place_roughly(keypoints, image, batch.confidence)[:, None]

@@ -70,14 +70,14 @@ def predict_with_flip(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, T
 
 @torch.no_grad()
 def predict(network: nn.Module, inputs: Tensor) -> Prediction:
-    """The network's predictions for any number of inputs (N, K, 2), in chunks."""
+    """The network's predictions for any number of inputs (N, K, C), in chunks."""
     parts = [network(part) for part in inputs.split(_CHUNK)]
     return Prediction(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
 def predict_flipped(network: nn.Module, inputs: Tensor, seen: Tensor) -> Tensor:
     """Rotations (N, 24, 3, 3) predicted for the mirror image, mirrored back."""
-    across = torch.stack([1 - inputs[..., 0], inputs[..., 1]], -1)
+    across = torch.cat([1 - inputs[..., :1], inputs[..., 1:]], -1)
     across = torch.where(seen[..., None], across, inputs)[:, list(MIRROR)]
     return mirrored(predict(network, across).rotations)
 

@@ -202,7 +202,7 @@ class AdaptRun:
             if predicted:
                 prediction = self.head(features)
             if weights.rehearsal:
-                rehearsed = self.head(self.extractor(batch.source.keypoints))
+                rehearsed = self.head(self.extractor(batch.source.inputs))
             if weights.domain:
                 self.critic.requires_grad_(False)
                 terms["domain"] = domain_loss(self.critic, features)
@@ -226,7 +226,7 @@ class AdaptRun:
     def _update_critic(self, batch: StepBatch) -> Tensor:
         with self._autocast():
             with torch.no_grad():
-                source = self.source.extractor(batch.source.keypoints).float()
+                source = self.source.extractor(batch.source.inputs).float()
                 target = self.extractor(batch.target.inputs).float()
             penalty = self.config.gradient_penalty
             loss, distance = critic_loss(self.critic, source, target, batch.mix, penalty)

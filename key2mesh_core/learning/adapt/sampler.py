@@ -21,7 +21,7 @@ from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, pseudo_l
 from key2mesh_core.learning.adapt.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.runs import seed_of
-from key2mesh_core.network.crop import bounding_box, normalise
+from key2mesh_core.network.crop import bounding_box, network_inputs
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
@@ -134,7 +134,7 @@ class TargetNoise(NamedTuple):
 @torch.no_grad()
 def target_noise(labels: Prediction, batch: TargetBatch, body: BodyModel) -> TargetNoise:
     """Offsets of detections from the projections of their pseudo-labels."""
-    offsets = batch.inputs - reprojected(labels, batch, body)
+    offsets = batch.inputs[..., :2] - reprojected(labels, batch, body)
     return TargetNoise(
         torch.where(batch.seen[..., None], offsets, torch.zeros_like(offsets)), batch.seen
     )
@@ -150,11 +150,11 @@ def with_noise(
     device, count = batch.seen.device, len(batch.seen)
     rows = torch.randint(len(noise.seen), (count,), generator=generator, device=device)
     taken = torch.rand(count, 1, generator=generator, device=device) < share
-    points = (batch.keypoints - 0.5) * batch.side[:, None] + batch.centre[:, None]
+    points = (batch.inputs[..., :2] - 0.5) * batch.side[:, None] + batch.centre[:, None]
     moved = points + scale * noise.offsets[rows] * batch.side[:, None]
     points = torch.where(taken[..., None], moved, points)
     seen = batch.seen & (noise.seen[rows] | ~taken)
     seen = torch.where(seen.sum(1, keepdim=True) < MINIMUM_KEYPOINTS, batch.seen, seen)
     centre, side = bounding_box(points, seen)
-    inputs = normalise(points, seen, centre, side)
-    return batch._replace(keypoints=inputs, seen=seen, centre=centre, side=side)
+    inputs = network_inputs(points, batch.inputs[..., 3] * seen, centre, side)
+    return batch._replace(inputs=inputs, seen=seen, centre=centre, side=side)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.table import KEYPOINTS
-from key2mesh_core.network.crop import bounding_box, centre_view, normalise
+from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
 from key2mesh_core.recordings.targets import TargetKeypoints
 
 
 class TargetBatch(NamedTuple):
-    """N persons: `inputs (N, K, 2)` normalised keypoints; `seen (N, K)`; `confidence (N, K)`;
+    """N persons: `inputs (N, K, 5)` of `network_inputs`; `seen (N, K)`; `confidence (N, K)`;
     `side (N, 1)` of the input's box in units of the focal length."""
 
     inputs: Tensor
@@ -85,8 +85,8 @@ def target_domain(
     if centre:
         points, turn = centre_view(points, seen)
     middle, side = bounding_box(points, seen)
-    inputs = normalise(points, seen, middle, side)
     confidence = torch.where(seen, keypoints[..., 2], torch.zeros_like(keypoints[..., 2]))
+    inputs = network_inputs(points, confidence, middle, side)
     return TargetDomain(
         TargetBatch(inputs, seen, confidence.clamp(max=1), side),
         rays,

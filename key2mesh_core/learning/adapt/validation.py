@@ -55,7 +55,7 @@ class Validator:
         found = predict(network, batch.inputs)
         joints = self._joints(found)
         flipped = Prediction(found.betas, predict_flipped(network, batch.inputs, batch.seen))
-        sampled = predict(network, self.samples.keypoints)
+        sampled = predict(network, self.samples.inputs)
         measured = {
             "reprojection": float(reprojection_errors(found, batch, self.body).mean()),
             "mirror_mm": _mean_pa(joints, self._joints(flipped)),

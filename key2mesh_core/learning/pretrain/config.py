@@ -25,6 +25,8 @@ class LossWeights:
     """Projected keypoints, in units of the input's box."""
     keypoints_3d: float = 3.0
     """Root-relative keypoints [m]. [0.3]"""
+    joints: float = 0.0
+    """Root-relative joints [m]: those that no keypoint shows, too."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,16 @@ class PretrainConfig:
     """A checkpoint whose network to train further, instead of random weights."""
     body: str = "default"
     """SMPL-format body file, or "default" for the shipped open body."""
+    network: Literal["key2mesh-refined", "key2mesh"] = "key2mesh-refined"
+    """key2mesh: the published network. key2mesh-refined: it also sees confidences, states its own
+    uncertainty, and its bodies are fitted to the keypoints. [key2mesh]"""
+    features: int = 1024
+    """Width of the network's hidden layers."""
+    fitted: int = 96
+    """Samples per step whose fits are trained too; a fit costs much more than a prediction."""
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     """Synthesis of keypoints from motion capture."""
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: LossWeights = field(default_factory=lambda: LossWeights(joints=6.0))
     """Weights of the supervised loss."""
     epochs: int = 36
     """Number of epochs. [10]"""
@@ -93,6 +102,7 @@ PRETRAIN_RECIPES: dict[str, tuple[str, PretrainConfig]] = {
     "paper": (
         "the published recipe",
         PretrainConfig(
+            network="key2mesh",
             synthesis=PAPER_SYNTHESIS,
             loss=LossWeights(betas=1.0, keypoints_3d=0.3),
             epochs=10,

@@ -16,9 +16,10 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.heldout import held_out_errors
+from key2mesh_core.keypoints.table import REQUIRED
 from key2mesh_core.learning.distributed import world_size
 from key2mesh_core.learning.pretrain.config import PretrainConfig
-from key2mesh_core.learning.pretrain.losses import supervised_loss
+from key2mesh_core.learning.pretrain.losses import fitted_loss, supervised_loss
 from key2mesh_core.learning.pretrain.sources import load_motions
 from key2mesh_core.learning.runs import (
     LAST,
@@ -33,7 +34,10 @@ from key2mesh_core.learning.runs import (
     settings_text,
     train_watched,
 )
-from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
+from key2mesh_core.network.refinement import Refinement
+from key2mesh_core.network.weights import build
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import without_augmentation
 
@@ -42,6 +46,8 @@ _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _STEPS_BETWEEN_REPORTS = 100
 #: Number of steps whose samples are made together.
 BATCHES_AT_ONCE = 4
+#: Weights of Eq. 1 of the fits next to that of the predictions.
+_SHARE_OF_FIRST_STEPS, _SHARE_OF_LAST_STEP = 0.3, 0.7
 
 
 def pretrain(config: PretrainConfig) -> None:
@@ -95,7 +101,9 @@ class Run:
             if part is not None:
                 part.to(self.device)
         torch.manual_seed(config.seed)
-        self.network = Key2Mesh(config.dropout).to(self.device)
+        architecture = {"name": config.network, "keypoints": REQUIRED, "features": config.features}
+        self.network = build(architecture, config.dropout).to(self.device)
+        self.refinement = Refinement(self.body).to(self.device)
         if config.init is not None:
             self._start_from(load_checkpoint(config.init, "body", "network"))
         self.average = None
@@ -131,14 +139,34 @@ class Run:
         torch.manual_seed(seed_of(config.seed, self.step))  # dropout
         self.network.train()
         batch = self._next_batch()
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            prediction = self.network(batch.keypoints)
-        loss, terms = supervised_loss(prediction, batch, self.body, config.loss)
+        loss, terms = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         return {"total": loss.detach(), **terms}
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 1 of the predictions, and of the fits after every step of some of them."""
+        config = self.config
+        half = config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            if not isinstance(self.network, RefinedKey2Mesh):
+                return supervised_loss(self.network(batch.inputs), batch, self.body, config.loss)
+            prediction, certainty = self.network.with_certainty(batch.inputs)
+        loss, _ = supervised_loss(prediction, batch, self.body, config.loss)
+        rows = slice(config.fitted)
+        some = Batch(*(part[rows] for part in batch))
+        points = (some.inputs[..., :2] - 0.5) * some.side[:, None] + some.centre[:, None]
+        _, *fits, last = self.refinement(
+            Prediction(*(part[rows] for part in prediction)),
+            Certainty(*(part[rows] for part in certainty)),
+            points,
+            some.seen,
+            some.side,
+        )
+        for fit in fits:
+            loss = loss + _SHARE_OF_FIRST_STEPS * fitted_loss(fit, some, config.loss)[0]
+        fitted, terms = fitted_loss(last, some, config.loss)
+        return loss + _SHARE_OF_LAST_STEP * fitted, terms
 
     def _next_batch(self) -> Batch:
         """Samples of several steps are made at once, because the cost of small operations depends
