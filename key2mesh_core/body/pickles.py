@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads pickled arrays without executing anything: SMPL's downloads, AIST++, 3DPW.
+"""Reads pickled arrays without executing anything: SMPL's downloads, AIST++, 3DPW, EMDB.
 
 Python's unpickler calls what the file names. Here every name becomes an inert stand-in that records
 its arguments, and any name that does not belong to an array is refused. numpy arrays, scipy.sparse
@@ -13,6 +13,8 @@ import io
 import math
 import pickle
 import pickletools
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,36 @@ def read_pickle(path: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
         raise BodyFileError(f"{path}: cannot be read ({error})") from error
     except BodyFileError as error:
         raise BodyFileError(f"{path}: {error}") from error
+
+
+def read_pickled_npz(path: Path, key: str) -> dict[str, Any]:
+    """The dictionary of arrays that an .npz file holds as a pickled object (VideoPose3D's files).
+
+    Raises:
+        BodyFileError: the file is damaged, has no such dictionary, or names anything that is not an
+            array. Nothing is executed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+            if archive.getinfo(f"{key}.npy").file_size > MAX_FILE_BYTES:
+                raise BodyFileError(f"{key} is larger than any known file of arrays")
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[np.lib.format.read_magic(stream)]
+            shape, _, dtype = read_header(stream)
+            if shape != () or dtype.kind != "O":
+                raise BodyFileError(f"{key} is {dtype} of shape {shape}, not a pickled dictionary")
+            content = _load(stream.read())
+        state = content.state if isinstance(content, _StandIn) else None
+        values = state[-1] if isinstance(state, tuple) and state else None
+        if not (isinstance(values, list) and len(values) == 1 and isinstance(values[0], dict)):
+            raise BodyFileError(f"{key} contains no dictionary of arrays")
+        return _plain(key, values[0], {})
+    except BodyFileError as error:
+        raise BodyFileError(f"{path}: {error}") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise BodyFileError(f"{path}: cannot be read as an .npz with {key!r} ({error})") from error
 
 
 class _StandIn:

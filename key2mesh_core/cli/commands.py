@@ -61,6 +61,25 @@ COMMANDS: dict[str, Command] = {
         "measure a model bundle in millimetres",
         "key2mesh evaluate --model my_model --clips path/to/amass/test",
     ),
+    "evaluate 3dpw": Command(
+        "key2mesh_core.evaluation.benchmarks.config:ThreeDPWConfig",
+        "key2mesh_core.evaluation.benchmarks.run:evaluate_3dpw",
+        "measure a model on your copy of 3DPW, beside the published rows",
+        "key2mesh evaluate 3dpw --root 3DPW --body-folder smpl --regressor J_regressor_h36m.npy",
+    ),
+    "evaluate h36m": Command(
+        "key2mesh_core.evaluation.benchmarks.config:Human36mConfig",
+        "key2mesh_core.evaluation.benchmarks.run:evaluate_h36m",
+        "measure a model on Human3.6M, Protocol 2",
+        "key2mesh evaluate h36m --root h36m_valid_protocol2.npz --detections openpose "
+        "--body-folder smpl --regressor J_regressor_h36m.npy",
+    ),
+    "evaluate emdb": Command(
+        "key2mesh_core.evaluation.benchmarks.config:EmdbConfig",
+        "key2mesh_core.evaluation.benchmarks.run:evaluate_emdb",
+        "measure a model on EMDB 1",
+        "key2mesh evaluate emdb --root EMDB --body-folder smpl --detections openpose",
+    ),
     "pretrain": Command(
         "key2mesh_core.learning.pretrain.config:PRETRAIN_RECIPES",
         "key2mesh_core.learning.pretrain.job:pretrain",

@@ -77,7 +77,7 @@ class Recording:
 def open_recording(
     source: str | Path | Source, options: RecordingOptions | None = None
 ) -> Recording:
-    """Opens a recording: a bag, a folder of OpenPose's JSON, COCO's JSON, AIST++ or .npz.
+    """Opens a recording: a bag, a folder of OpenPose's JSON, COCO's JSON, AIST++, 3DPW or .npz.
 
     Args:
         source: a path, whose kind is recognised, or `KIND:PATH`; with options after a question mark
@@ -99,7 +99,8 @@ def open_recording(
         streams = len(source.options.topic.split(","))
         return Recording(source, bag.count, bag.frames, bag=bag, streams=streams)
     # Each module's read_frames(path, options, dropped) yields the images in chronological order.
-    reader = import_module(f"key2mesh_core.recordings.{source.kind}")
+    module = "threedpw" if source.kind == "3dpw" else source.kind
+    reader = import_module(f"key2mesh_core.recordings.{module}")
     dropped = DroppedRecords()
     try:
         frames = list(reader.read_frames(source.path, source.options, dropped))

@@ -58,7 +58,7 @@ def read_frames(
     if options.together:
         _check_cameras(path, numbered)
     take = path.absolute().name if options.together else ""
-    images = {name: _people(top / name) for name in numbered}
+    images = {name: read_people(top / name) for name in numbered}
     layout = _layout_of(path, images, options.layout)
     for name, (stream, number) in numbered.items():
         ids, people = images[name]
@@ -90,8 +90,12 @@ def _check_cameras(path: Path, numbered: dict[str, tuple[str, int]]) -> None:
             raise TargetError(f"{said} {folder} has {several}")
 
 
-def _people(file: Path) -> _People:
-    """One file's people, without those of whom only a face is seen."""
+def read_people(file: Path) -> _People:
+    """One file's people, without those of whom only a face is seen: ids and (L, 3) keypoints.
+
+    Raises:
+        TargetError: the file is damaged, or not from OpenPose.
+    """
     content = read_json(file, MAX_FILE_BYTES, TargetError)
     people = content.get("people") if isinstance(content, dict) else None
     if not isinstance(people, list):

@@ -20,7 +20,7 @@ from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.keypoints.table import REQUIRED
 
-Kind = Literal["bag", "openpose", "coco", "aistpp", "npz"]
+Kind = Literal["bag", "openpose", "coco", "aistpp", "npz", "3dpw"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _BAGS = dict.fromkeys((".mcap", ".db3", ".bag"), "bag")
@@ -41,6 +41,7 @@ class RecordingOptions:
             positions.
         fps: images per second of files.
         sequences: only these sequences of an AIST++ folder (`ch06`). Empty: all.
+        split: "train", "validation" or "test" of a folder of 3DPW. Empty: train.
         together: whether the subfolders of an OpenPose folder are cameras that took images with the
             same number at the same moment.
         minimum: least number of seen keypoints of a person; others are dropped and counted.
@@ -57,6 +58,7 @@ class RecordingOptions:
     layout: str = ""
     fps: float = 30.0
     sequences: tuple[str, ...] = ()
+    split: str = ""
     together: bool = False
     minimum: int = MINIMUM_KEYPOINTS
     need_camera: bool = True
@@ -121,6 +123,8 @@ def parse_source(text: str | Path, options: RecordingOptions | None = None) -> S
 def recognise(path: Path) -> Kind:
     """The kind of recording at an existing path; raises TargetError if it is not recognised."""
     if path.is_dir():
+        if (path / "sequenceFiles").is_dir():
+            return "3dpw"
         inside = {_BY_SUFFIX.get(p.suffix) for p in path.iterdir()}
         if "bag" in inside or (path / "metadata.yaml").exists():
             return "bag"
@@ -130,7 +134,7 @@ def recognise(path: Path) -> Kind:
             return "openpose"
         raise TargetError(
             f"{path} contains no known recording: no rosbag2 (.mcap, .db3), no JSON files of "
-            "OpenPose, no pickles of AIST++"
+            "OpenPose, no pickles of AIST++, no sequenceFiles of 3DPW"
         )
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -159,7 +163,7 @@ def _pixels(value: str) -> int:
 _READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("width", "height"), _pixels),
     **dict.fromkeys(("fx", "fy", "cx", "cy", "fov", "fps"), float),
-    **dict.fromkeys(("topic", "camera_info", "layout"), str),
+    **dict.fromkeys(("topic", "camera_info", "layout", "split"), str),
     **dict.fromkeys(("rectified", "together"), _boolean),
     "sequences": lambda value: tuple(value.split(",")),
 }
@@ -170,6 +174,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     "coco": ("layout", "fps", *_STATED),
     "aistpp": ("sequences", "fps", *_STATED[2:]),
     "npz": ("layout", "fps", *_STATED),
+    "3dpw": ("split", "fps"),
 }
 """The options of each kind after the question mark."""
 
