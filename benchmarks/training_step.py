@@ -22,8 +22,9 @@ from benchmarks.floors import NETWORK_WEIGHTS, Limits, Stage
 from benchmarks.timing import SETTLE_S, interleave
 from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.learning.pretrain.config import PretrainConfig
-from key2mesh_core.learning.pretrain.job import BATCHES_AT_ONCE, Run
-from key2mesh_core.synthesis.batches import synthesise
+from key2mesh_core.learning.pretrain.job import Run
+from key2mesh_core.learning.pretrain.sampler import BATCHES_AT_ONCE
+from key2mesh_core.network.crop import CHANNELS
 
 BARE, BARE_ADAM = "network, forward and backward", "the same and Adam"
 SYNTHESIS, STEP = "synthesis alone", "training step"
@@ -58,7 +59,8 @@ def run(
         )
         training = Run(config)
     generator = torch.Generator().manual_seed(0)
-    keypoints = torch.rand(batch_size, len(KEYPOINTS), 2, generator=generator).to(training.device)
+    keypoints = torch.rand(batch_size, len(KEYPOINTS), CHANNELS, generator=generator)
+    keypoints = keypoints.to(training.device)
     steps = {
         BARE: lambda: _bare(training, keypoints, False),
         BARE_ADAM: lambda: _bare(training, keypoints, True),
@@ -165,6 +167,4 @@ def _step_without_optimiser(training: Run) -> None:
 
 
 def _synthesis(training: Run) -> None:
-    config = training.config
-    count = BATCHES_AT_ONCE * config.batch_size
-    synthesise(training.bank, training.body, config.synthesis, count, training.generator)
+    training.sampler.make(BATCHES_AT_ONCE * training.config.batch_size)

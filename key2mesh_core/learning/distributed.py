@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distributed training: each process takes its part of every batch, and gradients are averaged.
 
-`torchrun --nproc-per-node N -m key2mesh_core adapt ...` starts them. Every process draws the random
-numbers of the whole batch and takes its part, so N processes compute what one would with an N-fold
-batch, up to rounding. The only exception is dropout: the critic's (`critic_dropout`, recipe
-"paper") is drawn by each process on its own.
+`torchrun --nproc-per-node N -m key2mesh_core adapt ...` (or `pretrain`) starts them. Every process
+draws the random numbers of the whole batch and takes its part, and BatchNorm normalises over the
+whole batch, so N processes compute what one would with an N-fold batch, up to rounding. The only
+exception is dropout (recipe "paper"), which each process draws on its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from key2mesh_core.errors import TrainingError
 
@@ -33,10 +34,15 @@ class ProcessGroup:
         """Whether this process writes."""
         return self.rank == 0
 
+    def say(self, text: str) -> None:
+        """Prints in the first process only."""
+        if self.first:
+            print(text, flush=True)
+
     def part(self, count: int) -> slice:
-        """This process's equal share of `count` rows."""
-        each = count // self.size
-        return slice(self.rank * each, (self.rank + 1) * each)
+        """This process's share of `count` rows: every `size`-th, so each process has its share of
+        the first ones."""
+        return slice(self.rank, count, self.size)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replaces every gradient with its mean over the processes."""
@@ -57,6 +63,60 @@ class ProcessGroup:
         values = torch.stack([term.float() for term in terms.values()])
         dist.all_reduce(values)
         return dict(zip(terms, values / self.size, strict=True))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes: of values forward, of gradients backward."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class _SharedBatchNorm(nn.BatchNorm1d):
+    """BatchNorm with the statistics of all processes' rows (N, D); every process has as many.
+    `torch.nn.SyncBatchNorm` does the same, but on GPUs only."""
+
+    processes = ProcessGroup()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(rows)
+        size = self.processes.size
+        # Relative to the running mean, because the difference of two large squares is imprecise.
+        centred = rows.float() - self.running_mean
+        sums = _Sum.apply(torch.stack([centred.mean(0), centred.square().mean(0)]))
+        mean, square = sums / size
+        variance = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            count = size * len(rows)
+            self.running_mean.add_(self.momentum * mean)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+            self.num_batches_tracked += 1
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return ((centred - mean) * scale + self.bias).to(rows.dtype)
+
+
+def share_batch_norms(network: nn.Module, processes: ProcessGroup) -> None:
+    """Makes every BatchNorm1d of a network, in place, normalise over all processes' rows."""
+    if processes.size == 1:
+        return
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.BatchNorm1d):
+                shared = _SharedBatchNorm(module.num_features).to(module.weight.device)
+                shared.load_state_dict(module.state_dict())
+                shared.eps, shared.momentum = module.eps, module.momentum
+                shared.processes = processes
+                setattr(parent, name, shared)
 
 
 @contextmanager

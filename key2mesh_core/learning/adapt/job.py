@@ -76,7 +76,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         run = _start(config, source, targets, body, processes, device)
         if (folder / runs.LAST).exists():
             run.restore(runs.load_checkpoint(folder / runs.LAST, *run.state()))
-            _say(processes, f"resuming {folder} after {run.step} of {run.total_steps} steps")
+            processes.say(f"resuming {folder} after {run.step} of {run.total_steps} steps")
         runs.train_watched(
             run,
             folder,
@@ -104,14 +104,13 @@ def _start(
     training, held_out = split_in_time(domain, config.hold_out)
     people = len(torch.unique(domain.sequence))
     left_out = ", ".join(f"{count} {cause}" for cause, count in sorted(targets.left_out.items()))
-    _say(
-        processes,
+    processes.say(
         f"{len(domain)} detections in {people} sequences ({left_out or 'none'} left out); "
         f"{len(held_out)} are held out for validation; {_cameras(targets, config.horizontal_fov)}",
     )
     for name, reason in targets.warnings.items():
         if name != "no_camera_info":  # reported with the cameras
-            _say(processes, f"warning: {reason}")
+            processes.say(f"warning: {reason}")
     if len(training) < _LEAST_PERSONS:
         raise TrainingError(
             f"{targets.source}: {len(training)} detections to adapt to; at least {_LEAST_PERSONS} "
@@ -130,7 +129,7 @@ def _start(
     run = AdaptRun(config, source, training, held_out, body, bank, processes, digest)
     if run.sampler.agreed is not None:
         count = int(run.sampler.agreed.known.sum())
-        _say(processes, f"several cameras agree on the pose of {count} detections")
+        processes.say(f"several cameras agree on the pose of {count} detections")
     return run
 
 
@@ -200,8 +199,3 @@ def _not_adapted(run: AdaptRun, output: Path, init: str) -> str:
         f"{WORTH_IT:+.2f} is kept). {output} holds the unchanged model, the same as {init}; "
         "--always-adapt exports the last epoch anyway"
     )
-
-
-def _say(processes: ProcessGroup, text: str) -> None:
-    if processes.first:
-        print(text, flush=True)

@@ -52,7 +52,8 @@ class PretrainConfig:
     features: int = 1024
     """Width of the network's hidden layers."""
     fitted: int = 96
-    """Samples per step whose fits are trained too; a fit costs much more than a prediction."""
+    """Samples per step and process whose fits are trained too; a fit costs much more than a
+    prediction."""
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     """Synthesis of keypoints from motion capture."""
     loss: LossWeights = field(default_factory=lambda: LossWeights(joints=6.0))
@@ -62,7 +63,7 @@ class PretrainConfig:
     steps_per_epoch: int = 1000
     """Optimiser steps per epoch; frames are sampled at random."""
     batch_size: int = 256
-    """Samples per step."""
+    """Samples per step and process."""
     learning_rate: float = 1e-3
     """Adam's initial learning rate."""
     schedule: Literal["cosine", "exponential"] = "cosine"
@@ -82,7 +83,7 @@ class PretrainConfig:
     seed: int = 0
     """Seed of all random numbers; a resumed run equals an uninterrupted one."""
     device: str = "auto"
-    """cpu, cuda, or auto: a GPU if there is one."""
+    """cpu, cuda, or auto: a GPU if there is one. Several: torchrun --nproc-per-node N."""
     threads: int = 0
     """CPU threads; 0: all."""
     evaluation_frames: int = 4096

@@ -17,9 +17,15 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.heldout import held_out_errors
 from key2mesh_core.keypoints.table import REQUIRED
-from key2mesh_core.learning.distributed import world_size
+from key2mesh_core.learning.distributed import (
+    ProcessGroup,
+    local_device,
+    process_group,
+    share_batch_norms,
+)
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.losses import fitted_loss, supervised_loss
+from key2mesh_core.learning.pretrain.sampler import Sampler
 from key2mesh_core.learning.pretrain.sources import load_motions
 from key2mesh_core.learning.runs import (
     LAST,
@@ -38,14 +44,12 @@ from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
 from key2mesh_core.network.refinement import Refinement
 from key2mesh_core.network.weights import build
-from key2mesh_core.synthesis.batches import Batch, synthesise
+from key2mesh_core.synthesis.batches import Batch
 from key2mesh_core.synthesis.config import without_augmentation
 
 BEST = "best.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _STEPS_BETWEEN_REPORTS = 100
-#: Number of steps whose samples are made together.
-BATCHES_AT_ONCE = 4
 #: Weights of Eq. 1 of the fits next to that of the predictions.
 _SHARE_OF_FIRST_STEPS, _SHARE_OF_LAST_STEP = 0.3, 0.7
 
@@ -62,42 +66,46 @@ def pretrain(config: PretrainConfig) -> None:
             "FOLDER has motion capture in AMASS layout; `key2mesh pretrain robot --help` shows "
             "all options"
         )
-    if world_size() > 1:
-        raise TrainingError(
-            f"pre-training needs one process, torchrun started {world_size()}: start it without "
-            "torchrun"
-        )
     if config.threads:
         torch.set_num_threads(config.threads)
-    claim_folder(config.output, config)
-    run = Run(config)
-    if (config.output / LAST).exists():
-        run.restore(load_checkpoint(config.output / LAST, *run.state()))
-        print(f"resuming {config.output} after {run.step} of {run.total_steps} steps")
-    train_watched(
-        run,
-        config.output,
-        seconds_between_checkpoints=_SECONDS_BETWEEN_CHECKPOINTS,
-        steps_between_reports=_STEPS_BETWEEN_REPORTS,
-    )
-    best = config.output / BEST
-    body = "" if config.body == "default" else f" --body {config.body}"
-    print(
-        f"trained {run.total_steps} steps; the best network is in {best}\n"
-        f"to make a model bundle: key2mesh export --checkpoint {best}{body} --output my_model"
-    )
+    device = local_device(device_named(config.device))
+    with process_group(device) as processes:
+        if processes.first:
+            claim_folder(config.output, config)
+        run = Run(config, processes, device)
+        if (config.output / LAST).exists():
+            run.restore(load_checkpoint(config.output / LAST, *run.state()))
+            processes.say(f"resuming {config.output} after {run.step} of {run.total_steps} steps")
+        train_watched(
+            run,
+            config.output,
+            seconds_between_checkpoints=_SECONDS_BETWEEN_CHECKPOINTS,
+            steps_between_reports=_STEPS_BETWEEN_REPORTS,
+            writes=processes.first,
+        )
+        best = config.output / BEST
+        body = "" if config.body == "default" else f" --body {config.body}"
+        processes.say(
+            f"trained {run.total_steps} steps; the best network is in {best}\n"
+            f"to make a model bundle: key2mesh export --checkpoint {best}{body} --output my_model"
+        )
 
 
 class Run:
     """The state of one training run and the loop that advances it."""
 
-    def __init__(self, config: PretrainConfig) -> None:
-        self.config = config
-        self.device = device_named(config.device)
+    def __init__(
+        self,
+        config: PretrainConfig,
+        processes: ProcessGroup = ProcessGroup(),  # noqa: B008
+        device: torch.device | None = None,
+    ) -> None:
+        self.config, self.processes = config, processes
+        self.device = device or device_named(config.device)
         self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
-        self.bank, self.held_out = load_motions(config, self.body)
-        self.data = digest_of(self.bank.poses, self.bank.betas, self.bank.cumulative)
-        for part in (self.body, self.bank, self.held_out):
+        bank, self.held_out = load_motions(config, self.body, processes)
+        self.data = digest_of(bank.poses, bank.betas, bank.cumulative)
+        for part in (self.body, bank, self.held_out):
             if part is not None:
                 part.to(self.device)
         torch.manual_seed(config.seed)
@@ -106,6 +114,7 @@ class Run:
         self.refinement = Refinement(self.body).to(self.device)
         if config.init is not None:
             self._start_from(load_checkpoint(config.init, "body", "network"))
+        share_batch_norms(self.network, processes)
         self.average = None
         if config.average:
             self.average = AveragedModel(
@@ -114,8 +123,7 @@ class Run:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, fused=True
         )
-        self.generator = torch.Generator(self.device)
-        self._made: tuple[int, Batch] | None = None
+        self.sampler = Sampler(config, bank, self.body, processes)
         self.steps_per_epoch = config.steps_per_epoch
         self.total_steps = config.epochs * config.steps_per_epoch
         self.step = 0
@@ -127,18 +135,19 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         terms = self.backward()
+        self.processes.average_gradients(self.network.parameters())
         self.optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1
-        return terms
+        return self.processes.average(terms)
 
     def backward(self) -> dict[str, Tensor]:
         """Gradients of the step's samples, whose random numbers depend only on its number."""
-        config = self.config
-        torch.manual_seed(seed_of(config.seed, self.step))  # dropout
+        # Of dropout, which each process draws on its own.
+        torch.manual_seed(seed_of(self.config.seed, self.step, self.processes.rank))
         self.network.train()
-        batch = self._next_batch()
+        batch = self.sampler.batch(self.step)
         loss, terms = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -168,19 +177,6 @@ class Run:
         fitted, terms = fitted_loss(last, some, config.loss)
         return loss + _SHARE_OF_LAST_STEP * fitted, terms
 
-    def _next_batch(self) -> Batch:
-        """Samples of several steps are made at once, because the cost of small operations depends
-        on their number."""
-        config = self.config
-        group, place = divmod(self.step, BATCHES_AT_ONCE)
-        if self._made is None or self._made[0] != group:
-            self.generator.manual_seed(seed_of(config.seed, group))
-            count = BATCHES_AT_ONCE * config.batch_size
-            samples = synthesise(self.bank, self.body, config.synthesis, count, self.generator)
-            self._made = group, samples
-        rows = slice(place * config.batch_size, (place + 1) * config.batch_size)
-        return Batch(*(part[rows] for part in self._made[1]))
-
     def evaluated(self) -> nn.Module:
         """The network to evaluate: the moving average, if there is one."""
         return self.network if self.average is None else self.average.module
@@ -198,6 +194,7 @@ class Run:
             "architecture": self.network.architecture(),
             "body": self.body.identifier,
             "data": self.data,
+            "processes": self.processes.size,
             "centre_view": self.config.synthesis.centre_view,
             "detector_keypoints": self.config.synthesis.detector_keypoints,
             "settings": settings_text(self.config),
@@ -215,6 +212,12 @@ class Run:
             raise TrainingError(
                 f"{self.config.output} was trained on other motion capture than --motions now "
                 "contains; give another --output, or restore the old clips"
+            )
+        if state["processes"] != self.processes.size:
+            raise TrainingError(
+                f"{self.config.output} is a run of {state['processes']} processes, this is one of "
+                f"{self.processes.size}, whose batches differ in size; start as many "
+                "(torchrun --nproc-per-node), or give another --output"
             )
         self.network.load_state_dict(state["trained"])
         if self.average is not None:
@@ -240,6 +243,8 @@ class Run:
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
         """Keeps the best checkpoint: the one with the lowest mean of clean and augmented PA-MPJPE,
         or the latest if no clip is held out."""
+        if not self.processes.first:
+            return
         epoch = self.step // self.steps_per_epoch
         score = -float(self.step)
         if self.held_out is not None:

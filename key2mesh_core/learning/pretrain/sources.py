@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.recordings.amass import (
     Clip,
@@ -22,7 +23,11 @@ from key2mesh_core.recordings.amass import (
 from key2mesh_core.synthesis.motions import MotionBank
 
 
-def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, MotionBank | None]:
+def load_motions(
+    config: PretrainConfig,
+    body: BodyModel,
+    processes: ProcessGroup = ProcessGroup(),  # noqa: B008
+) -> tuple[MotionBank, MotionBank | None]:
     """The frames to train on, and the held-out ones (None if nothing is held out).
 
     Raises TrainingError if a folder has no clips, or all of its clips are held out.
@@ -30,10 +35,11 @@ def load_motions(config: PretrainConfig, body: BodyModel) -> tuple[MotionBank, M
     bank, held_out_clips = load_bank(config.motions, config.held_out, body, config.balance)
     frames = f"{len(bank)} training frames"
     if not held_out_clips:
-        print(f"{frames}; no clip is held out, so the best checkpoint will be the last")
+        processes.say(f"{frames}; no clip is held out, so the best checkpoint will be the last")
         return bank, None
     held_out_bank = MotionBank([(held_out_clips, 1.0)])
-    print(f"{frames}, {len(held_out_bank)} held-out frames in {len(held_out_clips)} clips")
+    held_out_frames = f"{len(held_out_bank)} held-out frames in {len(held_out_clips)} clips"
+    processes.say(f"{frames}, {held_out_frames}")
     return bank, held_out_bank
 
 
