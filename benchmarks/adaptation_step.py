@@ -23,7 +23,7 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
 from key2mesh_core.learning.adapt.losses import critic_loss, domain_loss, feature_loss
 from key2mesh_core.learning.adapt.run import AdaptRun
-from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.detections.target_domain import target_domain
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.recordings.targets import TargetKeypoints

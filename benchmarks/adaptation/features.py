@@ -23,7 +23,7 @@ from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.detections.target_domain import target_domain
 from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.sources import load_motions
 from key2mesh_core.learning.trained_model import load_trained_model

@@ -28,7 +28,7 @@ from key2mesh_core.learning.adapt import job as adapt_module
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig, AdaptWeights
 from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.adapt.run import AdaptRun
-from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
+from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.distributed import ProcessGroup, local_device
 from key2mesh_core.learning.export import write_bundle
 from key2mesh_core.learning.runs import device_named, load_checkpoint, save_checkpoint

@@ -18,7 +18,7 @@ from key2mesh_core.learning.adapt.losses import (
     gradient_penalty,
     reprojection_errors,
 )
-from key2mesh_core.learning.adapt.target_domain import TargetBatch, target_domain
+from key2mesh_core.learning.detections.target_domain import TargetBatch, target_domain
 from key2mesh_core.network.crop import bounding_box, normalise
 from key2mesh_core.network.key2mesh import Prediction, domain_critic
 

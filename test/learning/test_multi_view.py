@@ -13,19 +13,19 @@ from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.evaluation.metrics import pa_mpjpe
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.learning.adapt import bundle_adjustment
 from key2mesh_core.learning.adapt import job as adapt_module
 from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.adapt.losses import agreement_loss
-from key2mesh_core.learning.adapt.multi_view import (
+from key2mesh_core.learning.detections import bundle_adjustment
+from key2mesh_core.learning.detections.multi_view import (
     Agreement,
     agreement,
     camera_turns,
     shared_moments,
 )
-from key2mesh_core.learning.adapt.pseudo_labels import predict
-from key2mesh_core.learning.adapt.target_domain import TargetDomain, target_domain
+from key2mesh_core.learning.detections.predictions import predict
+from key2mesh_core.learning.detections.target_domain import TargetDomain, target_domain
 from key2mesh_core.learning.trained_model import load_trained_model
 from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.recordings.targets import TargetKeypoints

@@ -10,14 +10,10 @@ from helpers_training import small_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.learning.adapt.pseudo_labels import (
-    PseudoLabelBank,
-    mean_by_sequence,
-    predict_flipped,
-    smoothed,
-)
+from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, mean_by_sequence, smoothed
 from key2mesh_core.learning.adapt.sampler import TargetNoise, target_noise, with_noise
-from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
+from key2mesh_core.learning.detections.predictions import predict_flipped
+from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
 from key2mesh_core.network.graphs import PoseGraph
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction, folded
 from key2mesh_core.synthesis.batches import synthesise
@@ -123,7 +119,7 @@ def samples(count: int = 64):
 def test_mistakes_are_the_difference_to_the_projected_answer(network):
     """Detections that lie exactly on the answers' keypoints are no mistakes."""
     from key2mesh_core.learning.adapt.losses import reprojected
-    from key2mesh_core.learning.adapt.pseudo_labels import predict
+    from key2mesh_core.learning.detections.predictions import predict
 
     domain = target_domain(targets(1, 20), True, CPU)
     found = predict(network, domain.batch.inputs)

@@ -11,15 +11,16 @@ from helpers_training import small_body
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.learning.adapt.multi_view import Agreement
-from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, predict
-from key2mesh_core.learning.adapt.target_domain import target_domain
+from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank
 from key2mesh_core.learning.adapt.validation import (
     WORTH_IT,
     Validator,
     choose,
     score,
 )
+from key2mesh_core.learning.detections.multi_view import Agreement
+from key2mesh_core.learning.detections.predictions import predict
+from key2mesh_core.learning.detections.target_domain import target_domain
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig

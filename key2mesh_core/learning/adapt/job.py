@@ -17,8 +17,8 @@ from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning import runs
 from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.run import AdaptRun
-from key2mesh_core.learning.adapt.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.adapt.validation import WORTH_IT, choose, score
+from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.distributed import ProcessGroup, local_device, process_group
 from key2mesh_core.learning.export import refuse_occupied, write_bundle
 from key2mesh_core.learning.pretrain.sources import load_bank

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import place_roughly
-from key2mesh_core.learning.adapt.target_domain import TargetBatch
+from key2mesh_core.learning.detections.target_domain import TargetBatch
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import keypoint_weights
 from key2mesh_core.network.crop import bounding_box, normalise

@@ -28,10 +28,10 @@ from key2mesh_core.learning.adapt.losses import (
     feature_loss,
     reprojection_errors,
 )
-from key2mesh_core.learning.adapt.multi_view import agreement
 from key2mesh_core.learning.adapt.sampler import Sampler, StepBatch
-from key2mesh_core.learning.adapt.target_domain import TargetDomain
 from key2mesh_core.learning.adapt.validation import Validator, score
+from key2mesh_core.learning.detections.multi_view import agreement
+from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import supervised_loss

@@ -16,9 +16,9 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.losses import reprojected
-from key2mesh_core.learning.adapt.multi_view import Agreement, agreement
 from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, pseudo_labels
-from key2mesh_core.learning.adapt.target_domain import TargetBatch, TargetDomain
+from key2mesh_core.learning.detections.multi_view import Agreement, agreement
+from key2mesh_core.learning.detections.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.runs import seed_of
 from key2mesh_core.network.crop import bounding_box, network_inputs

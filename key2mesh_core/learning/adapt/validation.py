@@ -13,9 +13,9 @@ from torch import Tensor
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.evaluation.metrics import pa_mpjpe
 from key2mesh_core.learning.adapt.losses import reprojection_errors
-from key2mesh_core.learning.adapt.multi_view import Agreement
-from key2mesh_core.learning.adapt.pseudo_labels import predict, predict_flipped
-from key2mesh_core.learning.adapt.target_domain import TargetDomain
+from key2mesh_core.learning.detections.multi_view import Agreement
+from key2mesh_core.learning.detections.predictions import predict, predict_flipped
+from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.synthesis.batches import Batch
 

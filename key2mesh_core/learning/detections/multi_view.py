@@ -24,9 +24,9 @@ from tqdm import tqdm
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import place_roughly
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
-from key2mesh_core.learning.adapt.bundle_adjustment import Scene, Views, adjust
-from key2mesh_core.learning.adapt.pseudo_labels import predict_with_flip
-from key2mesh_core.learning.adapt.target_domain import TargetDomain
+from key2mesh_core.learning.detections.bundle_adjustment import Scene, Views, adjust
+from key2mesh_core.learning.detections.predictions import predict_with_flip
+from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Prediction
 
 _LONGEST = 1000
