@@ -112,6 +112,13 @@ COMMANDS: dict[str, Command] = {
         "key2mesh body convert SMPL_NEUTRAL.pkl smpl.npz",
         positional=True,
     ),
+    "body transfer": Command(
+        "key2mesh_core.cli.body_transfer:BodyTransferConfig",
+        "key2mesh_core.cli.body_transfer:transfer_bodies",
+        "convert bodies to parameters of your SMPL",
+        "key2mesh body transfer people.npz smpl_people.npz SMPL_NEUTRAL.pkl",
+        positional=True,
+    ),
     "body render": Command(
         "key2mesh_core.cli.body:BodyRenderConfig",
         "key2mesh_core.cli.body:render",

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.body.data import BodyData
+from key2mesh_core.body.files import load_body
+from key2mesh_core.body.skinning import rest_pelvis, skin
+from key2mesh_core.body.transfer import sample_residual, transfer_between
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.benchmarks.config import BenchmarkConfig
-from key2mesh_core.evaluation.benchmarks.scores import Meshes, Predict, rest_pelvis
+from key2mesh_core.evaluation.benchmarks.scores import Meshes, Predict
 from key2mesh_core.model.bundle import MANIFEST, load_bundle
 from key2mesh_core.model.estimator import Estimator
 
@@ -44,19 +47,34 @@ def smpl_predictor(config: BenchmarkConfig, neutral: BodyData) -> SmplPredictor:
     """
     bundle = load_bundle(config.model)
     estimator = Estimator(bundle, threads=config.threads)
-    manifest = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
-    if bundle.body_model.partition("@")[2] != neutral.identifier.partition("@")[2]:
-        raise EvaluationError(
-            f"the model {bundle.name} was trained with the body {bundle.body_model}, not with your "
-            f"neutral SMPL {neutral.identifier}: their vertices do not correspond, so Human3.6M's "
-            "regressor does not apply"
+    identity = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
+    description = f"{bundle.name}, trained with {bundle.body_model}"
+    transfer = None
+    if not _same(bundle.body_model, neutral.identifier):
+        body = load_body(config.body)
+        if not _same(bundle.body_model, body.identifier):
+            raise EvaluationError(
+                f"the model {bundle.name} was trained with the body {bundle.body_model}; neither "
+                f"your neutral SMPL ({neutral.identifier}) nor --body ({body.identifier}) is that: "
+                "give the body file that the model was trained with (--body)"
+            )
+        transfer = transfer_between(body, neutral)
+        residual = 1000 * sample_residual(transfer, body, neutral)
+        description += (
+            f", converted to {neutral.identifier}: vertices are off by {residual:.1f} mm on average"
         )
 
     def predict(keypoints: NDArray[np.float32], intrinsics: Intrinsics) -> Meshes:
-        found = estimator.estimate(keypoints, intrinsics)
-        origin = found.translation - rest_pelvis(neutral, found.betas)
-        return Meshes(found.vertices, found.joints, origin)
+        found = estimator.estimate(keypoints, intrinsics, vertices=False)
+        betas, rotations = found.betas, found.rotations
+        if transfer is not None:
+            betas, rotations, _ = transfer.convert(betas, rotations, found.translation)
+        vertices, joints = skin(neutral, betas, rotations)
+        return Meshes(vertices, joints, -rest_pelvis(neutral, betas))
 
-    return SmplPredictor(
-        predict, bundle.name, f"{bundle.name}, trained with {bundle.body_model}", manifest
-    )
+    return SmplPredictor(predict, bundle.name, description, identity)
+
+
+def _same(identifier: str, other: str) -> bool:
+    """Whether two identifiers name equal bodies, whatever their names."""
+    return identifier.partition("@")[2] == other.partition("@")[2]

@@ -8,15 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from key2mesh_core.evaluation.benchmarks.protocols import Protocol
+from key2mesh_core.evaluation.benchmarks.scores import PersonScores
 from key2mesh_core.evaluation.report import markdown_table
-
-if TYPE_CHECKING:  # scores.py needs torch
-    from key2mesh_core.evaluation.benchmarks.scores import PersonScores
 
 METRICS = ("pa_mpjpe_mm", "mpjpe_mm", "pve_mm")
 _HEADS = ("PA-MPJPE", "MPJPE", "PVE")

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from key2mesh_core.body.data import BodyData
-from key2mesh_core.body.torch_model import BodyModel
+from key2mesh_core.body.skinning import rest_pelvis, skin
 from key2mesh_core.camera.lens import undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
@@ -80,8 +79,7 @@ class Judge:
         if (protocol.joints == "h36m_14") != (regressor is not None):
             raise EvaluationError(f"{protocol.joints} joints and a regressor do not go together")
         self.protocol, self.regressor = protocol, regressor
-        self._data = bodies
-        self._bodies = {gender: BodyModel(body) for gender, body in bodies.items()}
+        self._bodies = bodies
 
     def measure(self, person: LabelledPerson, predict: Predict) -> PersonScores:
         """Predict the bodies of a person's images and measure them.
@@ -147,12 +145,10 @@ class Judge:
         gender = "neutral" if self.protocol.truth == "neutral" else person.gender
         if gender not in self._bodies:
             raise EvaluationError(f"the truth of {person.name!r} needs the {gender} SMPL")
-        return meshes_of(
-            self._bodies[gender],
-            self._data[gender],
-            np.tile(person.betas, (len(person), 1)),
-            axis_angle_to_matrix(person.poses.reshape(-1, 24, 3)),
-        )
+        betas = np.tile(person.betas, (len(person), 1))
+        rotations = axis_angle_to_matrix(person.poses.reshape(-1, 24, 3))
+        vertices, joints = skin(self._bodies[gender], betas, rotations)
+        return Meshes(vertices, joints, -rest_pelvis(self._bodies[gender], betas))
 
     def _counted(self, person: LabelledPerson) -> tuple[LabelledPerson, dict[str, int]]:
         """The images that count, with sanitised keypoints of a pinhole camera."""
@@ -178,20 +174,3 @@ class Judge:
             "too_few_keypoints": int((~counts & (seen > 0)).sum()),
         }
         return clean.select(counts), left_out
-
-
-@torch.no_grad()
-def meshes_of(body: BodyModel, data: BodyData, betas: NDArray, rotations: NDArray) -> Meshes:
-    """Bodies of betas (N, 10) and rotations (N, 24, 3, 3), the pelvis at (0, 0, 0)."""
-    shape = torch.as_tensor(np.asarray(betas, np.float32))
-    turns = torch.as_tensor(np.asarray(rotations, np.float32))
-    joints, _ = body.forward_kinematics(shape, turns)
-    vertices = body.vertices(shape, turns)
-    return Meshes(vertices.numpy(), joints.numpy(), -rest_pelvis(data, betas))
-
-
-def rest_pelvis(data: BodyData, betas: NDArray) -> NDArray[np.float64]:
-    """(N, 3) the pelvis of the T-pose of betas (N, 10), where SMPL with zero translation has it."""
-    row = data.joint_regressor[0].astype(np.float64)
-    directions = np.einsum("v,vcb->cb", row, data.shape_directions)
-    return row @ data.template + np.asarray(betas)[:, : directions.shape[1]] @ directions.T
