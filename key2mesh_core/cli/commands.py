@@ -87,6 +87,12 @@ COMMANDS: dict[str, Command] = {
         "key2mesh pretrain robot --motions path/to/amass --output runs/mine",
         required=("motions",),
     ),
+    "motions": Command(
+        "key2mesh_core.cli.motions:MotionsConfig",
+        "key2mesh_core.cli.motions:motions",
+        "list what a folder of motion capture holds",
+        "key2mesh motions path/to/amass",
+    ),
     "export": Command(
         "key2mesh_core.learning.export_config:ExportConfig",
         "key2mesh_core.learning.export:export",

@@ -13,12 +13,12 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
+from key2mesh_core.recordings.amass_index import SPLITS, split_globs, text_of
 from key2mesh_core.recordings.world_up import Clue, clue_of, turn_upright
 
 BODY_JOINTS = 22
@@ -121,14 +121,21 @@ def split_clips(paths: Sequence[Path], held_out: Iterable[str]) -> tuple[list[Pa
 
 
 def held_out_patterns(texts: Sequence[str]) -> list[str]:
-    """Globs and folders for `split_clips`, with every @FILE replaced by its lines."""
+    """Globs for `split_clips`, with every @FILE replaced by its lines and amass:vald or amass:test
+    by the data sets of that official split."""
     patterns: list[str] = []
     for text in texts:
+        kind, _, split = text.partition(":")
+        if kind == "amass":
+            if split not in SPLITS:
+                raise TrainingError(f"--held-out {text}: AMASS's splits are {', '.join(SPLITS)}")
+            patterns += split_globs(split)
+            continue
         if not text.startswith("@"):
             patterns.append(text)
             continue
         try:
-            lines = Path(text[1:]).read_text().splitlines()
+            lines = Path(text[1:]).readtext_of().splitlines()
         except OSError as error:
             raise TrainingError(f"--held-out {text}: {error}") from error
         patterns += [line.strip() for line in lines if line.strip()]
@@ -145,7 +152,7 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
                 return None
             rate = _rate(path, file, len(poses))
             betas = np.asarray(file["betas"], np.float32).reshape(-1) if "betas" in file else []
-            gender = _text(file["gender"]) if "gender" in file else "neutral"
+            gender = text_of(file["gender"]) if "gender" in file else "neutral"
             place = next((key for key in ("trans", "transl", "smpl_trans") if key in file), None)
             trans = np.asarray(file[place], np.float32) if place else None
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
@@ -186,7 +193,7 @@ def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
     key = next((key for key in (*_RATE_KEYS, "mocap_time_length") if key in file), None)
     if key is None:
         return None
-    text = _text(file[key])
+    text = text_of(file[key])
     try:
         number = float(text)
         rate = frames / number if key == "mocap_time_length" else number
@@ -197,13 +204,6 @@ def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
             f"{path}: '{key}' is {text!r:.40}, not a frame rate; correct it, or leave the clip out"
         )
     return rate
-
-
-def _text(value: np.ndarray) -> str:
-    """The first value of an array as text; numpy reads Python 2 strings as bytes."""
-    first: Any = value.reshape(-1)[0] if value.size else ""
-    text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
-    return text.removeprefix("b'").removesuffix("'").strip()
 
 
 def _plausible(poses: np.ndarray) -> np.ndarray:

@@ -41,7 +41,8 @@ class PretrainConfig:
     interrupted run from there."""
     held_out: tuple[str, ...] = ()
     """Held-out clips: globs that match the end of a path (test/*.npz), FOLDER/ for a whole folder,
-    or @FILE with one of these per line. They select the best checkpoint."""
+    @FILE with one of these per line, amass:vald or amass:test for an official split of AMASS. They
+    select the best checkpoint."""
     init: Path | None = None
     """A checkpoint whose network to train further, instead of random weights."""
     body: str = "default"
