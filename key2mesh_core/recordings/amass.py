@@ -135,7 +135,7 @@ def held_out_patterns(texts: Sequence[str]) -> list[str]:
             patterns.append(text)
             continue
         try:
-            lines = Path(text[1:]).readtext_of().splitlines()
+            lines = Path(text[1:]).read_text().splitlines()
         except OSError as error:
             raise TrainingError(f"--held-out {text}: {error}") from error
         patterns += [line.strip() for line in lines if line.strip()]
