@@ -167,4 +167,4 @@ def _step_without_optimiser(training: Run) -> None:
 
 
 def _synthesis(training: Run) -> None:
-    training.sampler.make(BATCHES_AT_ONCE * training.config.batch_size)
+    training.sampler.make()

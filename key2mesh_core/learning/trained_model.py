@@ -2,9 +2,9 @@
 """A trained network and the facts needed to use it, from a model bundle or a checkpoint.
 
 A bundle has no BatchNorm: its statistics are folded into the linear layers, and here they are
-folded wherever the network comes from. BatchNorm therefore has no effect during adaptation: its
-statistics remain those of the motion capture, and the prediction for a person does not depend on
-the rest of the batch.
+folded wherever the network comes from. BatchNorm therefore has no effect during adaptation, or in
+further training: its statistics remain those of the motion capture, and the prediction for a person
+does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from key2mesh_core.body.data import BodyData
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.runs import load_checkpoint
 from key2mesh_core.model.bundle import WEIGHTS, load_bundle
-from key2mesh_core.network.key2mesh import Key2Mesh, folded
+from key2mesh_core.network.key2mesh import Key2Mesh, folded, unfolded
 from key2mesh_core.network.weights import build, load_network
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """The starting point of adaptation and export.
+    """The starting point of adaptation, further training and export.
 
     Attributes:
         network: in eval mode, with BatchNorm folded.
@@ -69,6 +69,8 @@ def _of_checkpoint(path: Path, data: BodyData) -> TrainedModel:
     state = load_checkpoint(path, "body", "network", "centre_view", "detector_keypoints", "step")
     _check_body(path, state["body"], data)
     network = build(state.get("architecture", {"name": "key2mesh"}))
+    if not state.get("batch_norm", True):  # trained from a folded network
+        network = unfolded(folded(network))
     network.load_state_dict(state["network"])
     switches = {name: bool(state[name]) for name in ("centre_view", "detector_keypoints")}
     return TrainedModel(

@@ -115,13 +115,29 @@ class Key2Mesh(nn.Module):
 def folded(network: Key2Mesh) -> Key2Mesh:
     """A copy for inference: BatchNorm folded into the Linear before it, without dropout."""
     network = copy.deepcopy(network).eval()
-    for layer in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
-        if len(layer) == 4 and isinstance(layer[1], nn.BatchNorm1d):
-            layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
+    for layer in _layers(network):
+        if isinstance(layer[-1], nn.Dropout):
+            linear, *norm, slope, _ = layer
+            layer[0] = fuse_linear_bn_eval(linear, *norm) if norm else linear
             # A PReLU with one slope; engines fuse this form with the product before it.
-            layer[2] = nn.LeakyReLU(layer[2].weight.item())
-            del layer[3], layer[1]
+            layer[1] = nn.LeakyReLU(slope.weight.item())
+            del layer[2:]
     return network
+
+
+def unfolded(network: Key2Mesh, dropout: float = 0.0) -> Key2Mesh:
+    """A copy of a folded network to train further: its slopes learn again, and there is dropout.
+    BatchNorm does not come back."""
+    network = copy.deepcopy(network).requires_grad_(True)
+    for layer in _layers(network):
+        if isinstance(layer[-1], nn.LeakyReLU):
+            layer[1] = nn.PReLU(init=layer[1].negative_slope)
+            layer.append(nn.Dropout(dropout))
+    return network
+
+
+def _layers(network: nn.Module) -> list[nn.Sequential]:
+    return [module for module in network.modules() if isinstance(module, nn.Sequential)]
 
 
 def domain_critic(dropout: float = 0.2, features: int = FEATURES) -> nn.Sequential:

@@ -61,13 +61,39 @@ def synthesise(
     translation[:, 2] -= nearest
     placed = keypoints + translation[:, None]
     points, confidence = detect(placed[..., :2] / placed[..., 2:], placed, config, generator)
+    return seen_by_network(
+        points, confidence, betas, rotations, translation, body, config.centre_view
+    )
+
+
+@torch.no_grad()
+def seen_by_network(
+    points: Tensor,
+    confidence: Tensor,
+    betas: Tensor,
+    rotations: Tensor,
+    translation: Tensor,
+    body: BodyModel,
+    centre: bool,
+) -> Batch:
+    """Detections and the bodies behind them, as the network sees them.
+
+    Args:
+        points: (N, K, 2) on the image plane of the real camera in units of its focal length.
+        confidence: (N, K), 0 where unseen.
+        betas, rotations, translation: (N, 10), (N, 24, 3, 3) and (N, 3) in that camera's frame.
+        centre: first turn each view to the person.
+    """
     seen = confidence > 0
-    if config.centre_view:
+    joints, keypoints = body.keypoints(betas, rotations)
+    if centre:
         points, turn = centre_view(points, seen)
         # Row vectors times the rotation: from the real camera's frame to the turned one.
         rotations = torch.cat([(turn.mT @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
         joints, keypoints = joints @ turn, keypoints @ turn
         translation = (translation[:, None] @ turn)[:, 0]
-    centre, side = bounding_box(points, seen)
-    inputs = network_inputs(points, confidence, centre, side)
-    return Batch(inputs, seen, betas, rotations, joints, keypoints, translation, centre, side)
+    centre_of_box, side = bounding_box(points, seen)
+    inputs = network_inputs(points, confidence, centre_of_box, side)
+    return Batch(
+        inputs, seen, betas, rotations, joints, keypoints, translation, centre_of_box, side
+    )

@@ -86,6 +86,14 @@ def detect(
     return points, confidence.clamp(min=SEEN_CONFIDENCE) * (seen | too_few)
 
 
+def hide(seen: Tensor, config: SynthesisConfig, generator: torch.Generator) -> Tensor:
+    """Of what is seen (N, K), hides single keypoints and whole parts, as in `detect`; people of
+    whom fewer than 6 would remain stay as they are."""
+    draw = _Draw(len(seen), seen.device, generator)
+    left = _drop_parts(_drop_single(seen, config, draw), config, draw)
+    return torch.where(left.sum(1, keepdim=True) < MINIMUM_KEYPOINTS, seen, left)
+
+
 class _Draw:
     """Random numbers for one batch on one device from one generator."""
 

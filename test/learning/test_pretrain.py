@@ -15,8 +15,8 @@ import pytest
 import torch
 from helpers_training import small_body, write_clip
 
-from key2mesh_core.body.files import save_body
-from key2mesh_core.errors import TrainingError
+from key2mesh_core.body.files import load_body, save_body
+from key2mesh_core.errors import Key2MeshError, TrainingError
 from key2mesh_core.interrupts import deferred_interrupts
 from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES, LossWeights, PretrainConfig
 from key2mesh_core.learning.pretrain.job import (
@@ -24,6 +24,8 @@ from key2mesh_core.learning.pretrain.job import (
     pretrain,
 )
 from key2mesh_core.learning.runs import load_checkpoint, moving_average, save_checkpoint, scheduled
+from key2mesh_core.learning.trained_model import load_trained_model
+from key2mesh_core.synthesis.config import SynthesisConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,22 +73,81 @@ def assert_same(first: Path, second: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_may_start_from_another_ones_network(data, tmp_path):
-    pretrain(config(data, tmp_path / "first", epochs=1))
-    best = tmp_path / "first" / "best.pt"
-    run = Run(config(data, tmp_path / "second", init=best, seed=5))
-    network = load_checkpoint(best)["network"]
-    for mine in (run.network.state_dict(), run.evaluated().state_dict()):
-        assert all(torch.equal(mine[name], network[name]) for name in network)
+@pytest.fixture(scope="module")
+def first(data, tmp_path_factory):
+    """The best checkpoint of a run to start from."""
+    output = tmp_path_factory.mktemp("first")
+    pretrain(config(data, output, epochs=1))
+    return output / "best.pt"
+
+
+def test_a_run_may_start_from_another_ones_network(data, first, tmp_path):
+    """And its own checkpoint is a start again."""
+    settings, body = config(data, tmp_path, init=str(first), epochs=1), load_body(data / "body.npz")
+    inputs = torch.rand(8, 18, 5)
+    run = Run(settings)
     assert run.step == 0
+    start = load_trained_model(first, body).network
+    with torch.no_grad():
+        for network in (run.network, run.evaluated()):
+            assert torch.equal(network(inputs).rotations, start(inputs).rotations)
+    pretrain(settings)
+    state = load_checkpoint(tmp_path / "last.pt")
+    run.restore(state)
+    slopes = [name for name in state["trained"] if state["trained"][name].numel() == 1]
+    assert slopes
+    assert all(state["trained"][name] != Run(settings).state()["trained"][name] for name in slopes)
+    again = load_trained_model(tmp_path / "last.pt", body).network
+    with torch.no_grad():
+        expected = run.evaluated().eval()(inputs).rotations
+        torch.testing.assert_close(again(inputs).rotations, expected)
+    assert not torch.equal(expected, start(inputs).rotations)
 
 
-def test_the_network_of_another_body_is_no_start(data, tmp_path):
-    pretrain(config(data, tmp_path / "first", epochs=1))
+def test_a_run_may_start_from_a_bundle(data, tmp_path):
+    source = load_trained_model("default", load_body("default"))
+    sizes = {"network": source.network.name, "features": source.network.sizes["features"]}
+    settings = replace(config(data, tmp_path, init="default", **sizes), body="default")
+    run = Run(settings)
+    inputs = torch.rand(8, 18, 5)
+    with torch.no_grad():
+        assert torch.equal(run.network(inputs).betas, source.network(inputs).betas)
+    run.advance()
+    with torch.no_grad():
+        assert not torch.equal(run.network(inputs).betas, source.network(inputs).betas)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": 64}, "has architecture"),
+        ({"network": "key2mesh"}, "has architecture"),
+        ({"synthesis": SynthesisConfig(centre_view=False)}, "has centre_view True, not False"),
+        ({"init": "absent"}, "absent"),
+    ],
+)
+def test_an_unsuitable_start_is_refused(data, first, tmp_path, changes, message):
+    with pytest.raises(Key2MeshError, match=message):
+        Run(config(data, tmp_path, **{"init": str(first)} | changes))
+
+
+def test_the_network_of_another_body_is_no_start(data, first, tmp_path):
     save_body(tmp_path / "other.npz", small_body(seed=5))
-    other = config(data, tmp_path / "second", init=tmp_path / "first" / "best.pt")
+    other = config(data, tmp_path / "second", init=str(first))
     with pytest.raises(TrainingError, match=" small@"):
         Run(replace(other, body=str(tmp_path / "other.npz")))
+
+
+def test_no_step_is_longer_than_the_norm_allows(data, tmp_path):
+    """Adam does not see the length of a single gradient, but its moments do."""
+    runs = [Run(config(data, tmp_path, max_norm=norm)) for norm in (0.0, 1e-3)]
+    for run in runs:
+        run.advance()
+    norms = [
+        torch.nn.utils.get_total_norm([p.grad for p in run.network.parameters()]) for run in runs
+    ]
+    assert norms[0] > 1e-2
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("recipe", ["robot", "paper"])

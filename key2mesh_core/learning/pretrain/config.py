@@ -43,8 +43,16 @@ class PretrainConfig:
     """Held-out clips: globs that match the end of a path (test/*.npz), FOLDER/ for a whole folder,
     @FILE with one of these per line, amass:vald or amass:test for an official split of AMASS. They
     select the best checkpoint."""
-    init: Path | None = None
-    """A checkpoint whose network to train further, instead of random weights."""
+    init: str = ""
+    """A model whose network to train further, instead of random weights: "default" for the shipped
+    one, a bundle's folder, or a checkpoint of `key2mesh pretrain`. Its BatchNorm is folded into its
+    linear layers."""
+    taught: tuple[str, ...] = ()
+    """Detections of the same people by several cameras (aistpp:PATH, bag:PATH, npz:FILE...), which
+    need no labels: the poses that the cameras agree on, starting from the guesses of --init, are
+    the labels of a share of the samples."""
+    taught_share: float = 0.125
+    """Share of the samples of each step that --taught gives."""
     body: str = "default"
     """SMPL-format body file, or "default" for the shipped open body."""
     network: Literal["key2mesh-refined", "key2mesh"] = "key2mesh-refined"
@@ -70,6 +78,8 @@ class PretrainConfig:
     schedule: Literal["cosine", "exponential"] = "cosine"
     """Learning rate schedule. cosine: down to zero over the run; exponential: times 0.8 every
     epoch. [exponential]"""
+    max_norm: float = 1.0
+    """Longer gradients are shortened to this norm; 0: none are. [0]"""
     dropout: float = 0.0
     """Dropout of the network. Unlimited varied samples need none: without it, a run of 4,000 steps
     was 6 % better on real detections than with 0.1. [0.2]"""
@@ -96,6 +106,22 @@ class PretrainConfig:
                 raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size < 2:
             raise TrainingError(f"batch_size must be at least 2 (BatchNorm), got {self.batch_size}")
+        if self.max_norm < 0:
+            raise TrainingError(f"max_norm must be at least 0, got {self.max_norm}")
+        if self.taught and not self.init:
+            raise TrainingError(
+                "--taught needs --init: the poses that cameras agree on are found from a model's "
+                "guesses; give --init default, or another model"
+            )
+        if self.taught and not 0 < self.taught_rows(self.batch_size) < self.batch_size:
+            raise TrainingError(
+                f"taught_share {self.taught_share} of {self.batch_size} samples must be at least "
+                "one of them, and not all"
+            )
+
+    def taught_rows(self, count: int) -> int:
+        """How many of `count` samples are detections of `taught`."""
+        return round(self.taught_share * count) if self.taught else 0
 
 
 #: `key2mesh pretrain robot` and `key2mesh pretrain paper`.
@@ -109,6 +135,7 @@ PRETRAIN_RECIPES: dict[str, tuple[str, PretrainConfig]] = {
             loss=LossWeights(betas=1.0, keypoints_3d=0.3),
             epochs=10,
             schedule="exponential",
+            max_norm=0.0,
             dropout=0.2,
             average=0.0,
             balance=0.0,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
@@ -27,6 +28,7 @@ from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.pretrain.losses import fitted_loss, supervised_loss
 from key2mesh_core.learning.pretrain.sampler import Sampler
 from key2mesh_core.learning.pretrain.sources import load_motions
+from key2mesh_core.learning.pretrain.taught import load_taught
 from key2mesh_core.learning.runs import (
     LAST,
     claim_folder,
@@ -40,7 +42,8 @@ from key2mesh_core.learning.runs import (
     settings_text,
     train_watched,
 )
-from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.learning.trained_model import TrainedModel, load_trained_model
+from key2mesh_core.network.key2mesh import Prediction, unfolded
 from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
 from key2mesh_core.network.refinement import Refinement
 from key2mesh_core.network.weights import build
@@ -102,7 +105,8 @@ class Run:
     ) -> None:
         self.config, self.processes = config, processes
         self.device = device or device_named(config.device)
-        self.body = BodyModel(load_body(config.body), config.synthesis.detector_keypoints)
+        data = load_body(config.body)
+        self.body = BodyModel(data, config.synthesis.detector_keypoints)
         bank, self.held_out = load_motions(config, self.body, processes)
         self.data = digest_of(bank.poses, bank.betas, bank.cumulative)
         for part in (self.body, bank, self.held_out):
@@ -110,10 +114,17 @@ class Run:
                 part.to(self.device)
         torch.manual_seed(config.seed)
         architecture = {"name": config.network, "keypoints": REQUIRED, "features": config.features}
-        self.network = build(architecture, config.dropout).to(self.device)
+        taught = None
+        if config.init:
+            source = self._start(data, architecture)
+            self.network = unfolded(source.network, config.dropout)
+            if config.taught:
+                taught, digest = load_taught(config, source, self.body, processes)
+                self.data += digest
+        else:
+            self.network = build(architecture, config.dropout)
+        self.network.to(self.device)
         self.refinement = Refinement(self.body).to(self.device)
-        if config.init is not None:
-            self._start_from(load_checkpoint(config.init, "body", "network"))
         share_batch_norms(self.network, processes)
         self.average = None
         if config.average:
@@ -123,7 +134,7 @@ class Run:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, fused=True
         )
-        self.sampler = Sampler(config, bank, self.body, processes)
+        self.sampler = Sampler(config, bank, self.body, processes, taught)
         self.steps_per_epoch = config.steps_per_epoch
         self.total_steps = config.epochs * config.steps_per_epoch
         self.step = 0
@@ -136,6 +147,8 @@ class Run:
             group["lr"] = self.learning_rate()
         terms = self.backward()
         self.processes.average_gradients(self.network.parameters())
+        if self.config.max_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_norm)
         self.optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
@@ -195,15 +208,26 @@ class Run:
             "body": self.body.identifier,
             "data": self.data,
             "processes": self.processes.size,
+            "batch_norm": not self.config.init,
             "centre_view": self.config.synthesis.centre_view,
             "detector_keypoints": self.config.synthesis.detector_keypoints,
             "settings": settings_text(self.config),
         }
 
-    def _start_from(self, state: dict[str, Any]) -> None:
-        """Takes over only the network of another run."""
-        self._refuse_another_kind(self.config.init, state)
-        self.network.load_state_dict(state["network"])
+    def _start(self, data: BodyData, architecture: dict[str, Any]) -> TrainedModel:
+        """The model to train further; raises TrainingError if it is not of the settings' kind."""
+        source, synthesis = load_trained_model(self.config.init, data), self.config.synthesis
+        for what, has, wanted in (
+            ("architecture", source.network.architecture(), architecture),
+            ("centre_view", source.centre_view, synthesis.centre_view),
+            ("detector_keypoints", source.detector_keypoints, synthesis.detector_keypoints),
+        ):
+            if has != wanted:
+                raise TrainingError(
+                    f"--init {self.config.init} has {what} {has}, not {wanted}; give the settings "
+                    "that it was trained with (--network, --features, --synthesis...), or another"
+                )
+        return source
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores the result of `state()`."""
@@ -211,7 +235,7 @@ class Run:
         if state["data"] != self.data:
             raise TrainingError(
                 f"{self.config.output} was trained on other motion capture than --motions now "
-                "contains; give another --output, or restore the old clips"
+                "contains, or on other detections; give another --output, or restore the old files"
             )
         if state["processes"] != self.processes.size:
             raise TrainingError(
@@ -225,7 +249,7 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
 
-    def _refuse_another_kind(self, path: Path | None, state: dict[str, Any]) -> None:
+    def _refuse_another_kind(self, path: Path, state: dict[str, Any]) -> None:
         mine = {"body": self.body.identifier, "architecture": self.network.architecture()}
         for what, wanted in mine.items():
             if state.get(what, wanted) != wanted:

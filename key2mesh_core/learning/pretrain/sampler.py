@@ -9,6 +9,7 @@ import torch
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import PretrainConfig
+from key2mesh_core.learning.pretrain.taught import TaughtBank
 from key2mesh_core.learning.runs import seed_of
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.motions import MotionBank
@@ -23,23 +24,59 @@ class Sampler:
     take their part, so that N of them compute what one would."""
 
     def __init__(
-        self, config: PretrainConfig, bank: MotionBank, body: BodyModel, processes: ProcessGroup
+        self,
+        config: PretrainConfig,
+        bank: MotionBank,
+        body: BodyModel,
+        processes: ProcessGroup,
+        taught: TaughtBank | None = None,
     ) -> None:
         self.config, self.bank, self.body, self.processes = config, bank, body, processes
+        self.taught = taught
         self.generator = torch.Generator(bank.poses.device)
-        self._together = config.batch_size * processes.size
-        self._made: tuple[int, Batch] | None = None
+        self._made: tuple[int, list[Batch]] | None = None
 
     def batch(self, step: int) -> Batch:
         """This process's samples of a step."""
         group, place = divmod(step, BATCHES_AT_ONCE)
         if self._made is None or self._made[0] != group:
             self.generator.manual_seed(seed_of(self.config.seed, group))
-            self._made = group, self.make(BATCHES_AT_ONCE * self._together)
-        rows = slice(place * self._together, (place + 1) * self._together)
-        mine = self.processes.part(self._together)
-        return Batch(*(part[rows][mine] for part in self._made[1]))
+            self._made = group, self.make()
+        mine = self.processes.part(self.config.batch_size * self.processes.size)
+        return Batch(*(part[mine] for part in self._made[1][place]))
 
-    def make(self, count: int) -> Batch:
-        """The generator's next samples."""
-        return synthesise(self.bank, self.body, self.config.synthesis, count, self.generator)
+    def make(self) -> list[Batch]:
+        """The generator's next batches of all processes together: of the fitted samples, which come
+        first, and of the others the same share is taught."""
+        config, size = self.config, self.processes.size
+        count, fitted = size * config.batch_size, size * min(config.fitted, config.batch_size)
+        taught = size * config.taught_rows(config.batch_size)
+        taught_first = size * round(config.taught_rows(fitted) / size)
+        made = synthesise(
+            self.bank,
+            self.body,
+            config.synthesis,
+            BATCHES_AT_ONCE * (count - taught),
+            self.generator,
+        )
+        batches = _split(made, count - taught)
+        if self.taught is None:
+            return batches
+        labelled = self.taught.draw(BATCHES_AT_ONCE * taught, self.body, self.generator)
+        untaught_first = fitted - taught_first
+        return [
+            Batch(
+                *(
+                    torch.cat(
+                        [b[:taught_first], a[:untaught_first], b[taught_first:], a[untaught_first:]]
+                    )
+                    for a, b in zip(one, other, strict=True)
+                )
+            )
+            for one, other in zip(batches, _split(labelled, taught), strict=True)
+        ]
+
+
+def _split(batch: Batch, count: int) -> list[Batch]:
+    """Parts of `count` samples each."""
+    return [Batch(*parts) for parts in zip(*(part.split(count) for part in batch), strict=True)]
