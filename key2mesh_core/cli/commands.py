@@ -35,6 +35,13 @@ COMMANDS: dict[str, Command] = {
         "key2mesh mesh my_bag people.npz",
         positional=True,
     ),
+    "mesh-all": Command(
+        "key2mesh_core.fleet.config:MeshAllConfig",
+        "key2mesh_core.fleet.mesh_all:mesh_all",
+        "make body meshes from many recordings, in shards or on Ray",
+        "key2mesh mesh-all 'bags/*' meshes --shard 0/4",
+        positional=True,
+    ),
     "view": Command(
         "key2mesh_core.cli.view:ViewConfig",
         "key2mesh_core.cli.view:view",
@@ -53,6 +60,14 @@ COMMANDS: dict[str, Command] = {
         "adapt a model to a robot's own detections, without labels",
         "key2mesh adapt --target bag:my_bag --output my_model",
         required=("target",),
+        recipe_option=True,
+    ),
+    "adapt-all": Command(
+        "key2mesh_core.fleet.adapt_config:ADAPT_ALL_RECIPES",
+        "key2mesh_core.fleet.adapt_all:adapt_all",
+        "adapt a model to each of many robots, in shards or on Ray",
+        "key2mesh adapt-all --robots robots.jsonl --output models",
+        required=("robots",),
         recipe_option=True,
     ),
     "evaluate": Command(

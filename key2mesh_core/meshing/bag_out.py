@@ -90,7 +90,7 @@ def add_meshes(
                         at += len(group)
                         progress.add(len(frames), len(bodies), [f.stamp_ns for f in frames])
                         group = next(groups, None)
-                state |= {"messages": at, "images": progress.frames}
+                state |= {"messages": at, **progress.state()}
     preparation.end(recording.source.text)
     partial.finish(lambda segments, made: assemble(segments, made, config.target.name))
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,27 +11,17 @@ from key2mesh_core.camera.choose import CameraOptions
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.recordings.options import RecordingOptions
 
-Form = Literal["auto", "bag", "npz", "obj", "amass"]
+Form = Literal["auto", "bag", "npz", "parquet", "obj", "amass"]
 Storage = Literal["mcap", "sqlite3", "same"]
 
 
-@dataclass(frozen=True)
-class MeshConfig:
-    """Makes body meshes from recorded keypoints.
+@dataclass(frozen=True, kw_only=True)
+class MeshOptions:
+    """What the meshes of a recording depend on besides the recording."""
 
-    Adds meshes to a bag, keeping every other topic byte for byte, or writes an .npz file, .obj
-    files or motion in AMASS layout from any kind of recording. The same command resumes if
-    interrupted.
-    """
-
-    source: str
-    """A bag (a rosbag2 folder, a .mcap or .db3 file), a folder of OpenPose's JSON files, COCO's
-    JSON, .npz or AIST++: a path, or KIND:PATH?option=value as in docs/recordings.md."""
-    target: Path
-    """Folder or .npz file to write. It must not exist yet."""
     form: Form = "auto"
-    """Output format. auto: npz if the target ends in .npz, else bag for a bag and obj for other
-    recordings."""
+    """Output format. auto: npz or parquet if the target's name ends so, else bag for a bag and obj
+    for other recordings."""
     storage: Storage = "mcap"
     """Storage of the new bag; 'same': like the source."""
     topic: str = ""
@@ -74,8 +64,6 @@ class MeshConfig:
     segment: int = 256
     """Size [MiB] at which the bag is split, as rosbag2 splits bags. An interruption loses less than
     one file."""
-    restart: bool = False
-    """Start over instead of resuming."""
 
     def __post_init__(self) -> None:
         self.recording_options()
@@ -109,3 +97,21 @@ class MeshConfig:
     def topology_topic(self) -> str:
         """The topology topic, next to the meshes, as in the node."""
         return self.meshes_topic.rpartition("/")[0] + "/topology"
+
+
+@dataclass(frozen=True)
+class MeshConfig(MeshOptions):
+    """Makes body meshes from recorded keypoints.
+
+    Adds meshes to a bag, keeping every other topic byte for byte, or writes an .npz file, a
+    .parquet file, .obj files or motion in AMASS layout from any kind of recording. The same command
+    resumes if interrupted.
+    """
+
+    source: str
+    """A bag (a rosbag2 folder, a .mcap or .db3 file), a folder of OpenPose's JSON files, COCO's
+    JSON, .npz or AIST++: a path, or KIND:PATH?option=value as in docs/recordings.md."""
+    target: Path
+    """Folder, .npz or .parquet file to write. It must not exist yet."""
+    restart: bool = field(default=False, kw_only=True)
+    """Start over instead of resuming."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any, TextIO
 
 from key2mesh_core.errors import Key2MeshError, TargetError
 from key2mesh_core.interrupts import deferred_interrupts
@@ -15,6 +16,7 @@ from key2mesh_core.meshing import arrays
 from key2mesh_core.meshing.amass_out import write_amass
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.maker import MeshMaker, batches
+from key2mesh_core.meshing.parquet_out import write_parquet
 from key2mesh_core.meshing.partial import Partial, writing
 from key2mesh_core.meshing.progress import Progress
 from key2mesh_core.model.bundle import MANIFEST, Bundle, load_bundle
@@ -25,36 +27,90 @@ from key2mesh_core.recordings.options import Source, parse_source
 _MOST_MISFITS = 0.1
 """If more than this share of the bodies misses the keypoints, something is wrong."""
 
-_HARMLESS = ("threads", "restart", "source", "target")  # options that do not change the result
+FILES = {"npz": ".npz", "parquet": ".parquet"}
+"""The forms that are a single file, and how its name ends."""
+
+HARMLESS = ("threads", "restart", "source", "target")
+"""Options that do not change the result."""
+
+
+@dataclass(frozen=True)
+class MeshSummary:
+    """What was made of a recording.
+
+    Attributes:
+        frames, bodies: their numbers, those of an interrupted process included.
+        recorded_s: length of the recording [s].
+        left_out: number of messages, images and people that were left out, by cause.
+        warnings: what there is to doubt, in sentences.
+        speed: what was done, and how fast, in words.
+    """
+
+    frames: int
+    bodies: int
+    recorded_s: float
+    left_out: dict[str, int]
+    warnings: list[str]
+    speed: str
 
 
 def mesh(config: MeshConfig) -> int:
-    """Makes the target, resuming the work of an earlier process.
+    """Makes the target, resuming the work of an earlier process; `key2mesh mesh`.
 
     Raises:
         Key2MeshError: the source, the model or an option cannot be used, or there is nobody in the
             recording; the target does not exist then. Or the disk is full: the same command
             resumes.
     """
-    source = parse_source(config.source, config.recording_options())
-    form = form_of(config, source)
+    recording, form = opened(config)
     bundle = load_bundle(config.model)
-    recording = open_recording(source)
     with ExitStack() as resources:
         # A library that is interrupted while loading reports that it is not installed.
         with deferred_interrupts() as check_interrupt:
             estimator = Estimator(bundle, config.backend, config.threads)
         resources.callback(estimator.close)
         check_interrupt()
-        maker = MeshMaker(estimator, config.vertices, config.smooth)
+        summary = make_meshes(config, recording, form, estimator, sys.stderr)
+    print(f"{config.target}: {summary.speed}")
+    return 0
+
+
+def opened(config: MeshConfig) -> tuple[Recording, str]:
+    """The recording and the output format ("bag", "npz", "parquet", "obj" or "amass").
+
+    Raises:
+        Key2MeshError: the source or an option cannot be used.
+    """
+    source = parse_source(config.source, config.recording_options())
+    form = form_of(config, source)
+    return open_recording(source), form
+
+
+def make_meshes(
+    config: MeshConfig, recording: Recording, form: str, estimator: Estimator, console: TextIO
+) -> MeshSummary:
+    """Makes the target with an engine that is already loaded, resuming the work of an earlier
+    process.
+
+    Args:
+        recording, form: as `opened` returns them.
+        estimator: of the bundle `config.model`.
+        console: shows progress, warnings and what was left out.
+
+    Raises:
+        Key2MeshError: like `mesh`.
+    """
+    bundle = estimator.bundle
+    maker = MeshMaker(estimator, config.vertices, config.smooth)
+    with ExitStack() as resources:
         resources.enter_context(writing(config.target))
-        settings = settings_of(config, form, source, bundle)
+        settings = settings_of(config, form, recording.source, bundle)
         partial = Partial(config.target, settings, config.restart, durable=form != "obj")
         resources.callback(partial.close)
-        done = partial.state().get("images", 0)
-        if done:
-            print(f"resuming after {done} of {len(recording)} frames", file=sys.stderr)
-        progress = Progress(len(recording), done)
+        state = partial.state()
+        if state:
+            print(f"resuming after {state['images']} of {len(recording)} frames", file=console)
+        progress = Progress(len(recording), state, console)
         try:
             if form == "bag":
                 from key2mesh_core.meshing.bag_out import add_meshes  # only bags need rosbags
@@ -65,38 +121,45 @@ def mesh(config: MeshConfig) -> int:
         except KeyboardInterrupt:
             kept = f"{partial.state().get('images', 0)} of {len(recording)} frames are kept"
             progress.end()
-            print(f"{kept}; the same command resumes", file=sys.stderr)
+            print(f"{kept}; the same command resumes", file=console)
             raise
         except TargetError:  # there is nobody in the recording, hence nothing to resume
             partial.clear()
             raise
         finally:
             progress.end()
-        if recording.dropped.counts:
-            print(f"left out: {recording.dropped}", file=sys.stderr)
-        for reason in recording.warnings.values():
-            print(f"warning: {reason}", file=sys.stderr)
+        warnings = list(recording.warnings.values())
         if maker.misfits > _MOST_MISFITS * maker.made:
-            print(
-                f"warning: {maker.misfits} of {maker.made} bodies miss their keypoints: the layout "
-                "or the camera is wrong, or the detector does not see people",
-                file=sys.stderr,
+            warnings.append(
+                f"{maker.misfits} of {maker.made} bodies miss their keypoints: the layout or the "
+                "camera is wrong, or the detector does not see people"
             )
-        print(f"{config.target}: {progress}")
-    return 0
+        if recording.dropped.counts:
+            print(f"left out: {recording.dropped}", file=console)
+        for reason in warnings:
+            print(f"warning: {reason}", file=console)
+    return MeshSummary(
+        progress.frames,
+        progress.bodies,
+        round(progress.recorded_s, 3),
+        dict(recording.dropped.counts),
+        warnings,
+        str(progress),
+    )
 
 
 def form_of(config: MeshConfig, source: Source) -> str:
-    """The output format: "bag", "npz", "obj" or "amass"."""
+    """The output format: "bag", "npz", "parquet", "obj" or "amass"."""
     bag = source.kind == "bag"
     form = config.form
     if form == "auto":
-        if config.target.suffix not in ("", ".npz"):
+        if config.target.suffix not in ("", *FILES.values()):
             raise Key2MeshError(
-                f"{config.target}: the extension {config.target.suffix} is unknown: "
-                "give a name that ends in .npz, a folder without an extension, or --form"
+                f"{config.target}: the extension {config.target.suffix} is unknown: give a name "
+                "that ends in .npz or .parquet, a folder without an extension, or --form"
             )
-        form = "npz" if config.target.suffix == ".npz" else "bag" if bag else "obj"
+        file = next((f for f, suffix in FILES.items() if suffix == config.target.suffix), None)
+        form = file or ("bag" if bag else "obj")
     if form == "bag" and not bag:
         raise Key2MeshError(
             f"{config.source} is not a bag, and only a bag can become one: choose another --form"
@@ -108,8 +171,10 @@ def form_of(config: MeshConfig, source: Source) -> str:
         )
     if source.path.resolve() in config.target.resolve().parents:
         raise Key2MeshError(f"{config.target} is inside {source.path}: choose a place outside")
-    if form == "npz" and config.target.suffix != ".npz":
-        raise Key2MeshError(f"{config.target}: the name of an npz file must end in .npz")
+    if form in FILES and config.target.suffix != FILES[form]:
+        raise Key2MeshError(f"{config.target}: the name of this file must end in {FILES[form]}")
+    if form == "parquet":
+        import_module("pyarrow.parquet")  # a missing package is reported before the work begins
     if form == "obj" and not config.vertices:
         raise Key2MeshError("--form obj contains only vertices: omit --no-vertices")
     return form
@@ -117,7 +182,7 @@ def form_of(config: MeshConfig, source: Source) -> str:
 
 def settings_of(config: MeshConfig, form: str, source: Source, bundle: Bundle) -> dict[str, Any]:
     """Everything that the result depends on, which must not change when the work is resumed."""
-    values = {k: v for k, v in asdict(config).items() if k not in _HARMLESS}
+    values = {k: v for k, v in asdict(config).items() if k not in HARMLESS}
     path = source.path.resolve()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     inside = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
@@ -154,10 +219,11 @@ def _make_arrays(
                 arrays.write_obj(folder, named, bodies, bundle, recording.streams > 1)
             else:
                 arrays.write_part(folder, named, bodies)
-            state["images"] = seen
-        progress.add(len(batch), len(bodies), [frame.stamp_ns for frame in batch])
+            progress.add(len(batch), len(bodies), [frame.stamp_ns for frame in batch])
+            state |= progress.state()
     build = {
         "npz": lambda parts, made: arrays.write_npz(parts, made, bundle),
+        "parquet": lambda parts, made: write_parquet(parts, made, bundle),
         "obj": arrays.collect_obj,
         "amass": lambda parts, made: write_amass(parts, made, config.body, bundle, config.fps),
     }

@@ -29,6 +29,10 @@ _SETTINGS = "settings.json"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class InUseError(Key2MeshError):
+    """Another process is making the target."""
+
+
 class Partial:
     """The unfinished work on one target, held by this process alone.
 
@@ -40,8 +44,8 @@ class Partial:
             segments of hundreds of small files.
 
     Raises:
-        Key2MeshError: the target exists, another process is making it, or the unfinished work was
-            started with other settings.
+        InUseError: another process is making the target.
+        Key2MeshError: the target exists, or the unfinished work was started with other settings.
     """
 
     def __init__(
@@ -150,7 +154,7 @@ def _lock(folder: Path) -> IO[str]:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         stream.close()
-        raise Key2MeshError(f"another process is using {folder}: wait until it ends") from None
+        raise InUseError(f"another process is using {folder}: wait until it ends") from None
     return stream
 
 

@@ -112,7 +112,7 @@ def test_npz_has_a_row_for_each_body(tmp_path, bundle, source):
 
 def test_obj_files_hold_the_meshes(tmp_path, bundle, source):
     for form, name in (("npz", "all.npz"), ("obj", "obj")):
-        assert mesh(MeshConfig(source, tmp_path / name, form, model=bundle)) == 0
+        assert mesh(MeshConfig(source, tmp_path / name, form=form, model=bundle)) == 0
     rows = everything(tmp_path / "all.npz")
     files = {p.name for p in (tmp_path / "obj").iterdir()}
     expected = zip(rows["frame"].tolist(), rows["id"].tolist(), strict=True)
@@ -128,7 +128,7 @@ def test_obj_files_hold_the_meshes(tmp_path, bundle, source):
 def test_names_that_no_file_may_have_still_get_a_file_each(tmp_path, bundle):
     one = frames(3)[2]
     write_bag(tmp_path / "bag", [keypoint_recording("/k", [replace(one, ids=("a/b", "a\\b"))])])
-    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", "obj", model=bundle)) == 0
+    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", form="obj", model=bundle)) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "000000_a_b.obj",
         "000000_a_b_1.obj",

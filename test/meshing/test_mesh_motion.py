@@ -46,7 +46,7 @@ def test_motion_in_amass_layout_is_read_back_and_puts_the_body_where_it_was(tmp_
     folder = openpose(tmp_path / "json", [one] * len(numbers), numbers, ids=True)
     options = {"image_size": (640, 480), "fov": 60.0, "fps": 25.0}
     for form, name in (("npz", "all.npz"), ("amass", "amass")):
-        assert mesh(MeshConfig(folder, tmp_path / name, form, **options)) == 0
+        assert mesh(MeshConfig(folder, tmp_path / name, form=form, **options)) == 0
     rows = everything(tmp_path / "all.npz")
     # A frame alone is no motion, and a gap is no motion either.
     paths = sorted((tmp_path / "amass").iterdir())
@@ -82,7 +82,7 @@ def test_a_late_image_tears_no_motion_apart(tmp_path, capsys):
     for message, stamp in zip(recorded.messages, STAMPS, strict=False):
         object.__setattr__(message, "recorded_ns", stamp)
     write_bag(tmp_path / "bag", [recorded])
-    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", "amass", fov=60.0)) == 0
+    assert mesh(MeshConfig(tmp_path / "bag", tmp_path / "out", form="amass", fov=60.0)) == 0
     assert "1 x late" in capsys.readouterr().err
     (clip,) = (tmp_path / "out").iterdir()
     assert everything(clip)["stamp_ns"].tolist() == [STAMPS[i] for i in (0, 1, 3, 4, 5)]

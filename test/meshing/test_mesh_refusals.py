@@ -107,6 +107,6 @@ def test_a_recording_without_anybody_ends_with_the_causes_and_nothing_is_written
         source = tmp_path / f"bag{number}"
         write_bag(source, [recorded])
         with pytest.raises(Key2MeshError, match=cause):
-            mesh(MeshConfig(source, tmp_path / name, form, model=bundle, fov=60.0))
+            mesh(MeshConfig(source, tmp_path / name, form=form, model=bundle, fov=60.0))
         assert not (tmp_path / name).exists()
         assert not (tmp_path / f"{name}.partial").exists()

@@ -20,7 +20,7 @@ def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(monkeypatch):
     monkeypatch.setattr(progress, "PERIOD_S", 0.0)
     terminal, log = Terminal(), io.StringIO()
     for stream in (terminal, log):
-        line = Progress(100, earlier=50, stream=stream)
+        line = Progress(100, earlier={"images": 50}, stream=stream)
         line.add(25, 3)
         line.end()
     assert "[###############     ] 75 of 100 frames" in terminal.getvalue()
