@@ -32,8 +32,8 @@ FREE_SETTINGS = ("output", "device", "threads")
 
 class WatchedRun(Protocol):
     """A run that `train_watched` can advance: `advance` returns the loss as "total", and its terms;
-    `finish_epoch` is called after every `steps_per_epoch` steps; `learning_rate` is the next
-    step's; `state` is everything needed to resume the run."""
+    `finish_epoch` is called after every `steps_per_epoch` steps and at the end; `learning_rate` is
+    the next step's; `state` is everything needed to resume the run."""
 
     step: int
     total_steps: int
@@ -99,7 +99,7 @@ def train_watched(
             progress.update()
             if run.step % steps_between_reports == 0:
                 _report(run, terms, log, progress, folder)
-            if run.step % run.steps_per_epoch == 0:
+            if run.step % run.steps_per_epoch == 0 or run.step == run.total_steps:
                 # Before the epoch is evaluated: a diverged network must not become the best one.
                 _refuse_divergence(run, terms, folder)
                 run.finish_epoch(log, progress)

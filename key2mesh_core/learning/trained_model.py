@@ -4,7 +4,8 @@
 A bundle has no BatchNorm: its statistics are folded into the linear layers, and here they are
 folded wherever the network comes from. BatchNorm therefore has no effect during adaptation, or in
 further training: its statistics remain those of the motion capture, and the prediction for a person
-does not depend on the rest of the batch.
+does not depend on the rest of the batch. Only the published recipe adapts a checkpoint's unfolded
+network.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class TrainedModel:
         detector_keypoints: whether it was trained on neck and hips as detectors report them.
         origin: the file and a digest, to distinguish two models of the same name.
         card: facts for the model card of derived models.
+        with_batch_norm: the same network with BatchNorm and dropout, if it is from a checkpoint.
     """
 
     name: str
@@ -40,10 +42,12 @@ class TrainedModel:
     detector_keypoints: bool
     origin: str
     card: dict[str, Any]
+    with_batch_norm: Key2Mesh | None = None
 
 
-def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
-    """Reads `default`, a bundle's folder or a checkpoint of `key2mesh pretrain`.
+def load_trained_model(path: str | Path, data: BodyData, dropout: float = 0.0) -> TrainedModel:
+    """Reads `default`, a bundle's folder or a checkpoint of `key2mesh pretrain`; `dropout` is that
+    of `with_batch_norm`.
 
     Raises:
         TrainingError: there is no such model, it was trained with another body, or the bundle has
@@ -51,7 +55,7 @@ def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
         BundleError: the bundle is damaged.
     """
     if Path(path).is_file():
-        return _of_checkpoint(Path(path), data)
+        return _of_checkpoint(Path(path), data, dropout)
     bundle = load_bundle(path)
     _check_body(path, bundle.body_model, data)
     card = dict(bundle.card)
@@ -65,10 +69,10 @@ def load_trained_model(path: str | Path, data: BodyData) -> TrainedModel:
     )
 
 
-def _of_checkpoint(path: Path, data: BodyData) -> TrainedModel:
+def _of_checkpoint(path: Path, data: BodyData, dropout: float) -> TrainedModel:
     state = load_checkpoint(path, "body", "network", "centre_view", "detector_keypoints", "step")
     _check_body(path, state["body"], data)
-    network = build(state.get("architecture", {"name": "key2mesh"}))
+    network = build(state.get("architecture", {"name": "key2mesh"}), dropout)
     if not state.get("batch_norm", True):  # trained from a folded network
         network = unfolded(folded(network))
     network.load_state_dict(state["network"])
@@ -79,6 +83,7 @@ def _of_checkpoint(path: Path, data: BodyData) -> TrainedModel:
         **switches,
         origin=f"{path.name}, {_digest(path)}",
         card={**switches, "steps": state["step"]},
+        with_batch_norm=network if state.get("batch_norm", True) else None,
     )
 
 

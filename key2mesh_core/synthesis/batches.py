@@ -43,9 +43,11 @@ def synthesise(
     config: SynthesisConfig,
     count: int,
     generator: torch.Generator,
+    frames: Tensor | None = None,
 ) -> Batch:
-    """Samples poses, shapes and cameras, and simulates a detector's view of them."""
-    rotations, betas = bank.draw(count, generator)
+    """Samples poses, shapes and cameras, and simulates a detector's view of them. `frames (count,)`
+    are frames of the bank to use; by default, they are random."""
+    rotations, betas = bank.draw(count, generator) if frames is None else bank.take(frames)
     rotations = vary_poses(rotations, config, generator)
     rotations = turn_towards_cameras(rotations, config, generator)
     random = config.beta_deviation * torch.randn(

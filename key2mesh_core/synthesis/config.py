@@ -23,6 +23,9 @@ class SynthesisConfig:
     height. [20]"""
     roll_degrees: float = 20.0
     """Largest roll of the camera [degrees], uniform in +-. [20]"""
+    pitch_first: bool = False
+    """Pitch the person before the yaw instead of the camera after it: a recorded motion leans about
+    a fixed axis of its own. [True]"""
     tumble: float = 0.1
     """Share of samples with an arbitrary root rotation, because people also lie and turn over.
     [0]"""
@@ -43,7 +46,7 @@ class SynthesisConfig:
     """Standard deviation of random betas for clips without betas (all zero)."""
     jitter: tuple[float, float] = (0.003, 0.025)
     """Range of the standard deviation of keypoint noise, relative to the box's longest side; drawn
-    log-uniformly per sample. [rounded 1 px at 6 m: (0.014, 0.014)]"""
+    log-uniformly per sample. [0: see pixel_jitter]"""
     jitter_varies: float = 0.6
     """Spread of the noise among the keypoints of a person: standard deviation of its logarithm,
     half of it shared by a limb. The noise then has heavy tails (Student's t). [0]"""
@@ -53,6 +56,9 @@ class SynthesisConfig:
     confidences: bool = True
     """Whether keypoints get confidences that reflect their noise, as detectors report them; else 1.
     [False]"""
+    pixel_jitter: float = 0.0
+    """Standard deviation of further noise [px] of a camera with a focal length of 256 px, rounded
+    to whole pixels and the same for all keypoints. [1]"""
     outliers: float = 0.01
     """Share of outlier keypoints, off by a tenth of the box or more. [0]"""
     swaps: float = 0.03
@@ -99,6 +105,7 @@ def without_augmentation(synthesis: SynthesisConfig) -> SynthesisConfig:
     return replace(
         as_recorded(synthesis),
         jitter=(0.0, 0.0),
+        pixel_jitter=0.0,
         jitter_varies=0.0,
         offsets=0.0,
         confidences=False,
@@ -117,7 +124,8 @@ PAPER_SYNTHESIS = replace(
     tilt_degrees=20.0,
     roll_degrees=20.0,
     centre_view=False,
-    jitter=(0.014, 0.014),
+    pitch_first=True,
+    pixel_jitter=1.0,
     drop=0.2,
     drop_varies=False,
     detector_keypoints=False,

@@ -52,6 +52,8 @@ _HALVES = (
     (*_ARMS[0], *_LEGS[0], _R_EYE, _R_EAR),
     (*_ARMS[1], *_LEGS[1], _L_EYE, _L_EAR),
 )
+#: Focal length of the paper's training camera, in whose pixels `pixel_jitter` is.
+PAPER_FOCAL_PX = 256.0
 _NOISE = [keypoint.noise for keypoint in KEYPOINTS]
 _OFFSETS_M = [keypoint.offset / 1000 for keypoint in KEYPOINTS]
 #: Confidence of a keypoint whose noise is this share of the box, how much it falls where the noise
@@ -75,6 +77,9 @@ def detect(
     points = _displace(points, keypoints_3d, config, draw)
     noise = _noise_sizes(points, config, draw)
     points = _add_noise(points, noise[..., None] * side, config, draw)
+    if config.pixel_jitter:
+        moved = torch.round(config.pixel_jitter * draw.normal(*points.shape[1:]))
+        points = points + moved / PAPER_FOCAL_PX
     points = _throw_off(points, side, config, draw)
     points = _exchange_limbs(points, config, draw)
     confidence = _confidences(noise, config, draw)

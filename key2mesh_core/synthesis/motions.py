@@ -57,6 +57,11 @@ class MotionBank(nn.Module):
         """Rotations (N, 24, 3, 3), root upright in a y-down frame, and betas (N, 10)."""
         place = torch.rand(count, generator=generator, device=self.poses.device)
         frames = torch.searchsorted(self.cumulative, place.double()).clamp(max=len(self) - 1)
+        return self.take(frames)
+
+    def take(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of frames (N,)."""
+        frames = frames.to(self.poses.device)
         return rotations_of(self.poses[frames]), self.betas[frames]
 
 

@@ -68,7 +68,10 @@ def turn_towards_cameras(
     yaw = angles[:, 0] * 2 * math.pi
     pitch = (angles[:, 1] * 2 - 1) * math.radians(config.tilt_degrees)
     roll = (angles[:, 2] * 2 - 1) * math.radians(config.roll_degrees)
-    turn = _about(2, roll) @ _about(0, pitch) @ _about(1, yaw)
+    if config.pitch_first:  # the order of the authors' code
+        turn = _about(2, roll) @ _about(1, yaw) @ _about(0, pitch)
+    else:
+        turn = _about(2, roll) @ _about(0, pitch) @ _about(1, yaw)
     if config.tumble:
         chosen = torch.rand(count, generator=generator, device=device) < config.tumble
         turn = torch.where(chosen[:, None, None], uniform_rotations(count, generator, device), turn)

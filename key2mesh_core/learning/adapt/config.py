@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from key2mesh_core.errors import TrainingError
-from key2mesh_core.synthesis.config import SynthesisConfig
+from key2mesh_core.synthesis.config import PAPER_SYNTHESIS, SynthesisConfig
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,24 @@ class AdaptConfig:
     epoch. [exponential]"""
     average: float = 0.99
     """Decay of the moving average of the weights, which is validated and exported. [0]"""
+    batch_statistics: bool = False
+    """Let BatchNorm normalise by the statistics of each batch while the extractor learns, as in the
+    paper. A bundle has no BatchNorm: start from a checkpoint. [True]"""
+    dropout: float = 0.0
+    """Dropout of the extractor while it learns; start from a checkpoint. [0.2]"""
+    select_on: Literal["", "3dpw-validation"] = ""
+    """Select the model by PA-MPJPE on labelled data, as the paper's authors do, every
+    `select_every` steps. By default, a criterion without labels selects, after each epoch."""
+    select_root: Path = Path("3DPW")
+    """Folder of 3DPW for --select-on."""
+    select_body_folder: Path = Path("smpl")
+    """Folder with your SMPL files for --select-on."""
+    select_regressor: Path = Path("J_regressor_h36m.npy")
+    """Human3.6M's joint regressor for --select-on."""
+    select_every: int = 500
+    """Steps between two measurements of --select-on. [500]"""
+    select_images: int = 4096
+    """About this many images, evenly spread, are measured for --select-on."""
     critic_updates: int = 10
     """Number of critic updates before each update of the extractor."""
     critic_dropout: float = 0.2
@@ -148,6 +166,7 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         counts = ("members", "epochs", "least_steps", "batch_size", "critic_updates")
+        counts = (*counts, "select_every", "select_images")
         for name, good, rule in (
             *((name, getattr(self, name) >= 1, "at least 1") for name in counts),
             ("detector_noise", 0 <= self.detector_noise <= 1, "within 0 and 1"),
@@ -155,6 +174,7 @@ class AdaptConfig:
             ("horizontal_fov", 0 < self.horizontal_fov < 180, "between 0 and 180 degrees"),
             ("smoothing", self.smoothing >= 0, "at least 0"),
             ("average", 0 <= self.average < 1, "within 0 and 1"),
+            ("dropout", 0 <= self.dropout < 1, "within 0 and 1"),
         ):
             if not good:
                 raise TrainingError(f"{name} must be {rule}, got {getattr(self, name)}")
@@ -173,7 +193,7 @@ ADAPT_RECIPES: dict[str, tuple[str, AdaptConfig]] = {
         AdaptConfig(
             recipe="paper",
             weights=AdaptWeights(10.0, domain=0.1, features=20.0, agreement=0.0, rehearsal=0.0),
-            synthesis=replace(SynthesisConfig(), tumble=0.0, joint_noise=0.0, exchange_halves=0.0),
+            synthesis=PAPER_SYNTHESIS,
             reprojection_camera="training",
             trust_confidence=False,
             members=1,
@@ -183,6 +203,8 @@ ADAPT_RECIPES: dict[str, tuple[str, AdaptConfig]] = {
             average=0.0,
             balance=0.0,
             detector_noise=0.0,
+            batch_statistics=True,
+            dropout=0.2,
         ),
     ),
 }

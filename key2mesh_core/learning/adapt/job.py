@@ -16,6 +16,7 @@ from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning import runs
 from key2mesh_core.learning.adapt.config import AdaptConfig
+from key2mesh_core.learning.adapt.labelled import labelled_selection
 from key2mesh_core.learning.adapt.run import AdaptRun
 from key2mesh_core.learning.adapt.validation import WORTH_IT, choose, score
 from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
@@ -55,6 +56,11 @@ def adapt(config: AdaptConfig) -> AdaptResult:
             "--target is missing: key2mesh adapt --target bag:my_bag [--output adapted_model] "
             "(`key2mesh targets bag:my_bag` shows what a recording holds)"
         )
+    if config.recipe == "paper" and not config.motions:
+        raise TrainingError(
+            "--recipe paper adapts with motion capture as the source domain: give the motion "
+            "capture of pre-training with --motions FOLDER"
+        )
     refuse_occupied(config.output)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -64,7 +70,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         if processes.first:
             runs.claim_folder(folder, config, _FREE)
         data = load_body(config.body)
-        source = load_trained_model(config.init, data)
+        source = load_trained_model(config.init, data, config.dropout)
         keypoints = source.network.sizes["keypoints"]
         body = BodyModel(data, source.detector_keypoints, keypoints).to(device)
         targets = load_targets(
@@ -126,7 +132,23 @@ def _start(
     learned_from += [targets.frame, targets.sequence, targets.camera, targets.person]
     learned_from += [] if bank is None else [bank.poses, bank.betas, bank.cumulative]
     digest = runs.digest_of(*learned_from)
-    run = AdaptRun(config, source, training, held_out, body, bank, processes, digest)
+    if (config.batch_statistics or config.dropout) and source.with_batch_norm is None:
+        processes.say(
+            f"warning: {config.init} is a bundle, without BatchNorm and dropout: neither takes "
+            "part in adaptation; start from a checkpoint of `key2mesh pretrain` (--init best.pt)"
+        )
+    selection = None
+    if config.select_on:
+        selection = labelled_selection(config, load_body(config.body), body, source.centre_view)
+        processes.say(
+            f"selection: PA-MPJPE on {config.select_on}, every {config.select_every} steps"
+        )
+    elif config.recipe == "paper":
+        processes.say(
+            "selection: without labels, after each epoch; the paper selects by labelled data "
+            "(--select-on 3dpw-validation)"
+        )
+    run = AdaptRun(config, source, training, held_out, body, bank, processes, digest, selection)
     if run.sampler.agreed is not None:
         count = int(run.sampler.agreed.known.sum())
         processes.say(f"several cameras agree on the pose of {count} detections")

@@ -14,13 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.io import write_text
 from key2mesh_core.learning.adapt.config import AdaptConfig
+from key2mesh_core.learning.adapt.labelled import LabelledSelection
 from key2mesh_core.learning.adapt.losses import (
     agreement_loss,
     critic_loss,
@@ -29,10 +30,10 @@ from key2mesh_core.learning.adapt.losses import (
     reprojection_errors,
 )
 from key2mesh_core.learning.adapt.sampler import Sampler, StepBatch
-from key2mesh_core.learning.adapt.validation import Validator, score
+from key2mesh_core.learning.adapt.validation import LABELLED, Validator, score
 from key2mesh_core.learning.detections.multi_view import agreement
 from key2mesh_core.learning.detections.target_domain import TargetDomain
-from key2mesh_core.learning.distributed import ProcessGroup
+from key2mesh_core.learning.distributed import ProcessGroup, share_batch_norms
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import supervised_loss
 from key2mesh_core.learning.runs import moving_average, scheduled, settings_text
@@ -62,13 +63,23 @@ class AdaptRun:
         bank: MotionBank | None,
         processes: ProcessGroup,
         data_digest: str = "",
+        selection: LabelledSelection | None = None,
     ) -> None:
         self.config, self.body, self.processes = config, body, processes
         self.identity = {"body": body.identifier, "origin": source.origin, "data": data_digest}
         self.device = domain.batch.inputs.device
-        self.source = source.network.eval().requires_grad_(False).to(self.device)
-        # BatchNorm is folded and there is no dropout, so the mode does not matter for these.
+        self.selection = selection
+        # BatchNorm is folded and there is no dropout, so the mode does not matter, unless the
+        # published recipe asks for both.
+        published = source.with_batch_norm if config.batch_statistics or config.dropout else None
+        network = source.network if published is None else published
+        self.source = network.eval().requires_grad_(False).to(self.device)
         self.extractor = copy.deepcopy(self.source.extractor).requires_grad_(True)
+        if config.batch_statistics:
+            share_batch_norms(self.extractor, processes)
+        for module in self.extractor.modules():
+            batch_norm = isinstance(module, nn.BatchNorm1d)
+            module.training = config.batch_statistics if batch_norm else bool(config.dropout)
         self.averaged = copy.deepcopy(self.source.extractor)
         self.mean = self.source.extractor.state_dict()  # of the finished members
         self.head = self.source.head
@@ -80,8 +91,9 @@ class AdaptRun:
         self.sampler = Sampler(config, synthesis, self.source, domain, body, bank, processes)
         self._begin_member()
         self._update_average = moving_average(config.average)
-        self.steps_per_epoch = self.sampler.steps_per_epoch
-        self.steps_per_member = config.epochs * self.steps_per_epoch
+        self.steps_per_member = config.epochs * self.sampler.steps_per_epoch
+        #: Steps from one validation to the next.
+        self.steps_per_epoch = config.select_every if selection else self.sampler.steps_per_epoch
         self.total_steps = config.members * self.steps_per_member
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -119,6 +131,8 @@ class AdaptRun:
             self._update_average(
                 list(self.averaged.parameters()), list(self.extractor.parameters()), place
             )
+            for old, new in zip(self.averaged.buffers(), self.extractor.buffers(), strict=True):
+                old.copy_(new)  # BatchNorm's statistics
         self.step += 1
         terms |= {"total": total.detach(), **{k: term.detach() for k, term in losses.items()}}
         return self.processes.average(terms)
@@ -126,7 +140,8 @@ class AdaptRun:
     def learning_rate(self) -> float:
         """The extractor's learning rate at this step."""
         place, steps = self.step % self.steps_per_member, self.steps_per_member
-        share = scheduled(self.config.schedule, place, steps, self.steps_per_epoch, warm_up=20)
+        epoch = self.sampler.steps_per_epoch
+        share = scheduled(self.config.schedule, place, steps, epoch, warm_up=20)
         return self.config.learning_rate * share
 
     def finish_epoch(self, log: Any, progress: tqdm) -> None:
@@ -238,11 +253,15 @@ class AdaptRun:
 
     def _validate(self, network: Key2Mesh, log: Any, progress: tqdm) -> None:
         measured = self.validator.measure(network)
+        if self.selection is not None:
+            measured[LABELLED] = self.selection.pa_mpjpe_mm(network)
         scored = score(measured, self.history[0]) if self.history else 0.0
         text = f"epoch {len(self.history)}: score {scored:+.3f} (lower is better), re-projection "
         text += f"{100 * measured['reprojection']:.2f} %, mirror {measured['mirror_mm']:.1f} mm"
         if "agreement_mm" in measured:
             text += f", {measured['agreement_mm']:.1f} mm from the poses that cameras agree on"
+        if LABELLED in measured:
+            text += f", PA-MPJPE {measured[LABELLED]:.1f} mm on {self.config.select_on}"
         for name, value in measured.items():
             log.add_scalar(f"validation/{name}", value, self.step)
         self.history.append(measured)
@@ -258,6 +277,8 @@ class AdaptRun:
         members = 1 + max(0, self.step - 1) // self.steps_per_member
         return {
             name: torch.lerp(self.mean[name], value, 1 / members)
+            if value.is_floating_point()
+            else value.clone()
             for name, value in self.averaged.state_dict().items()
         }
 

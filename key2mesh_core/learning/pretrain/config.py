@@ -70,7 +70,8 @@ class PretrainConfig:
     epochs: int = 36
     """Number of epochs. [10]"""
     steps_per_epoch: int = 1000
-    """Optimiser steps per epoch; frames are sampled at random."""
+    """Optimiser steps per epoch; frames are sampled at random. 0: one pass over all frames in
+    random order, whatever their source's share. [0]"""
     batch_size: int = 256
     """Samples per step and process."""
     learning_rate: float = 1e-3
@@ -101,9 +102,9 @@ class PretrainConfig:
     """Number of frames drawn from the held-out clips for an evaluation."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps_per_epoch", "evaluation_frames"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("steps_per_epoch", 0), ("evaluation_frames", 1)):
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.batch_size < 2:
             raise TrainingError(f"batch_size must be at least 2 (BatchNorm), got {self.batch_size}")
         if self.max_norm < 0:
@@ -134,6 +135,7 @@ PRETRAIN_RECIPES: dict[str, tuple[str, PretrainConfig]] = {
             synthesis=PAPER_SYNTHESIS,
             loss=LossWeights(betas=1.0, keypoints_3d=0.3),
             epochs=10,
+            steps_per_epoch=0,
             schedule="exponential",
             max_norm=0.0,
             dropout=0.2,

@@ -135,8 +135,8 @@ class Run:
             self.network.parameters(), lr=config.learning_rate, fused=True
         )
         self.sampler = Sampler(config, bank, self.body, processes, taught)
-        self.steps_per_epoch = config.steps_per_epoch
-        self.total_steps = config.epochs * config.steps_per_epoch
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+        self.total_steps = config.epochs * self.steps_per_epoch
         self.step = 0
         self.seconds = 0.0
         self.best = math.inf
