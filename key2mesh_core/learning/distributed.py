@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,6 +56,20 @@ class ProcessGroup:
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def refuse_other_steps(self, step: int, folder: Path, device: torch.device) -> None:
+        """Raises TrainingError if the processes resume a run at different steps."""
+        if self.size == 1:
+            return
+        steps = torch.zeros(self.size, device=device)
+        steps[self.rank] = step
+        dist.all_reduce(steps)
+        if (steps != step).any():
+            numbers = ", ".join(str(int(each)) for each in steps)
+            raise TrainingError(
+                f"the processes found different checkpoints in {folder} (after steps {numbers}): "
+                "give an --output that all of them share"
+            )
 
     def average(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Every term's mean over the processes."""

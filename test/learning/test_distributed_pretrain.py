@@ -37,10 +37,16 @@ import torch
 sys.path[:0] = [{test!r}, {root!r}, {here!r}]
 torch.set_num_threads(1)
 from test_distributed_pretrain import CASES, some_steps
+from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.distributed import process_group
 with process_group(torch.device("cpu")) as processes:
     for name in CASES:
         some_steps(name, Path({data!r}), Path({output!r}), 12, processes)
+    processes.refuse_other_steps(7, Path("shared"), torch.device("cpu"))
+    try:
+        processes.refuse_other_steps(processes.rank, Path("own"), torch.device("cpu"))
+    except TrainingError as error:
+        (Path({output!r}) / f"refused-{{processes.rank}}").write_text(str(error))
 """
 
 
@@ -106,6 +112,9 @@ def test_two_processes_compute_what_one_does_with_the_double_batch(data, tmp_pat
             largest = max(map(abs, values))
             found = together["statistics"][name]
             assert found == pytest.approx(values, rel=0, abs=tolerance * largest)
+    for rank in range(2):
+        text = (tmp_path / f"refused-{rank}").read_text()
+        assert "different checkpoints in own (after steps 0, 1)" in text
 
 
 def test_a_run_of_one_process_is_not_resumed_by_two(data, tmp_path):

@@ -83,6 +83,7 @@ def adapt(config: AdaptConfig) -> AdaptResult:
         if (folder / runs.LAST).exists():
             run.restore(runs.load_checkpoint(folder / runs.LAST, *run.state()))
             processes.say(f"resuming {folder} after {run.step} of {run.total_steps} steps")
+        processes.refuse_other_steps(run.step, folder, device)
         runs.train_watched(
             run,
             folder,

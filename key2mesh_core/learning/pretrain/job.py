@@ -79,6 +79,7 @@ def pretrain(config: PretrainConfig) -> None:
         if (config.output / LAST).exists():
             run.restore(load_checkpoint(config.output / LAST, *run.state()))
             processes.say(f"resuming {config.output} after {run.step} of {run.total_steps} steps")
+        processes.refuse_other_steps(run.step, config.output, device)
         train_watched(
             run,
             config.output,
