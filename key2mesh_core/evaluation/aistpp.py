@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PA-MPJPE on real detections: AIST++ dancers against joints triangulated from all cameras.
+"""Errors on real detections: AIST++ dancers against joints triangulated from all cameras.
 
 Measured are the 12 limb joints (shoulders, elbows, wrists, hips, knees, ankles) in every camera and
 every frame with at least 6 usable keypoints and at least 6 valid joints. A similarity alignment
@@ -36,6 +36,7 @@ LIMB_JOINT_NAMES = tuple(
 )
 COCO_LIMB_JOINTS = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 SMPL_LIMB_JOINTS = (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)
+_HIPS = [LIMB_JOINT_NAMES.index(f"{side}_hip") for side in ("left", "right")]
 
 MINIMUM_VALID_JOINTS = 6
 
@@ -46,6 +47,8 @@ class SequenceErrors:
 
     Attributes:
         frames_mm: (C, F) PA-MPJPE of each camera and frame; NaN where nothing was measured.
+        centred_mm: (C, F) MPJPE after aligning the middle of the hips; NaN where a hip is not
+            valid, too. It needs a metric ground truth.
         joints_mm: (12,) mean error of each limb joint, in the order of `LIMB_JOINT_NAMES`.
         truth_reprojection_px: (C,) median distance between the projected ground truth and the
             detections.
@@ -54,6 +57,7 @@ class SequenceErrors:
     """
 
     frames_mm: NDArray[np.float64]
+    centred_mm: NDArray[np.float64]
     joints_mm: NDArray[np.float64]
     truth_reprojection_px: NDArray[np.float64]
     in_step: NDArray[np.bool_]
@@ -62,6 +66,11 @@ class SequenceErrors:
     def mean_mm(self) -> float:
         """Mean over all measured frames of all cameras."""
         return metrics.mean_of_measured(self.frames_mm)
+
+    @property
+    def mpjpe_mm(self) -> float:
+        """Mean of `centred_mm` over all measured frames of all cameras."""
+        return metrics.mean_of_measured(self.centred_mm)
 
     @property
     def in_step_mean_mm(self) -> float:
@@ -114,7 +123,7 @@ def _evaluate_sequence(
             f"{channel}: detections of {cameras} cameras, {frames} frames, but truth of "
             f"{len(truth.intrinsics)} cameras, {len(true_joints)} frames."
         )
-    errors = np.full((cameras, frames), np.nan)
+    errors, centred = np.full((2, cameras, frames), np.nan)
     distance_sum, distance_count = np.zeros(12), np.zeros(12)
     reprojection = np.array(
         [_truth_reprojection(detections[c], truth, channel, c) for c in range(cameras)]
@@ -126,16 +135,23 @@ def _evaluate_sequence(
         if not counted.any():
             continue
         joints = np.asarray(predict(keypoints[counted], intrinsics))
-        target, weights = true_joints[counted], valid[counted]
+        target, weights = true_joints[counted] @ truth.rotations[camera].T, valid[counted]
         if joints.shape != (len(target), 24, 3):
             raise EvaluationError(f"predict gave joints of shape {joints.shape}, not (N, 24, 3)")
         aligned = metrics.similarity_align(joints[:, SMPL_LIMB_JOINTS], target, weights)
         errors[camera, counted] = metrics.mpjpe(aligned, target, weights)
+        whole = weights[:, _HIPS].all(axis=1)
+        about_hips = [
+            each[whole] - each[whole][:, _HIPS].mean(axis=1, keepdims=True)
+            for each in (joints[:, SMPL_LIMB_JOINTS], target)
+        ]
+        centred[camera, np.flatnonzero(counted)[whole]] = metrics.mpjpe(*about_hips, weights[whole])
         distances = np.linalg.norm(aligned - target, axis=2)
         distance_sum += np.where(weights, distances, 0.0).sum(axis=0)
         distance_count += weights.sum(axis=0)
     return SequenceErrors(
         frames_mm=errors,
+        centred_mm=centred,
         joints_mm=metrics.MILLIMETRES_PER_METRE * distance_sum / np.maximum(distance_count, 1),
         truth_reprojection_px=reprojection,
         in_step=_in_step(reprojection),

@@ -11,8 +11,7 @@ from torch import nn
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
-from key2mesh_core.network.refined import RefinedKey2Mesh
-from key2mesh_core.network.refinement import Refinement, fits_of
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
@@ -65,11 +64,8 @@ def mean_errors(
 
 
 def _errors(network: nn.Module, body: BodyModel, batch: Batch) -> dict[str, np.ndarray]:
-    if isinstance(network, RefinedKey2Mesh):
-        refinement = Refinement(body).to(batch.side.device)
-        found = fits_of(network, refinement, batch.inputs, batch.centre, batch.side)[-1].joints
-    else:
-        found, _ = body.forward_kinematics(*network(batch.inputs))
+    answer = FittedNetwork(network, body)(batch.inputs, batch.centre, batch.side)
+    found, _ = body.forward_kinematics(*answer)
     found, true = found.cpu().numpy(), batch.joints.cpu().numpy()
     scored = list(SCORED_JOINTS)
     return {

@@ -35,6 +35,7 @@ class Report:
             "aistpp": {
                 channel: {
                     "pa_mpjpe_mm": errors.mean_mm,
+                    "mpjpe_mm": errors.mpjpe_mm,
                     "pa_mpjpe_in_step_cameras_mm": errors.in_step_mean_mm,
                     "frames": errors.measured,
                     "cameras_mm": errors.camera_means_mm,
@@ -60,12 +61,20 @@ class Report:
                 rows.append((row.name, row.condition, str(row.frames), *map(_millimetres, errors)))
             parts.append(markdown_table(header, rows))
         if self.aistpp:
-            header = ("AIST++", "frames", "PA-MPJPE", "cameras in sync", "PA-MPJPE of these")
+            header = (
+                "AIST++",
+                "frames",
+                "PA-MPJPE",
+                "MPJPE",
+                "cameras in sync",
+                "PA-MPJPE of these",
+            )
             rows = [
                 (
                     channel,
                     str(found.measured),
                     _millimetres(found.mean_mm),
+                    _millimetres(found.mpjpe_mm),
                     f"{int(found.in_step.sum())} of {len(found.in_step)}",
                     _millimetres(found.in_step_mean_mm),
                 )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.camera.placement import NEAREST_M, place
+from key2mesh_core.camera.placement import FARTHEST_M, NEAREST_M, place
 from key2mesh_core.geometry.rotations import matrix_to_axis_angle
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
@@ -67,6 +67,9 @@ class PoseGraph(nn.Module):
         elif self.centre:
             joints, body_keypoints = joints @ turn.mT, body_keypoints @ turn.mT
             translation = (turn @ translation[..., None])[..., 0]
+            # A view turned by 90 degrees may put the pelvis of a tiny person behind the camera.
+            depth = translation[:, 2:].clamp(NEAREST_M, FARTHEST_M)
+            translation = torch.cat([translation[:, :2], depth], 1)
         placed = body_keypoints + translation[:, None]
         missed = placed[..., :2] / placed[..., 2:].clamp(min=NEAREST_M / 2) - points
         square = (missed * focal).square().sum(2) * seen

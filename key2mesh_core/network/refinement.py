@@ -23,7 +23,7 @@ from key2mesh_core.body.data import BETA_COUNT
 from key2mesh_core.body.linearised import MOVING, Linearisation, LinearisedKeypoints
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import NEAREST_M, place_roughly
-from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
 
 STEPS = 2
@@ -150,17 +150,36 @@ class Refinement(nn.Module):
         return ((gain.mT @ whole)[..., 0] - gone).float()
 
 
-def fits_of(
-    network: RefinedKey2Mesh, refinement: Refinement, inputs: Tensor, centre: Tensor, side: Tensor
-) -> list[Fit]:
-    """What `Refinement` makes of persons as the network sees them.
+class FittedNetwork(nn.Module):
+    """What a bundle answers: a network's predictions, fitted if the network was made for it.
 
-    Args:
-        inputs: (N, K, 5) of `network_inputs`. centre, side: (N, 2), (N, 1) of their boxes.
+    Attributes:
+        network: its predictions are the answer, or where the fit begins.
     """
-    points = (inputs[..., :2] - 0.5) * side[:, None] + centre[:, None]
-    prediction, certainty = network.with_certainty(inputs)
-    return refinement(prediction, certainty, points, inputs[..., 2] > 0, side)
+
+    def __init__(self, network: Key2Mesh, body: BodyModel) -> None:
+        super().__init__()
+        self.network, self.refinement = network, None
+        if isinstance(network, RefinedKey2Mesh):
+            self.refinement = Refinement(body).to(next(network.parameters()).device)
+
+    def forward(self, inputs: Tensor, centre: Tensor, side: Tensor) -> Prediction:
+        """Args: inputs (N, K, 5) of `network_inputs`; centre, side (N, 2), (N, 1) of their
+        boxes."""
+        return self.answers(self.network.extractor(inputs), inputs, centre, side)[-1]
+
+    def answers(
+        self, features: Tensor, inputs: Tensor, centre: Tensor, side: Tensor
+    ) -> list[Prediction]:
+        """The network's prediction for the extractor's features of `inputs`, then, if it is made
+        for that, the fit after every step."""
+        if self.refinement is None:
+            return [self.network.head(features)]
+        prediction, certainty = self.network.head.with_certainty(features)
+        points = (inputs[..., :2] - 0.5) * side[:, None] + centre[:, None]
+        with torch.autocast(inputs.device.type, enabled=False):
+            fits = self.refinement(prediction, certainty, points, inputs[..., 2] > 0, side)
+        return [prediction, *(Prediction(fit.betas, fit.rotations) for fit in fits[1:])]
 
 
 def _fit(

@@ -31,34 +31,34 @@ GUESSED_CAMERA_QUALITY = 0.5
 LEAST_MISS = 0.003
 """Re-projection errors below this share of the person's size do not matter."""
 
-MISFIT = 0.2
+MISFIT = 0.12
 """A re-projection error above this share of the person's size is a misfit. 99 % of people in a
-wrong layout exceed it, 0.6 % of people seen by a poor detector (2 % of those hard to see).
+wrong layout exceed it, 2 % of people seen by a poor detector (6 % of those hard to see).
 """
 
 # What the fit found: log E = OFFSET + MISS log(error / size + LEAST_MISS)
 #                             + DOUBT (1 - mean confidence) + the sum over unseen keypoints
 #                             + GROSS, by degrees from one share of the person's size to another.
-OFFSET = 4.615
-MISS = 0.177
-DOUBT = 1.082
+OFFSET = 5.062
+MISS = 0.230
+DOUBT = 0.764
 UNSEEN: dict[str, float] = {
-    "nose": 0.0,
-    "neck": 0.012,
-    "shoulder": 0.091,
-    "elbow": 0.058,
-    "wrist": 0.098,
-    "hip": 0.052,
-    "knee": 0.058,
-    "ankle": 0.048,
-    "eye": 0.026,
-    "ear": 0.023,
+    "nose": 0.146,
+    "neck": 0.0,
+    "shoulder": 0.019,
+    "elbow": 0.096,
+    "wrist": 0.077,
+    "hip": 0.032,
+    "knee": 0.055,
+    "ankle": 0.021,
+    "eye": 0.025,
+    "ear": 0.0,
 }
-# Up to a miss of 0.15, the sum without this term is accurate. Wrong layouts, which miss by more,
+# Up to a miss of 0.1, the sum without this term is accurate. Wrong layouts, which miss by more,
 # have e^1.2 (each keypoint under the next one's name) to e^2.1 (Human3.6M given as COCO) times the
 # error.
-GROSS = 1.7
-GROSS_FROM, GROSS_TO = 0.15, 0.3
+GROSS = 1.4
+GROSS_FROM, GROSS_TO = 0.1, 0.16
 
 _UNSEEN = np.array([UNSEEN[keypoint.kind] for keypoint in KEYPOINTS[:REQUIRED]], np.float32)
 

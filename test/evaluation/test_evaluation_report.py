@@ -29,6 +29,7 @@ def report() -> Report:
     frames[2, 1:] = np.nan
     errors = SequenceErrors(
         frames_mm=frames,
+        centred_mm=np.where(frames == 80.0, 90.0, np.nan),
         joints_mm=np.arange(12.0) * 10,
         truth_reprojection_px=np.array([3.0, 40.0, np.nan]),
         in_step=np.array([True, False, True]),
@@ -39,7 +40,7 @@ def report() -> Report:
 def test_the_headline_counts_every_measured_frame(report: Report) -> None:
     line = next(x for x in report.to_markdown().splitlines() if "ch03" in x)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["ch03", "9", "133.3", "2 of 3", "80.0"]  # (5 * 80 + 4 * 200) / 9
+    assert cells == ["ch03", "9", "133.3", "90.0", "2 of 3", "80.0"]  # (5 * 80 + 4 * 200) / 9
 
 
 def test_json_has_no_nan_and_names_joints(report: Report) -> None:

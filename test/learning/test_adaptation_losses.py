@@ -102,7 +102,7 @@ def seen_from(prediction: Prediction, distance: float, *, shift: bool = True) ->
     centre, side = bounding_box(points, seen)
     if not shift:
         centre = torch.zeros_like(centre)
-    return TargetBatch(normalise(points, seen, centre, side), seen, seen.float(), side)
+    return TargetBatch(normalise(points, seen, centre, side), seen, seen.float(), centre, side)
 
 
 def test_the_right_body_reprojects_onto_its_keypoints():

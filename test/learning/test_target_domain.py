@@ -12,10 +12,11 @@ from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, mean_by_sequence, smoothed
 from key2mesh_core.learning.adapt.sampler import TargetNoise, target_noise, with_noise
-from key2mesh_core.learning.detections.predictions import predict_flipped
+from key2mesh_core.learning.detections.predictions import predict, predict_flipped
 from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
 from key2mesh_core.network.graphs import PoseGraph
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction, folded
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 
@@ -84,19 +85,20 @@ def test_a_person_has_one_shape():
 def test_the_mirrored_answer_of_a_mirrored_network_is_its_answer(network):
     """Mirroring the input twice is doing nothing, so the two answers change places."""
     domain = target_domain(targets(1, 8), True, CPU)
-    inputs, seen = domain.batch.inputs, domain.batch.seen
+    fitted = FittedNetwork(network, BODY)
 
     class Twice(torch.nn.Module):
         """Answers the mean of both mirror images."""
 
-        def forward(self, x):
-            direct = network(x)
-            other = predict_flipped(network, x, seen)
+        def forward(self, *seen):
+            direct = fitted(*seen)
+            parts = dict(zip(("inputs", "centre", "side"), seen, strict=True))
+            other = predict_flipped(fitted, domain.batch._replace(**parts))
             return Prediction(direct.betas, (direct.rotations + other) / 2)
 
     with torch.no_grad():
-        direct = Twice()(inputs).rotations
-        flipped = predict_flipped(Twice(), inputs, seen)
+        direct = predict(Twice(), domain.batch).rotations
+        flipped = predict_flipped(Twice(), domain.batch)
     torch.testing.assert_close(direct, flipped, atol=1e-5, rtol=0)
 
 
@@ -119,10 +121,9 @@ def samples(count: int = 64):
 def test_mistakes_are_the_difference_to_the_projected_answer(network):
     """Detections that lie exactly on the answers' keypoints are no mistakes."""
     from key2mesh_core.learning.adapt.losses import reprojected
-    from key2mesh_core.learning.detections.predictions import predict
 
     domain = target_domain(targets(1, 20), True, CPU)
-    found = predict(network, domain.batch.inputs)
+    found = predict(FittedNetwork(network, BODY), domain.batch)
     with torch.no_grad():
         noise = target_noise(found, domain.batch, BODY)
         back = domain.batch.inputs[..., :2] - noise.offsets

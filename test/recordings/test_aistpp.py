@@ -13,7 +13,7 @@ from helpers_aistpp import CAMERAS, FRAMES, Oracle, Studio
 
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.evaluation.aistpp import evaluate_aistpp
+from key2mesh_core.evaluation.aistpp import COCO_LIMB_JOINTS, evaluate_aistpp
 from key2mesh_core.recordings import aistpp
 
 
@@ -44,6 +44,18 @@ def test_a_wrong_wrist_shows_in_its_joint_and_in_the_mean(studio: Studio) -> Non
     assert np.argmax(result.joints_mm) == 4
     assert result.mean_mm == pytest.approx(result.joints_mm.mean())
     assert 10 < result.mean_mm < 300
+    assert result.mpjpe_mm == pytest.approx(300 / 12, abs=0.01)
+
+
+def test_a_body_elsewhere_of_another_size_errs_by_its_size(studio: Studio) -> None:
+    """The hips' middle is aligned, the size is not: MPJPE is that of a tenth of the body."""
+    oracle = Oracle(studio)
+    result = studio.measure(lambda *seen: 1.1 * oracle(*seen) + [0.2, 0, 1])
+    assert result.mean_mm == pytest.approx(0, abs=1e-3)
+    limbs = studio.joints[:, COCO_LIMB_JOINTS]
+    hips = limbs[:, 6:8].mean(axis=1, keepdims=True)
+    expected = 100 * np.linalg.norm(limbs - hips, axis=2).mean()
+    assert result.mpjpe_mm == pytest.approx(expected, rel=1e-3)
 
 
 def test_left_and_right_exchanged_is_an_error(studio: Studio) -> None:

@@ -136,7 +136,7 @@ def test_numbers_put_a_tall_person_in_their_place(without, values, named):
             assert probe.change_state(step)
         probe.wait_for_node()
         message = settled(probe)
-        assert off(message) < 0.3 * without
+        assert off(message) < 0.5 * without
         assert named in probe.values["scale"]
         # The mesh is as tall as its place says.
         mesh = np.array(message.bodies[0].vertices).reshape(-1, 3)
@@ -158,7 +158,7 @@ def test_measured_depth_puts_a_tall_person_in_their_place(without, kind):
             publisher = probe.create_publisher(PointCloud2, "/mesh_node/points", 5)
             sent = points_message(cloud(depth)[::11], **stamp)
         message = settled(probe, lambda: publisher.publish(sent))
-        assert off(message) < 0.3 * without
+        assert off(message) < 0.5 * without
         # Of another time, or of another frame, it is not used, and the diagnostics say so.
         probe.exchange(people(keypoints_of(TRUTH)[0], stamp=60.0))
         assert "no depth" in probe.fresh_status().message or probe.number("warning.no_depth")

@@ -18,6 +18,7 @@ from key2mesh_core.geometry.rotations import rotation_6d_to_matrix
 from key2mesh_core.learning.detections.predictions import predict_with_flip
 from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.network.refinement import FittedNetwork
 
 
 class PseudoLabelBank(nn.Module):
@@ -44,7 +45,7 @@ class PseudoLabelBank(nn.Module):
 
 
 @torch.no_grad()
-def pseudo_labels(network: nn.Module, domain: TargetDomain, deviation: float) -> Prediction:
+def pseudo_labels(network: FittedNetwork, domain: TargetDomain, deviation: float) -> Prediction:
     """The network's predictions for a target, averaged with those for its mirror image and over a
     person's neighbouring frames (standard deviation [frames]), which cancels errors that change
     from frame to frame."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -32,13 +33,15 @@ from key2mesh_core.learning.adapt.losses import (
 from key2mesh_core.learning.adapt.sampler import Sampler, StepBatch
 from key2mesh_core.learning.adapt.validation import LABELLED, Validator, score
 from key2mesh_core.learning.detections.multi_view import agreement
-from key2mesh_core.learning.detections.target_domain import TargetDomain
+from key2mesh_core.learning.detections.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.learning.distributed import ProcessGroup, share_batch_norms
 from key2mesh_core.learning.pretrain.config import LossWeights
 from key2mesh_core.learning.pretrain.losses import supervised_loss
 from key2mesh_core.learning.runs import moving_average, scheduled, settings_text
 from key2mesh_core.learning.trained_model import TrainedModel
-from key2mesh_core.network.key2mesh import Key2Mesh, domain_critic
+from key2mesh_core.network.key2mesh import Key2Mesh, Prediction, domain_critic
+from key2mesh_core.network.refinement import FittedNetwork
+from key2mesh_core.synthesis.batches import Batch
 from key2mesh_core.synthesis.motions import MotionBank
 
 HISTORY = "history.jsonl"
@@ -83,12 +86,14 @@ class AdaptRun:
         self.averaged = copy.deepcopy(self.source.extractor)
         self.mean = self.source.extractor.state_dict()  # of the finished members
         self.head = self.source.head
+        # Their answers, for the features of any extractor.
+        self.fitted = FittedNetwork(self.source, body)
         synthesis = replace(
             config.synthesis,
             centre_view=source.centre_view,
             detector_keypoints=source.detector_keypoints,
         )
-        self.sampler = Sampler(config, synthesis, self.source, domain, body, bank, processes)
+        self.sampler = Sampler(config, synthesis, self.fitted, domain, body, bank, processes)
         self._begin_member()
         self._update_average = moving_average(config.average)
         self.steps_per_member = config.epochs * self.sampler.steps_per_epoch
@@ -102,7 +107,7 @@ class AdaptRun:
             # The same for every seed.
             samples = self.sampler.samples(_VALIDATION_SAMPLES, seed=_VALIDATION_SAMPLES)
             wanted = config.weights.agreement
-            agreed = agreement(self.source, held_out, body, quiet=True) if wanted else None
+            agreed = agreement(self.fitted, held_out, body, quiet=True) if wanted else None
             self.validator = Validator(held_out, agreed, samples, body)
 
     def advance(self) -> dict[str, Tensor]:
@@ -209,15 +214,15 @@ class AdaptRun:
     def _losses(self, batch: StepBatch) -> dict[str, Tensor]:
         """The terms of the extractor's loss whose weight is not zero."""
         config, weights, terms = self.config, self.config.weights, {}
-        agreed, features, prediction, rehearsed = batch.agreed, None, None, None
+        agreed, answers, rehearsed = batch.agreed, [], []
         predicted = weights.reprojection or agreed is not None
         with self._autocast():
             if predicted or weights.domain or weights.features:
                 features = self.extractor(batch.target.inputs)
             if predicted:
-                prediction = self.head(features)
+                answers = self._answers(features, batch.target)
             if weights.rehearsal:
-                rehearsed = self.head(self.extractor(batch.source.inputs))
+                rehearsed = self._answers(self.extractor(batch.source.inputs), batch.source)
             if weights.domain:
                 self.critic.requires_grad_(False)
                 terms["domain"] = domain_loss(self.critic, features)
@@ -225,18 +230,28 @@ class AdaptRun:
             if weights.features:
                 kept = self.source.extractor(batch.target.inputs)
                 terms["features"] = feature_loss(features, kept)
-        if prediction is not None and agreed is not None:
-            terms["agreement"] = agreement_loss(prediction, agreed.poses, agreed.known, self.body)
-        if prediction is not None and weights.reprojection:
+        if agreed is not None:
+            terms["agreement"] = _mean(
+                agreement_loss(each, agreed.poses, agreed.known, self.body) for each in answers
+            )
+        if weights.reprojection:
             target, camera = batch.target, config.reprojection_camera
             if not config.trust_confidence:
                 target = target._replace(confidence=target.seen.float())
-            errors = reprojection_errors(prediction, target, self.body, camera)
-            terms["reprojection"] = errors.mean()
-        if rehearsed is not None:
-            loss, _ = supervised_loss(rehearsed, batch.source, self.body, LossWeights())
-            terms["rehearsal"] = loss
+            terms["reprojection"] = _mean(
+                reprojection_errors(each, target, self.body, camera).mean() for each in answers
+            )
+        if weights.rehearsal:
+            terms["rehearsal"] = _mean(
+                supervised_loss(each, batch.source, self.body, LossWeights())[0]
+                for each in rehearsed
+            )
         return terms
+
+    def _answers(self, features: Tensor, batch: TargetBatch | Batch) -> list[Prediction]:
+        """The network's own predictions and, if it is made to be fitted, their fits: both learn."""
+        answers = self.fitted.answers(features, batch.inputs, batch.centre, batch.side)
+        return answers if len(answers) == 1 else [answers[0], answers[-1]]
 
     def _update_critic(self, batch: StepBatch) -> Tensor:
         with self._autocast():
@@ -285,3 +300,7 @@ class AdaptRun:
     def _autocast(self) -> AbstractContextManager[Any]:
         half = self.config.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+
+def _mean(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).mean()

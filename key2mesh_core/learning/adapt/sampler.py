@@ -22,7 +22,8 @@ from key2mesh_core.learning.detections.target_domain import TargetBatch, TargetD
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.runs import seed_of
 from key2mesh_core.network.crop import bounding_box, network_inputs
-from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
+from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.synthesis.batches import Batch, synthesise
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.motions import MotionBank
@@ -50,7 +51,7 @@ class Sampler:
         self,
         config: AdaptConfig,
         synthesis: SynthesisConfig,
-        network: Key2Mesh,
+        network: FittedNetwork,
         domain: TargetDomain,
         body: BodyModel,
         bank: MotionBank | None,

@@ -17,6 +17,7 @@ from key2mesh_core.learning.detections.multi_view import Agreement
 from key2mesh_core.learning.detections.predictions import predict, predict_flipped
 from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.synthesis.batches import Batch
 
 WORTH_IT = -0.08
@@ -45,20 +46,21 @@ class Validator:
 
     @torch.no_grad()
     def measure(self, network: Key2Mesh) -> dict[str, float]:
-        """Every criterion for one network.
+        """Every criterion for one network's answers.
 
         - reprojection: mean distance of keypoints from the detections [share of the box];
         - mirror_mm: PA distance between the prediction and that for the mirror image;
         - source_mm: PA-MPJPE on the source samples;
         - agreement_mm: PA distance from the poses that several cameras agree on, if any.
         """
+        fitted = FittedNetwork(network, self.body)
         count, whole = min(len(self.held_out), _FRAMES), self.held_out.batch
         rows = (torch.arange(count) * len(self.held_out) // count).to(whole.side.device)
         batch = whole.rows(rows)
-        found = predict(network, batch.inputs)
+        found = predict(fitted, batch)
         joints = self._joints(found)
-        flipped = Prediction(found.betas, predict_flipped(network, batch.inputs, batch.seen))
-        sampled = predict(network, self.samples.inputs)
+        flipped = Prediction(found.betas, predict_flipped(fitted, batch))
+        sampled = predict(fitted, self.samples)
         measured = {
             "reprojection": float(reprojection_errors(found, batch, self.body).mean()),
             "mirror_mm": _mean_pa(joints, self._joints(flipped)),

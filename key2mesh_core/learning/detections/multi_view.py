@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from key2mesh_core.body.torch_model import BodyModel
@@ -28,6 +28,7 @@ from key2mesh_core.learning.detections.bundle_adjustment import Scene, Views, ad
 from key2mesh_core.learning.detections.predictions import predict_with_flip
 from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.network.refinement import FittedNetwork
 
 _LONGEST = 1000
 """Number of moments fitted together; bounds memory, and lets cameras move between stretches."""
@@ -69,7 +70,7 @@ class CameraTurns(NamedTuple):
 
 
 def agreement(
-    network: nn.Module, domain: TargetDomain, body: BodyModel, quiet: bool = False
+    network: FittedNetwork, domain: TargetDomain, body: BodyModel, quiet: bool = False
 ) -> Agreement | None:
     """Fits every take of a target, starting from the network's guess for single views; None if no
     cameras agree on anything."""

@@ -1,39 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network's predictions for detections, and for their mirror images."""
+"""A network's answers for detections, and for their mirror images."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from key2mesh_core.geometry.rotations import matrix_to_rotation_6d
 from key2mesh_core.keypoints.table import MIRROR
 from key2mesh_core.learning.detections.target_domain import TargetBatch
 from key2mesh_core.network.key2mesh import Prediction
+from key2mesh_core.network.refinement import FittedNetwork
+from key2mesh_core.synthesis.batches import Batch
 from key2mesh_core.synthesis.poses import mirrored
 
 _CHUNK = 1024
 
 
 @torch.no_grad()
-def predict_with_flip(network: nn.Module, batch: TargetBatch) -> tuple[Tensor, Tensor]:
-    """The network's betas (N, 10), and the mean (N, 24, 6) of its poses and those for the mirror
+def predict_with_flip(network: FittedNetwork, batch: TargetBatch) -> tuple[Tensor, Tensor]:
+    """The answers' betas (N, 10), and the mean (N, 24, 6) of their poses and those for the mirror
     images, in 6D; the vectors are shorter where the two disagree."""
-    found = predict(network, batch.inputs)
-    flipped = predict_flipped(network, batch.inputs, batch.seen)
+    found = predict(network, batch)
+    flipped = predict_flipped(network, batch)
     both = (matrix_to_rotation_6d(found.rotations) + matrix_to_rotation_6d(flipped)) / 2
     return found.betas, both
 
 
 @torch.no_grad()
-def predict(network: nn.Module, inputs: Tensor) -> Prediction:
-    """The network's predictions for any number of inputs (N, K, C), in chunks."""
-    parts = [network(part) for part in inputs.split(_CHUNK)]
+def predict(network: FittedNetwork, batch: TargetBatch | Batch) -> Prediction:
+    """The network's answers for any number of people, in chunks."""
+    columns = [part.split(_CHUNK) for part in (batch.inputs, batch.centre, batch.side)]
+    parts = [network(*each) for each in zip(*columns, strict=True)]
     return Prediction(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def predict_flipped(network: nn.Module, inputs: Tensor, seen: Tensor) -> Tensor:
-    """Rotations (N, 24, 3, 3) predicted for the mirror image, mirrored back."""
+def predict_flipped(network: FittedNetwork, batch: TargetBatch) -> Tensor:
+    """Rotations (N, 24, 3, 3) found for the mirror image, mirrored back."""
+    inputs, seen = batch.inputs, batch.seen[..., None]
     across = torch.cat([1 - inputs[..., :1], inputs[..., 1:]], -1)
-    across = torch.where(seen[..., None], across, inputs)[:, list(MIRROR)]
-    return mirrored(predict(network, across).rotations)
+    across = torch.where(seen, across, inputs)[:, list(MIRROR)]
+    centre = batch.centre * batch.centre.new_tensor([-1, 1])
+    return mirrored(predict(network, batch._replace(inputs=across, centre=centre)).rotations)

@@ -18,11 +18,12 @@ from key2mesh_core.recordings.targets import TargetKeypoints
 
 class TargetBatch(NamedTuple):
     """N persons: `inputs (N, K, 5)` of `network_inputs`; `seen (N, K)`; `confidence (N, K)`;
-    `side (N, 1)` of the input's box in units of the focal length."""
+    `centre (N, 2)` and `side (N, 1)` of the input's box in units of the focal length."""
 
     inputs: Tensor
     seen: Tensor
     confidence: Tensor
+    centre: Tensor
     side: Tensor
 
     def rows(self, rows: Tensor | slice) -> TargetBatch:
@@ -88,7 +89,7 @@ def target_domain(
     confidence = torch.where(seen, keypoints[..., 2], torch.zeros_like(keypoints[..., 2]))
     inputs = network_inputs(points, confidence, middle, side)
     return TargetDomain(
-        TargetBatch(inputs, seen, confidence.clamp(max=1), side),
+        TargetBatch(inputs, seen, confidence.clamp(max=1), middle, side),
         rays,
         turn,
         *(

@@ -22,6 +22,7 @@ from key2mesh_core.learning.pretrain.config import PretrainConfig
 from key2mesh_core.learning.runs import digest_of
 from key2mesh_core.learning.trained_model import TrainedModel
 from key2mesh_core.network.crop import bounding_box
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.recordings.targets import load_targets
 from key2mesh_core.synthesis.batches import Batch, seen_by_network
 from key2mesh_core.synthesis.config import SynthesisConfig
@@ -105,7 +106,7 @@ def load_taught(
     device = body.part_sum.device
     targets = load_targets(config.taught)
     domain = target_domain(targets, source.centre_view, device, len(body.part_sum))
-    network = source.network.eval().to(device)
+    network = FittedNetwork(source.network.eval().to(device), body)
     agreed = agreement(network, domain, body, quiet=not processes.first)
     if agreed is None:
         raise TrainingError(
