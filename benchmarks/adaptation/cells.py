@@ -128,22 +128,27 @@ def _part_of_targets(config: TablesConfig, row: Row) -> Path:
         chosen = chosen_frames(targets, share)
         if row.cameras:
             chosen &= np.isin(cameras_of_takes(targets), row.cameras)
-        kept = np.flatnonzero(chosen)
-        with atomic_write(path) as unfinished:
-            np.savez_compressed(
-                unfinished,
-                keypoints=targets.keypoints[kept],
-                layout="openpose_coco_18",
-                # Every track becomes a separate camera, in which one name is enough.
-                sequence=np.zeros(len(kept), int),
-                camera=targets.sequence[kept],
-                take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],
-                frame=targets.frame[kept],
-                width=targets.image_size[kept, 0].astype(int),
-                height=targets.image_size[kept, 1].astype(int),
-                intrinsics=np.where(targets.metric[:, None], targets.intrinsics, 0)[kept],
-            )
+        write_part(path, targets, chosen)
     return path
+
+
+def write_part(path: Path, targets: TargetKeypoints, chosen: np.ndarray) -> None:
+    """Writes the rows of `chosen (N,)` as a recording, .npz."""
+    kept = np.flatnonzero(chosen)
+    with atomic_write(path) as unfinished:
+        np.savez_compressed(
+            unfinished,
+            keypoints=targets.keypoints[kept],
+            layout="openpose_coco_18",
+            # Every track becomes a separate camera, in which one name is enough.
+            sequence=np.zeros(len(kept), int),
+            camera=targets.sequence[kept],
+            take=np.where(targets.person < 0, -1 - targets.sequence, targets.person)[kept],
+            frame=targets.frame[kept],
+            width=targets.image_size[kept, 0].astype(int),
+            height=targets.image_size[kept, 1].astype(int),
+            intrinsics=np.where(targets.metric[:, None], targets.intrinsics, 0)[kept],
+        )
 
 
 def cameras_of_takes(targets: TargetKeypoints) -> np.ndarray:

@@ -110,7 +110,7 @@ def _motion_capture(config: TablesConfig, body: BodyModel) -> torch.Tensor:
     bank, _ = load_motions(PretrainConfig(config.motions, Path("unused")), body)
     synthesis = as_recorded(PretrainConfig(config.motions, Path("unused")).synthesis)
     generator = torch.Generator().manual_seed(0)
-    return synthesise(bank, body, synthesis, SAMPLES, generator).keypoints
+    return synthesise(bank, body, synthesis, SAMPLES, generator).inputs
 
 
 def _detections(config: TablesConfig) -> torch.Tensor:

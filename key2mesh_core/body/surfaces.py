@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from key2mesh_core.body.data import JOINT_COUNT, PARENTS, BodyData
+from key2mesh_core.geometry.meshes import vertex_normals
 
 FloatArray = NDArray[np.float64]
 
@@ -77,15 +78,6 @@ class Surface:
         best = cost.argmin(axis=1)
         rows = np.arange(len(points))
         return SurfacePoints(corners[rows, best], weights[rows, best])
-
-
-def vertex_normals(positions: FloatArray, triangles: NDArray[np.integer]) -> FloatArray:
-    """(V, 3) unit normals, outwards for triangles that are counter-clockwise from outside."""
-    a, b, c = (positions[triangles[:, k]] for k in range(3))
-    normals = np.zeros_like(positions)
-    for k in range(3):
-        np.add.at(normals, triangles[:, k], np.cross(b - a, c - a))
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def closest_on_triangles(points: FloatArray, corners: FloatArray) -> FloatArray:

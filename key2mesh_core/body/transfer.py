@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from key2mesh_core.body.data import JOINT_COUNT, PARENTS, BodyData
 from key2mesh_core.body.keypoint_regressor import shape_directions
 from key2mesh_core.body.skinning import skin
-from key2mesh_core.body.surfaces import FloatArray, Surface, SurfacePoints, vertex_normals
+from key2mesh_core.body.surfaces import FloatArray, Surface, SurfacePoints
+from key2mesh_core.geometry.meshes import vertex_normals
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
 
 _BY_JOINTS, _BY_SURFACE = 10, 15

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from key2mesh_core.camera.pinhole import Intrinsics, project
+from key2mesh_core.geometry.meshes import vertex_normals
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.table import LIMBS, NETWORK_KEYPOINTS
 
@@ -117,16 +118,6 @@ def _dot_at(
 ) -> None:
     x, y = point
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-
-
-def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray[np.float64]:
-    """(V, 3) outward unit normals, with triangles weighted by area; zero where there are none."""
-    corner = vertices[triangles]
-    faces = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    normals = np.zeros((len(vertices), 3))
-    for k in range(3):
-        np.add.at(normals, triangles[:, k], faces)
-    return _unit(normals)
 
 
 def _shade(normals: NDArray, places: NDArray, colour: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from key2mesh_core.camera.pinhole import Intrinsics, project
+from key2mesh_core.geometry.meshes import vertex_normals
 from key2mesh_core.keypoints.table import NETWORK_KEYPOINTS
-from key2mesh_core.view.render import draw_keypoints, render_mesh, vertex_normals
+from key2mesh_core.view.render import draw_keypoints, render_mesh
 
 CAMERA = Intrinsics(200, 210, 80, 61)
 SIZE = (160, 120)
