@@ -59,7 +59,7 @@ def run(
         threads=threads,
     )
     adaptation = _start(config, detections)
-    source = _synthesis(adaptation).keypoints
+    source = _synthesis(adaptation).inputs
     target = adaptation.sampler.domain.batch.inputs[:batch_size]
     mix = torch.full((batch_size, 1), 0.5, device=adaptation.device)
     draws = 1 + bool(config.weights.domain) * config.critic_updates

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.floors import Stage, mesh_stage, network_stage
-from benchmarks.names import ENGINE, FLOAT32
+from benchmarks.names import ENGINE, ENGINE_PUBLISHED, FLOAT32
 from benchmarks.people import Answer, Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
@@ -34,7 +34,7 @@ _BLOCK_BYTES = 1 + 4 / BLOCK
 
 @contextmanager
 def engines(
-    bundle: Bundle, data: BodyData, network: Key2Mesh, threads: int
+    bundle: Bundle, data: BodyData, network: Key2Mesh, published: Key2Mesh, threads: int
 ) -> Iterator[list[Contestant]]:
     """Our engine in every precision; closed afterwards.
 
@@ -42,27 +42,38 @@ def engines(
         bundle: what is shipped.
         data: its body.
         network: its network.
+        published: the published network, for comparison.
         threads: CPU threads.
     """
     with ExitStack() as opened:
         folder = Path(opened.enter_context(TemporaryDirectory()))
-        card = bundle.card
-        exact = write_bundle(
-            folder / "float32",
-            name="float32",
-            network=network,
-            data=data,
-            body=BodyModel(data, card["detector_keypoints"]),
-            centre=card["centre_view"],
-            card=card,
-            block_weights=False,
+        exact, as_published = (
+            write_bundle(
+                folder / name,
+                name=name,
+                network=each,
+                data=data,
+                body=BodyModel(data, bundle.card["detector_keypoints"]),
+                centre=bundle.card["centre_view"],
+                card=bundle.card,
+                block_weights=blocks,
+            )
+            for name, each, blocks in (
+                ("float32", network, False),
+                ("published", published, True),
+            )
         )
         found = []
-        for name, each in ((ENGINE, bundle), (FLOAT32, exact)):
+        for name, each in (
+            (ENGINE, bundle),
+            (FLOAT32, exact),
+            (ENGINE_PUBLISHED, as_published),
+        ):
             estimator = Estimator(each, "onnx", threads)
             opened.callback(estimator.close)
             stages = (_stage(each), mesh_stage(data))
-            found.append(Contestant(name, estimates(estimator), stages=stages))
+            same = each is not as_published
+            found.append(Contestant(name, estimates(estimator), stages=stages, same_network=same))
         if "tensorrt" in BACKENDS:
             found += _tensorrt(exact, data, threads, opened)
         yield found

@@ -122,6 +122,6 @@ def _answers(module: LearnedDescent, device: str) -> Answer:
 
 
 def _network(inputs: int, outputs: int) -> nn.Sequential:
-    extractor = FeatureExtractor()
-    extractor.layers[0][0] = nn.Linear(inputs, FEATURES)
-    return nn.Sequential(extractor, nn.Linear(FEATURES, outputs))
+    layers = FeatureExtractor().layers
+    layers[0][0] = nn.Linear(inputs, FEATURES)
+    return nn.Sequential(layers, nn.Linear(FEATURES, outputs))

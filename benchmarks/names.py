@@ -3,8 +3,8 @@
 
 ENGINE = "engine"
 FLOAT32 = "engine, 32-bit weights"
+ENGINE_PUBLISHED = "engine, published network"
 PUBLISHED = "published network + smplx"
-WITH_SMPLX = "PyTorch + smplx"
 TORCH = "PyTorch"
 LEARNED_DESCENT = "learned gradient descent"
 LEARNED_DESCENT_LEAN = "learned gradient descent, lean"

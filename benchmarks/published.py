@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contestants: the published network in PyTorch, run eagerly.
+"""Contestants that PyTorch runs eagerly.
 
 - "published": keypoints normalised to their box, the network (36 -> 1024, two residual blocks of
   two layers, a head of one such block and 154 outputs; BatchNorm, PReLU and dropout as they are),
   6D to matrices to axis-angles, and the `smplx` package's body with its mesh and its own keypoints,
-  in the order in which the published code calls them. It finds no place in metres. `smplx` can pose
-  no body without its mesh.
-- "PyTorch + smplx": everything our engine answers, with `smplx` as body.
+  in the order in which the published code calls them. It finds no place in metres, and is not
+  fitted. `smplx` can pose no body without its mesh.
 - "PyTorch": the modules that our engine was exported from.
 """
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.floors import mesh_stage, network_stage
-from benchmarks.names import PUBLISHED, TORCH, WITH_SMPLX
+from benchmarks.names import PUBLISHED, TORCH
 from benchmarks.people import Answer, Contestant, camera
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.torch_model import BodyModel
@@ -36,10 +35,10 @@ SMPLX_KEYPOINTS = (24, 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, 25, 26, 27,
 
 
 def pytorch(
-    bundle: Bundle, data: BodyData, network: Key2Mesh, device: str = "cpu"
+    bundle: Bundle, data: BodyData, network: Key2Mesh, published: Key2Mesh, device: str = "cpu"
 ) -> list[Contestant]:
-    """The three of them on a device; those with `smplx` only where it is installed."""
-    network = copy.deepcopy(network).to(device).eval()
+    """Both on a device; the one with `smplx` only where that is installed."""
+    network, published = (copy.deepcopy(each).to(device).eval() for each in (network, published))
     detector, centre = bundle.card["detector_keypoints"], bundle.card["centre_view"]
     stages = (network_stage(), mesh_stage(data))
     ours = _ours(network, BodyModel(data, detector).to(device), centre, device)
@@ -51,13 +50,9 @@ def pytorch(
             raise
         return found
     body = SmplxBody(data, detector).to(device)
-    with_smplx = _with_smplx(network, body, centre, device)
-    as_published = Published(network, body.model).to(device).eval()
-    return [
-        Contestant(PUBLISHED, _answers(as_published, device), device, stages, without_mesh=False),
-        Contestant(WITH_SMPLX, with_smplx, device, stages, without_mesh=False),
-        *found,
-    ]
+    answers = _answers(Published(published, body.model).to(device).eval(), device)
+    options = {"same_network": False, "without_mesh": False}
+    return [Contestant(PUBLISHED, answers, device, stages, **options), *found]
 
 
 class Published(nn.Module):
@@ -96,18 +91,6 @@ def _ours(network: Key2Mesh, body: BodyModel, centre: bool, device: str) -> Answ
     def answer(keypoints: NDArray[np.float32], mesh: bool) -> NDArray[np.float32]:
         betas, rotations, translation, _, joints, _ = pose(*_tensors(keypoints, device))
         found = mesh_graph(betas, rotations, translation) if mesh else joints
-        return found.cpu().numpy()
-
-    return answer
-
-
-def _with_smplx(network: Key2Mesh, body: nn.Module, centre: bool, device: str) -> Answer:
-    pose = PoseGraph(network, body, centre).eval()
-
-    @torch.inference_mode()
-    def answer(keypoints: NDArray[np.float32], mesh: bool) -> NDArray[np.float32]:
-        _, _, translation, _, joints, _ = pose(*_tensors(keypoints, device))
-        found = body.latest_vertices + translation[:, None] if mesh else joints
         return found.cpu().numpy()
 
     return answer

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.names import ENGINE, FLOAT32, PUBLISHED, TORCH
+from benchmarks.names import ENGINE, ENGINE_PUBLISHED, FLOAT32, PUBLISHED, TORCH
 from key2mesh_core.evaluation.report import markdown_table
 
 Results = dict[str, Any]
@@ -150,7 +150,9 @@ def draw_chart(rows: list[Row], title: str, path: Path) -> None:
 
 def _charted(rows: list[Row]) -> list[tuple[str, bool]]:
     found = dict.fromkeys((row["name"], row["mesh"]) for row in rows)
-    return [each for each in found if each[0] in (ENGINE, FLOAT32, TORCH, PUBLISHED)]
+    return [
+        each for each in found if each[0] in (ENGINE, ENGINE_PUBLISHED, FLOAT32, TORCH, PUBLISHED)
+    ]
 
 
 def _label(name: str, mesh: bool) -> str:

@@ -17,20 +17,21 @@ import torch
 from benchmarks import floors
 from benchmarks.engine import engines
 from benchmarks.learned_descent import learned_descent
-from benchmarks.names import ENGINE, FLOAT32, PUBLISHED, TORCH
+from benchmarks.names import ENGINE, ENGINE_PUBLISHED, FLOAT32, PUBLISHED, TORCH
 from benchmarks.people import Contestant, centred, largest_difference_mm, people
 from benchmarks.published import pytorch
 from benchmarks.smplify import smplify
 from benchmarks.timing import SETTLE_S, interleave
-from benchmarks.weights import bundled_network
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.model.bundle import Bundle
+from key2mesh_core.network.key2mesh import Key2Mesh
+from key2mesh_core.network.weights import load_network
 
 SIZES = (1, 512)
 BETWEEN = (2, 4, 8, 16, 32, 64, 128, 256)
 #: Who is measured in between.
-_ON_THE_PLOT = (ENGINE, FLOAT32, TORCH, PUBLISHED)
+_ON_THE_PLOT = (ENGINE, ENGINE_PUBLISHED, FLOAT32, TORCH, PUBLISHED)
 _COMPARED = 128
 
 
@@ -73,11 +74,12 @@ def run(
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     say("what this machine can do")
     limits = {device: floors.measure(threads, device, limit_s) for device in devices}
-    network = bundled_network(bundle)
+    torch.manual_seed(0)
+    network, published = load_network(bundle), Key2Mesh().eval()
     rows: list[dict[str, Any]] = []
-    with engines(bundle, data, network, threads) as contestants:
+    with engines(bundle, data, network, published, threads) as contestants:
         for device in devices:
-            contestants += pytorch(bundle, data, network, device)
+            contestants += pytorch(bundle, data, network, published, device)
             contestants += learned_descent(data, device)
             contestants.append(smplify(data, bundle.card["detector_keypoints"], device))
         say(f"{len(contestants)} contestants give the same bodies?")
