@@ -20,11 +20,16 @@ from key2mesh_core.keypoints.arrays import MINIMUM_KEYPOINTS
 from key2mesh_core.keypoints.layouts import get_layout
 from key2mesh_core.keypoints.table import REQUIRED
 
-Kind = Literal["bag", "openpose", "coco", "aistpp", "npz", "3dpw"]
+Kind = Literal["bag", "openpose", "coco", "aistpp", "npz", "3dpw", "instavariety"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _BAGS = dict.fromkeys((".mcap", ".db3", ".bag"), "bag")
-_BY_SUFFIX: dict[str, Kind] = {**_BAGS, ".npz": "npz", ".pkl": "aistpp"}
+_BY_SUFFIX: dict[str, Kind] = {
+    **_BAGS,
+    ".npz": "npz",
+    ".pkl": "aistpp",
+    ".tfrecord": "instavariety",
+}
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,8 @@ def recognise(path: Path) -> Kind:
             return "bag"
         if "aistpp" in inside:
             return "aistpp"
+        if "instavariety" in inside:
+            return "instavariety"
         if next(path.rglob("*.json"), None) is not None:
             return "openpose"
         raise TargetError(
@@ -175,6 +182,7 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     "aistpp": ("sequences", "fps", *_STATED[2:]),
     "npz": ("layout", "fps", *_STATED),
     "3dpw": ("split", "fps"),
+    "instavariety": ("fps", *_STATED[2:]),
 }
 """The options of each kind after the question mark."""
 

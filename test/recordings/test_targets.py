@@ -117,7 +117,7 @@ def test_aistpp_refusals(tmp_path: Path) -> None:
 
 def test_every_target_on_its_page_can_be_written_so() -> None:
     page = (STREET.parents[2] / "docs" / "recordings.md").read_text()
-    specs = re.findall(r"`'?((?:bag|openpose|coco|aistpp|npz|3dpw):[^`']+)'?`", page)
+    specs = re.findall(r"`'?((?:bag|openpose|coco|aistpp|npz|3dpw|instavariety):[^`']+)'?`", page)
     assert {parse_source(spec).kind for spec in specs} == set(OPTIONS)
     listed = re.search(r"^Layouts: (.*?)\.$", page, re.MULTILINE | re.DOTALL)
     assert listed is not None
