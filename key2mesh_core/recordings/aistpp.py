@@ -73,7 +73,10 @@ def read_keypoints(path: str | Path) -> NDArray[np.float32]:
     except BodyFileError as error:
         raise EvaluationError(f"not an AIST++ keypoints2d file: {error}") from error
     if not isinstance(keypoints, np.ndarray):
-        raise EvaluationError(f"{path} has no array 'keypoints2d', as AIST++'s keypoints2d/ have")
+        raise EvaluationError(
+            f"{path} has no array 'keypoints2d', as AIST++'s keypoints2d/ have; name a sequence of "
+            "3DPW 3dpw:PATH"
+        )
     if keypoints.ndim != 4 or keypoints.shape[2:] != (COCO_JOINTS, 3):
         raise EvaluationError(
             f"{path}: keypoints2d has shape {keypoints.shape}; expected (cameras, frames, 17, 3)."

@@ -38,6 +38,12 @@ def root(mine, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """Shared, so that the shipped model is measured once."""
+    return tmp_path_factory.mktemp("output")
+
+
 def config(mine: Licensed, root: Path, output: Path, what: str, **changes) -> PaperConfig:
     given = {
         "data": "3dpw",
@@ -50,11 +56,11 @@ def config(mine: Licensed, root: Path, output: Path, what: str, **changes) -> Pa
     return PaperConfig(what=what, **(given | changes))
 
 
-def test_worst_cases_are_the_worst_and_apart(mine, root, tmp_path) -> None:
-    settings = config(mine, root, tmp_path, "figure8", init="default", pictures=3)
+def test_worst_cases_are_the_worst_and_apart(mine, root, output) -> None:
+    settings = config(mine, root, output, "figure8", init="default", pictures=3)
     result = main(settings)
     chosen = result["pictures"]
-    everything = list(cases(settings, "default", tmp_path / "evaluated" / "default"))
+    everything = list(cases(settings, "default", output / "evaluated" / "default"))
     assert len(everything) == 84  # 2 x 43 images with a valid camera, two of them undetected
     assert chosen[0]["pa_mpjpe_mm"] == max(case.error_mm for case in everything)
     errors = [each["pa_mpjpe_mm"] for each in chosen]
@@ -62,15 +68,15 @@ def test_worst_cases_are_the_worst_and_apart(mine, root, tmp_path) -> None:
     for one in chosen:
         others = [o["image"] for o in chosen if o["name"] == one["name"] and o is not one]
         assert all(abs(one["image"] - other) >= 30 for other in others)
-    with Image.open(tmp_path / "figure8.png") as sheet:
+    with Image.open(output / "figure8.png") as sheet:
         assert sheet.size == (3 * 320, 354)
         assert len(sheet.convert("P").getcolors(256)) > 20
 
 
-def test_bodies_lie_over_their_photographs_where_there_are_any(mine, root, tmp_path) -> None:
-    settings = config(mine, root, tmp_path, "figure5", init="default", pictures=2)
+def test_bodies_lie_over_their_photographs_where_there_are_any(mine, root, output) -> None:
+    settings = config(mine, root, output, "figure5", init="default", pictures=2)
     plain = main(settings)
-    (tmp_path / "figure5.png").rename(tmp_path / "plain.png")
+    (output / "figure5.png").rename(output / "plain.png")
     images = root / "imageFiles" / "downtown_walk_00"
     images.mkdir(parents=True)
     first = plain["pictures"][0]
@@ -82,7 +88,7 @@ def test_bodies_lie_over_their_photographs_where_there_are_any(mine, root, tmp_p
             file.unlink()
     found = []
     for name in ("plain", "figure5"):
-        with Image.open(tmp_path / f"{name}.png") as sheet:
+        with Image.open(output / f"{name}.png") as sheet:
             found.append(np.asarray(sheet.convert("RGB")).astype(int))
     changed = np.abs(found[0] - found[1]).sum(2) > 60
     assert changed[:320, :320].mean() > 0.3  # the background of the first picture
