@@ -35,6 +35,7 @@ def root(mine, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("3dpw")
     write_3dpw(mine, root, "neutral", frames=45)
     write_3dpw(mine, root, "neutral", name="courtyard_00", split="train", frames=60, seed=4)
+    write_3dpw(mine, root, "neutral", name="flat_00", split="validation", frames=20, seed=6)
     return root
 
 
@@ -127,10 +128,11 @@ def test_from_motion_capture_in_amass_layout_to_tables(mine, root, tmp_path) -> 
     words += ["--body-folder", mine.folder, "--regressor", mine.regressor]
     words += ["--motions", tmp_path / "AMASS", "--epochs", 2, "--features", 64, "--batch-size", 16]
     words += ["--adaptation-epochs", 1, "--output", tmp_path / "out", "--pictures", 3]
-    words += ["--threads", 1, "--device", "cpu"]
+    words += ["--threads", 1, "--device", "cpu", "--select"]
     command = list(map(str, words))
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "selection: PA-MPJPE on 3dpw-validation, every 500 steps" in done.stdout
     for name in ("table2", "table3"):
         table = json.loads((tmp_path / f"out/{name}.json").read_text())
         for row in table["rows"]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Human3.6M in the layouts of SPIN and VideoPose3D, against an oracle by `smplx`."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from helpers_benchmarks import (
@@ -175,3 +177,14 @@ def test_a_hostile_or_foreign_object_in_videopose3ds_file_is_refused(tmp_path) -
         np.savez(tmp_path / "data.npz", positions_3d=stored)
         with pytest.raises(EvaluationError, match=words):
             human36m.sequences(tmp_path / "data.npz")
+
+
+def test_a_damaged_header_is_refused_like_any_other_damage(studio, tmp_path) -> None:
+    """numpy's parser of headers raises tokenize.TokenError for an open bracket."""
+    broken = b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8' ("
+    for name, key in (("spin.npz", "S"), ("vp.npz", "positions_3d")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("imgname.npy", broken)
+            archive.writestr(f"{key}.npy", broken)
+        with pytest.raises(EvaluationError, match="cannot be read"):
+            human36m.sequences(tmp_path / name)
