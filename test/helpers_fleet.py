@@ -127,7 +127,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0):
     """What `condition` returns once it is true."""
     limit = time.monotonic() + seconds
     while not (found := condition()):
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.communicate(timeout=20)[1]
         assert time.monotonic() < limit, "nothing happened"
         time.sleep(0.02)
     return found

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,8 +54,7 @@ class AdaptJob:
 
     def make(self, sources: Sequence[str], target: Path) -> dict[str, Any]:
         options = replace(self.options, target=tuple(sources), output=target)
-        with redirect_stdout(sys.stderr):  # standard output holds JSON lines alone
-            result = adapt(options)
+        result = adapt(options)
         scores = [score(measured, result.history[0]) for measured in result.history[1:]]
         best = min(scores)
         why = (

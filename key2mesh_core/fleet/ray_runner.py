@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 
 from key2mesh_core.errors import Key2MeshError
@@ -12,6 +13,9 @@ from key2mesh_core.fleet.work import Job, Record, do, gave_up
 
 _QUEUED = 2
 """Tasks that wait for each core, so that none is idle and the queue stays short."""
+
+_CONNECT_S = 10.0
+"""How long to wait for a cluster to answer [s]."""
 
 _STORE_BYTES = 128 << 20
 """Ray's object store on this machine; jobs and records are small."""
@@ -29,21 +33,22 @@ def do_on_ray(
         Key2MeshError: Ray is not installed, or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage data
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
         from ray.exceptions import RayError
     except ModuleNotFoundError as error:
         raise Key2MeshError("--ray needs the package ray: pip install 'key2mesh[ray]'") from error
-    silent = {"logging_level": "error", "log_to_driver": True}
+    # Standard output holds JSON lines alone; errors are in the records.
+    silent = {"logging_level": "error", "log_to_driver": False}
     try:
         if options.ray_address:
+            _refuse_unreachable(options.ray_address)
             ray.init(options.ray_address, **silent)
         else:
             cores = options.workers * threads or os.cpu_count()
             local = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
             ray.init("local", num_cpus=max(cores, threads), **local, **silent)
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         raise Key2MeshError(f"Ray cannot be used: {error}") from error
     try:
         task = ray.remote(num_cpus=threads, num_gpus=options.gpus, max_retries=options.retries)(do)
@@ -64,3 +69,10 @@ def do_on_ray(
                 yield gave_up(job, output, f"its worker died {tries} times: {reason}")
     finally:
         ray.shutdown()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raises OSError if nobody listens at HOST:PORT; Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), _CONNECT_S).close()

@@ -226,8 +226,8 @@ def _reason(error: Exception, here: Path | None = None, job: Job | None = None) 
     """An error in words, without the local names of fetched sources."""
     text = str(error)
     if not isinstance(error, Key2MeshError):  # a defect: its place helps
-        text = f"{type(error).__name__}: {text}".rstrip(": ")
-        traceback.print_exception(error)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__} in {place.filename}, line {place.lineno}: {text}"
     if here is not None and job is not None:
         for number, source in enumerate(job.sources):
             address = place_of(source).address.rstrip("/")

@@ -158,7 +158,9 @@ def started(record) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"state": "started"}))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_killed_or_interrupted_command_is_resumed(tmp_path, number):
     for name in "abc":
         write_recording(tmp_path / "bags" / name, "mcap", walking(150))
