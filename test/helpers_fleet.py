@@ -123,7 +123,7 @@ def records(output: Path) -> dict[str, dict]:
     }
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0):
+def wait_for(condition, process: subprocess.Popen, seconds: float = 240.0):
     """What `condition` returns once it is true."""
     limit = time.monotonic() + seconds
     while not (found := condition()):

@@ -33,6 +33,8 @@ def do_on_ray(
         Key2MeshError: Ray is not installed, or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage data
+    # Without it, a recording that needs too much memory would be tried again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", str(options.retries))
     try:
         import ray
         from ray.exceptions import RayError
@@ -48,7 +50,7 @@ def do_on_ray(
             cores = options.workers * threads or os.cpu_count()
             local = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
             ray.init("local", num_cpus=max(cores, threads), **local, **silent)
-    except (OSError, ValueError, RuntimeError, RayError) as error:
+    except Exception as error:  # Ray raises a bare Exception if it starts too slowly
         raise Key2MeshError(f"Ray cannot be used: {error}") from error
     try:
         task = ray.remote(num_cpus=threads, num_gpus=options.gpus, max_retries=options.retries)(do)
@@ -65,8 +67,7 @@ def do_on_ray(
                 yield ray.get(done)
             except RayError as error:
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
-                tries = options.retries + 1
-                yield gave_up(job, output, f"its worker died {tries} times: {reason}")
+                yield gave_up(job, output, f"not done in {options.retries + 1} tries: {reason}")
     finally:
         ray.shutdown()
 
