@@ -98,13 +98,13 @@ def damage(folder: Path, name: str, how: int) -> None:
 
 
 def command(*words: object, name: str = "mesh-all", **options) -> subprocess.Popen:
+    """A command of many recordings as a process of its own group."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(
         [sys.executable, "-m", "key2mesh_core", name, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **options,
+        **pipes,
     )
 
 
