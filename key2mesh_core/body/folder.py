@@ -8,7 +8,10 @@ SMPL_MALE.npz, basicModel_f_lbs_10_207_0_v1.0.0.pkl, basicmodel_neutral_lbs_10_2
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.files import SMPL_VERTEX_COUNT, load_body
@@ -41,7 +44,7 @@ def load_smpl(folder: str | Path, gender: str) -> BodyData:
         )
     for other in _NAMES.keys() - {gender}:
         for path in _files(folder, other):
-            if _content_hash(load_body(path)) == _content_hash(body):
+            if _same(_load(path, path.stat().st_mtime_ns), body):
                 raise BodyFileError(
                     f"{file} and {path} hold the same body, so one is not {gender} or {other}: "
                     "copy the files again from the download"
@@ -56,11 +59,11 @@ def _only(folder: Path, gender: str) -> tuple[BodyData, Path]:
             f"{folder} has no {gender} SMPL: name it SMPL_{gender.upper()}.pkl (or .npz); it has "
             f"{sorted(path.name for path in folder.iterdir())[:10]}"
         )
-    bodies = {_content_hash(body): (body, file) for file in files for body in (load_body(file),)}
-    if len(bodies) > 1:
+    bodies = [_load(file, file.stat().st_mtime_ns) for file in files]
+    if not all(_same(body, bodies[0]) for body in bodies[1:]):
         names = [path.name for path in files]
         raise BodyFileError(f"{folder} has several {gender} bodies, {names}: keep one")
-    return next(iter(bodies.values()))
+    return bodies[0], files[0]
 
 
 def _files(folder: Path, gender: str) -> list[Path]:
@@ -68,5 +71,15 @@ def _files(folder: Path, gender: str) -> list[Path]:
     return sorted(path for path in files if _NAMES[gender].match(path.name))
 
 
-def _content_hash(body: BodyData) -> bytes:
-    return body.template.tobytes() + body.shape_directions.tobytes()
+@lru_cache(maxsize=8)
+def _load(path: Path, changed: int) -> BodyData:
+    """A body file, read once as long as it does not change: official files take seconds."""
+    return load_body(path)
+
+
+def _same(body: BodyData, other: BodyData) -> bool:
+    """Whether two files hold the same shapes, whatever they are called."""
+    pairs = (
+        (getattr(body, name), getattr(other, name)) for name in ("template", "shape_directions")
+    )
+    return all(np.array_equal(a, b) for a, b in pairs)
