@@ -16,7 +16,7 @@ from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.folder import load_smpl
 from key2mesh_core.body.skinning import rest_pelvis, skin
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.body.transfer import transfer_between
+from key2mesh_core.body.transfer import Transfer, transfer_between
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.evaluation.benchmarks import protocols
@@ -34,13 +34,13 @@ SPLIT = "validation"
 @dataclass(frozen=True, eq=False)
 class LabelledSelection:
     """Measures networks on the `people` of 3DPW's validation split; `body` is the networks' body,
-    `data` its file, `neutral` the user's SMPL."""
+    `neutral` the user's SMPL, and `transfer` converts the first to the second, if they differ."""
 
     people: tuple[LabelledPerson, ...]
     judge: Judge
     body: BodyModel
-    data: BodyData
     neutral: BodyData
+    transfer: Transfer | None
     centre_view: bool
 
     @torch.no_grad()
@@ -49,15 +49,13 @@ class LabelledSelection:
         graph = PoseGraph(network, self.body, self.centre_view).eval()
         keypoints = network.sizes["keypoints"]
         device = next(network.parameters()).device
-        same = self.data.identifier.partition("@")[2] == self.neutral.identifier.partition("@")[2]
-        transfer = None if same else transfer_between(self.data, self.neutral)
 
         def predict(people: NDArray[np.float32], intrinsics: Intrinsics) -> Meshes:
             points = torch.as_tensor(people[:, :keypoints], device=device)
             camera = torch.as_tensor(intrinsics.as_array(), device=device).expand(len(people), 4)
             betas, rotations, place, *_ = (part.cpu().numpy() for part in graph(points, camera))
-            if transfer is not None:
-                betas, rotations, _ = transfer.convert(betas, rotations, place)
+            if self.transfer is not None:
+                betas, rotations, _ = self.transfer.convert(betas, rotations, place)
             vertices, joints = skin(self.neutral, betas, rotations)
             return Meshes(vertices, joints, -rest_pelvis(self.neutral, betas))
 
@@ -85,4 +83,6 @@ def labelled_selection(
     regressor = load_regressor(config.select_regressor, neutral.template)
     protocol = protocols.threedpw(SPLIT, "neutral", "hips", threedpw.SPLITS[SPLIT])
     judge = Judge(protocol, {"neutral": neutral}, regressor)
-    return LabelledSelection(people, judge, body, data, neutral, centre_view)
+    same = data.identifier.partition("@")[2] == neutral.identifier.partition("@")[2]
+    transfer = None if same else transfer_between(data, neutral)
+    return LabelledSelection(people, judge, body, neutral, transfer, centre_view)
