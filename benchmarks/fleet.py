@@ -8,15 +8,21 @@ throughput of 2 Ray workers against 1, in turns; and the memory of each worker o
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks import machine
 from key2mesh_core.fleet.config import FleetOptions
@@ -32,11 +38,15 @@ from key2mesh_core.recordings.open import open_recording
 
 STREET = Path(__file__).parents[1] / "demo" / "data" / "street"
 
+Part = Literal["stages", "fixed_cost", "throughput", "memory"]
+
 
 @dataclass(frozen=True)
 class FleetBenchmark:
     """Measures what many recordings cost on this machine."""
 
+    only: tuple[Part, ...] = ("stages", "fixed_cost", "throughput", "memory")
+    """Parts to run."""
     recording: Path = STREET
     """The recording that is done again and again."""
     count: int = 500
@@ -56,9 +66,10 @@ def main(config: FleetBenchmark) -> dict[str, Any]:
     results: dict[str, Any] = {"machine": machine.describe()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in (stages, fixed_cost, throughput, memory):
-            results[part.__name__] = part(config, folder)
-            print(part.__name__, json.dumps(results[part.__name__]), flush=True)
+        parts = {each.__name__: each for each in (stages, fixed_cost, throughput, memory)}
+        for part in config.only:
+            results[part] = parts[part](config, folder)
+            print(part, json.dumps(results[part]), flush=True)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps(results, indent=2) + "\n")
     return results
@@ -143,30 +154,69 @@ def fixed_cost(config: FleetBenchmark, folder: Path) -> dict[str, float]:
 
 
 def throughput(config: FleetBenchmark, folder: Path) -> dict[str, Any]:
-    """Recordings per second of 1 and 2 workers on Ray, in turns; the ratio of each turn. The local
-    command is in the turns too, for Ray's own cost."""
+    """Recordings per second of the local command and of 1 and 2 workers of one Ray cluster, in
+    turns, and CPU seconds of a worker per recording, which other work on the machine hardly
+    changes; the ratios of each turn."""
     rates: dict[str, list[float]] = {"local": [], "1": [], "2": []}
-    for turn in range(config.turns):
-        for workers in rates:
-            out = folder / f"{turn}_{workers}"
-            jobs = _jobs(config, config.per_turn)
-            if workers == "local":
-                records = (do(job, str(out)) for job in jobs)
-            else:
-                options = FleetOptions(ray=True, workers=int(workers))
-                records = do_on_ray(jobs, options, str(out), 1)
-            ends = [time.perf_counter() for record in records if record["state"] == "made"]
-            assert len(ends) == len(jobs)
-            # The first ones load Ray and the engines.
-            rates[workers].append((len(ends) - 5) / (ends[-1] - ends[4]))
-            shutil.rmtree(out)
+    cpu: dict[str, list[float]] = {name: [] for name in rates}
+    with _cluster(cores=2) as address:
+        for turn in range(config.turns):
+            for workers in rates:
+                out = folder / f"{turn}_{workers}"
+                jobs = _jobs(config, config.per_turn)
+                if workers == "local":
+                    records = (do(job, str(out)) for job in jobs)
+                else:
+                    options = FleetOptions(ray_address=address, workers=int(workers))
+                    records = do_on_ray(jobs, options, str(out), 1)
+                ends, used = [], defaultdict(list)
+                for record in records:
+                    assert record["state"] == "made", record
+                    ends.append(time.perf_counter())
+                    process = int(record["worker"].rpartition(":")[2])
+                    used[process].append(_cpu_s(process))
+                # The first ones load the engines.
+                rates[workers].append((len(ends) - 5) / (ends[-1] - ends[4]))
+                steps = sum(len(times) - 2 for times in used.values())
+                cpu[workers].append(sum(times[-1] - times[1] for times in used.values()) / steps)
+                shutil.rmtree(out)
     ratios = [two / one for one, two in zip(rates["1"], rates["2"], strict=True)]
     ray = [one / local for local, one in zip(rates["local"], rates["1"], strict=True)]
     return {
         "recordings_per_s": {n: [round(r, 3) for r in rate] for n, rate in rates.items()},
         "two_workers_to_one": [round(ratio, 2) for ratio in ratios],
+        "cpu_s_per_recording": {n: [round(c, 3) for c in each] for n, each in cpu.items()},
         "one_worker_to_local": [round(ratio, 2) for ratio in ray],
     }
+
+
+def _cpu_s(process: int) -> float:
+    """CPU time that a process has used [s]."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _cluster(cores: int) -> Iterator[str]:
+    """A Ray cluster on this machine; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    program += [f"--port={port}", f"--num-cpus={cores}", "--include-dashboard=false"]
+    program += ["--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # for a cluster of some minutes on this machine
+    process = subprocess.Popen(program, **silent)
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.2)
+        time.sleep(5)  # until the machine has joined its cluster
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def memory(config: FleetBenchmark, folder: Path) -> dict[str, Any]:
