@@ -33,6 +33,8 @@ def do_on_ray(
         Key2MeshError: Ray is not installed, or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage data
+    # On a busy machine, Ray's own processes take longer to start than it waits by default.
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     # Without it, a recording that needs too much memory would be tried again for ever.
     os.environ.setdefault("RAY_task_oom_retries", str(options.retries))
     try:

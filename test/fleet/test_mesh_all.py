@@ -158,9 +158,8 @@ def started(record) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"state": "started"}))
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_or_interrupted_command_is_resumed(tmp_path, number):
     for name in "abc":
         write_recording(tmp_path / "bags" / name, "mcap", walking(150))
@@ -190,6 +189,7 @@ def test_a_killed_or_interrupted_command_is_resumed(tmp_path, number):
         assert [p.read_bytes() for p in made] == whole
 
 
+@pytest.mark.long
 def test_a_full_disk_fails_the_recordings_that_do_not_fit_and_resumes(tmp_path, bundle):
     write_recording(tmp_path / "bags" / "long", "mcap", walking(400))
     write_recording(tmp_path / "bags" / "short", "mcap", walking(8))

@@ -111,7 +111,8 @@ output_folder("s3://box/out").place(Path(sys.argv[1]), "big.npz")
 """
 
 
-@pytest.mark.parametrize("how", [pytest.param("cut", marks=pytest.mark.long), "stall"])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["cut", "stall"])
 def test_an_upload_in_parts_that_breaks_off_leaves_nothing_visible(tmp_path, line, how):
     """Cut: the client notices. Stall: it is killed while it waits, half of its parts sent."""
     big = tmp_path / "big.npz"
