@@ -122,7 +122,7 @@ def named(names: Sequence[str], sources: Sequence[str]) -> None:
     if repeated:
         who = [source for name, source in zip(names, sources, strict=True) if name == repeated[0]]
         raise Key2MeshError(
-            f"{len(repeated)} names are used more than once; {repeated[0]!r} would be the output "
+            f"{len(repeated)} name(s) would be used more than once: {repeated[0]!r} is the output "
             f'of {" and ".join(who[:3])}: list them in a manifest with a "name" for each'
         )
 

@@ -120,6 +120,8 @@ def mesh_jobs(config: MeshAllConfig) -> list[MeshJob]:
             jobs.append(MeshJob(name, source, changed(common, entry, where, ())))
     else:
         found, others = recordings_in(config.recordings)
+        # The output folder may lie among the recordings.
+        found = [each for each in found if each.rstrip("/") != config.output.rstrip("/")]
         root = fixed_part(config.recordings)
         jobs = [MeshJob(name_of(each, root), each, common) for each in found]
         if others:
