@@ -43,8 +43,9 @@ class PaperConfig:
     held_out: tuple[str, ...] = ("amass:vald",)
     """Clips of --motions to leave out, as in `key2mesh pretrain`."""
     targets: tuple[str, ...] = ()
-    """Recordings to adapt to, each as NAME=SPEC (train='3dpw:3DPW?split=train'). By default 3DPW's
-    training split, or AIST++'s sequences for adaptation; Human3.6M needs one."""
+    """Recordings to adapt to, each as NAME=SPEC (test='3dpw:3DPW?split=test'). By default 3DPW's
+    test split, without its labels, as in the paper's Table 2 (with --split validation: the training
+    split), or AIST++'s sequences for adaptation; Human3.6M needs one."""
     init: str = ""
     """The model: a checkpoint of `key2mesh pretrain`, a bundle, or "default". By default, the one
     that `pretrain` makes in --output."""
@@ -103,7 +104,8 @@ class PaperConfig:
         """
         if not self.targets:
             if self.data == "3dpw":
-                return {"3DPW train": f"3dpw:{self.root}?split=train"}
+                split = "test" if self.split == "test" else "train"
+                return {f"3DPW {split}": f"3dpw:{self.root}?split={split}"}
             if self.data == "aistpp":
                 return {"AIST++": f"aistpp:{self.root}?sequences={','.join(ADAPTED_ON)}"}
             raise EvaluationError("give a recording to adapt to: --targets NAME=openpose:FOLDER")

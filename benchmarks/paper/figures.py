@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ def picture(case: Case, estimator: Estimator, size: int = _TILE) -> Image.Image:
 
 def features(config: PaperConfig) -> dict[str, Any]:
     """Figure 7: features of motion capture and of detections, before and after adaptation."""
+    for package in ("sklearn", "matplotlib"):  # known before anything is trained
+        if find_spec(package) is None:
+            raise EvaluationError(f"figure7 needs {package}: pip install scikit-learn matplotlib")
     from sklearn.manifold import TSNE
 
     from benchmarks.adaptation.features import draw, neighbours_of_the_other

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ class Row:
     changes: Mapping[str, Any] | None = None
     target: str = ""
     share: float = 1.0
-    published: tuple[float | None, ...] = field(default=())
 
 
 def pretrained(config: PaperConfig) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.config import PaperConfig
 from benchmarks.paper.data import cases
-from benchmarks.paper.tables import rows_of, to_markdown
+from benchmarks.paper.tables import published, rows_of, to_markdown
 from key2mesh_core.errors import EvaluationError
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +117,17 @@ def test_tables_have_the_papers_rows_and_its_numbers_beside(mine, root, tmp_path
     text = to_markdown({"title": "T", "data": "3dpw test", "targets": {"a": ""}, "rows": rows})
     assert "49.8 / 86.7" in text
     assert "50.0 ± 0.0" in text
+
+
+def test_published_numbers_stand_beside_their_own_target_only(mine, root, tmp_path) -> None:
+    def adapted(**changes) -> tuple[float | None, ...] | None:
+        settings = config(mine, root, tmp_path, "table2", **changes)
+        return published(settings, rows_of(settings)[1])
+
+    assert adapted() == (49.8, 86.7, 99.5)  # to the test split, without its labels
+    assert adapted(targets=("a=instavariety:TFRECORDS",)) == (50.1, 89.0, 101.7)
+    assert adapted(targets=(f"a=3dpw:{root}?split=train",)) is None
+    assert adapted(split="validation") == (56.4, 88.6, 104.4)
 
 
 @pytest.mark.long

@@ -120,10 +120,12 @@ def test_an_interrupted_run_measures_only_what_is_missing(mine, tmp_path, capsys
     out = capsys.readouterr().out
     assert "[1/2] downtown_walk_00: 18 images" in out
     assert "resumed" in out
-    # Another protocol or another model is another result.
+    # Another protocol, another model or newer data is another result.
     measure(mine, tmp_path, tmp_path / "out", oracle.predictor(), centre="pelvis")
     measure(mine, tmp_path, tmp_path / "out", oracle.predictor(name="another"))
-    assert oracle.calls == calls + calls // 2 + 2 * calls
+    save_3dpw(tmp_path, content)
+    measure(mine, tmp_path, tmp_path / "out", oracle.predictor(name="another"))
+    assert oracle.calls == calls + calls // 2 + 3 * calls
 
 
 def test_reports_name_the_protocol_and_the_published_rows(mine, tmp_path) -> None:

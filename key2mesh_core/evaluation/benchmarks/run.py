@@ -136,11 +136,20 @@ def _identity(
     """A digest of everything that determines the result; of the data, where and how old they
     are."""
     digest = hashlib.sha256(str(protocol).encode())
-    for path in (config.root, getattr(config, "detections", None)):
-        age = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
-        digest.update(f"{None if path is None else path.resolve()} {age}".encode())
+    for path, kind in ((config.root, "*.pkl"), (getattr(config, "detections", None), "*.json")):
+        digest.update(f"{None if path is None else path.resolve()} {_age(path, kind)}".encode())
     for name, body in sorted(bodies.items()):
         digest.update(f"{name} {body.identifier}".encode())
     digest.update(b"" if regressor is None else regressor.tobytes())
     digest.update(predictor.identity.encode())
     return digest.hexdigest()
+
+
+def _age(path: Path | None, kind: str) -> tuple[int, int]:
+    """Number of files of a path (of a `kind`, if it is a folder), and when the newest was written
+    [ns]."""
+    if path is None:
+        return 0, 0
+    files = [path] if path.is_file() else path.rglob(kind)
+    times = [file.stat().st_mtime_ns for file in files]
+    return len(times), max(times, default=0)
