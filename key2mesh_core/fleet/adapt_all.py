@@ -57,6 +57,12 @@ class AdaptJob:
         result = adapt(options)
         scores = [score(measured, result.history[0]) for measured in result.history[1:]]
         best = min(scores)
+        if self.options.always_adapt:
+            why = (
+                f"the last epoch is kept because of always_adapt (score {scores[-1]:+.3f} on "
+                "held-out detections; below 0 is better than the initial model)"
+            )
+            return {"adapted": result.adapted, "epoch": result.epoch, "why": why}
         why = (
             f"epoch {result.epoch} of {len(scores)} is better on held-out detections (score "
             f"{scores[result.epoch - 1]:+.3f}; below {WORTH_IT:+.2f} is kept)"

@@ -4,7 +4,7 @@
 Paths and file:// URLs need nothing; other URLs need fsspec and the package of their service, such
 as s3fs or gcsfs. On disk a file or folder appears by renaming it. In object storage a file appears
 when its upload is complete (large files are uploaded in parts), and a folder's files appear one
-after the other: whether a folder is complete is stated by its record (records.py).
+after the other: whether a folder is complete is stated by its record (work.py).
 """
 
 from __future__ import annotations
@@ -209,11 +209,12 @@ class _Bucket:
                 return
             if self._fs.exists(target):
                 self._fs.rm(target, recursive=True)
-            # A bag without metadata.yaml, or a model without model.json, is refused: those come
-            # last.
-            last = {"metadata.yaml": 1, "model.json": 1}
+            # Readers refuse what is not whole yet: a bag whose metadata.yaml lists files that are
+            # missing (without metadata.yaml, a single file would pass for the whole recording),
+            # and a model without model.json.
+            turn = {"metadata.yaml": -1, "model.json": 1}
             files = sorted(p for p in made.rglob("*") if p.is_file())
-            for path in sorted(files, key=lambda p: last.get(p.name, 0)):
+            for path in sorted(files, key=lambda p: turn.get(p.name, 0)):
                 self._fs.put_file(str(path), f"{target}/{path.relative_to(made).as_posix()}")
 
 

@@ -20,7 +20,8 @@ FAST += ("--critic-updates", "1", "--weights.agreement", "0")
 
 
 @pytest.mark.long
-def test_every_robot_gets_a_bundle_or_a_reason(tmp_path, capsys):
+@pytest.mark.parametrize("where", [(), ("--ray", "--workers", "2")], ids=["here", "ray"])
+def test_every_robot_gets_a_bundle_or_a_reason(tmp_path, capsys, where):
     start, body = save_model(tmp_path)
     for robot, frames in (("one", 80), ("two", 80), ("short", 10)):
         (tmp_path / "robots" / robot).mkdir(parents=True)
@@ -32,11 +33,12 @@ def test_every_robot_gets_a_bundle_or_a_reason(tmp_path, capsys):
     ]
     (tmp_path / "robots.jsonl").write_text("\n".join(map(json.dumps, robots)))
     words = ["adapt-all", "--robots", str(tmp_path / "robots.jsonl"), "--output"]
-    words += [str(tmp_path / "out"), "--init", str(start), "--body", str(body), *FAST]
+    words += [str(tmp_path / "out"), "--init", str(start), "--body", str(body), *FAST, *where]
     assert main(words) == 1
     told = capsys.readouterr()
     found = lines(told.out)
     assert (found["one"]["adapted"], found["one"]["epoch"]) == (True, 1)
+    assert "always_adapt" in found["one"]["why"]
     assert found["two"]["adapted"] == (found["two"]["epoch"] > 0)
     assert "held-out" in found["two"]["why"]
     for name in ("one", "two"):

@@ -55,26 +55,43 @@ def check_all_done(fleet: Fleet, found: dict[str, dict], output: Path, one: Path
     assert list((output / "_work").iterdir()) == []
 
 
-def test_a_killed_worker_costs_one_recording(tmp_path, bundle, fleet, one_by_one):
-    """A long recording is in the making, and the worker that holds it dies."""
+def test_a_recording_whose_worker_dies_is_made_again_or_given_up(
+    tmp_path, bundle, fleet, one_by_one
+):
+    """The worker of one recording dies once, and that of another at every try."""
     recordings, one, output = (tmp_path / name for name in ("recordings", "one", "out"))
     recordings.mkdir()
     for path in fleet.folder.iterdir():
         (recordings / path.name).symlink_to(path)
     shutil.copytree(one_by_one, one)
-    long = write_recording(recordings / "long", "mcap", walking(3000))
+    long = write_recording(recordings / "long", "mcap", walking(1000))
+    (recordings / "deadly").symlink_to(long)
     options = {"model": bundle, "fov": 60.0, "image_size": (640, 480), "threads": 1}
     assert mesh(MeshConfig(str(long), one / "long.npz", **options)) == 0
-    process = command(recordings, output, "--model", bundle, *CAMERA, *RAY)
-    held = wait_for(lambda: held_by_workers(output).get("long"), process)
-    os.kill(held, signal.SIGKILL)
+    process = command(recordings, output, "--model", bundle, *CAMERA, *RAY, "--retries", 1)
+    killed: list[int] = []
+    for name in ("long", "deadly", "deadly"):
+        worker = wait_for(lambda name=name: next_holder(output, name, killed), process)
+        os.kill(worker, signal.SIGKILL)
+        killed.append(worker)
     printed, told = process.communicate(timeout=200)
     assert process.returncode == 1, told
     found = lines(printed)
+    given_up = found.pop("deadly")
+    assert given_up["state"] == records(output)["deadly"]["state"] == "failed"
+    assert "2 tries" in given_up["error"]
+    assert "deadly" in told
+    shutil.rmtree(output / "_work" / "deadly")  # the next start would resume it
     check_all_done(replace(fleet, good=[*fleet.good, "long"]), found, output, one)
-    assert not found["long"]["worker"].endswith(f":{held}")
-    workers = {record["worker"] for record in found.values()}
-    assert len(workers) <= 3  # two at a time; each does many recordings
+    workers = {int(record["worker"].rpartition(":")[2]) for record in found.values()}
+    assert len(workers) <= 4  # two at a time; each does many recordings
+    assert not workers & set(killed)
+
+
+def next_holder(output: Path, name: str, killed: list[int]) -> int | None:
+    """The process that holds a recording, if it is not one that was killed."""
+    holder = held_by_workers(output).get(name)
+    return None if holder in killed else holder
 
 
 @pytest.mark.long

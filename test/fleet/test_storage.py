@@ -103,6 +103,26 @@ def test_a_cut_connection_fails_the_recording_and_leaves_nothing(tmp_path, bundl
     assert lines(capsys.readouterr().out)["a"]["state"] == "made"
 
 
+@pytest.mark.long
+def test_a_bag_that_is_uploaded_in_part_is_refused_and_made_whole(tmp_path, line, capsys):
+    source = write_recording(tmp_path / "bags" / "a", "mcap", walking(600))
+    assert mesh(MeshConfig(str(source), tmp_path / "a", segment=1)) == 0
+    first, second, *_ = sorted((tmp_path / "a").glob("*.mcap"))
+    words = ["mesh-all", str(tmp_path / "bags"), "s3://box/out", "--form", "bag", "--segment", "1"]
+    line.break_after(first.stat().st_size + second.stat().st_size // 2)
+    assert main(words) == 1
+    assert line.broken.is_set()
+    line.whole()
+    here = storage.fetch("s3://box/out/a", tmp_path / "fetched")
+    assert [path.name for path in here.glob("*.mcap")] == [first.name]
+    capsys.readouterr()
+    assert main(["mesh", str(here), str(tmp_path / "x.npz")]) == 2
+    assert "missing" in capsys.readouterr().err
+    assert main(words) == 0
+    for path in (tmp_path / "a").iterdir():
+        assert bucket().cat_file(f"box/out/a/{path.name}") == path.read_bytes()
+
+
 UPLOAD = """
 import sys
 from pathlib import Path
