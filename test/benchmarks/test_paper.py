@@ -155,3 +155,7 @@ def test_from_motion_capture_in_amass_layout_to_tables(mine, root, tmp_path) -> 
     again = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert again.returncode == 0
     assert "step" not in again.stderr  # nothing is trained again
+    more = [word if word != "all" else "figure7" for word in command]
+    assert subprocess.run(more, cwd=ROOT, check=False).returncode == 0
+    with Image.open(tmp_path / "out/figure7.png") as picture:
+        assert len(picture.convert("P").getcolors(256)) > 5
