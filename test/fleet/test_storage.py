@@ -69,6 +69,7 @@ def test_bags_in_a_bucket_become_meshes_in_a_bucket(tmp_path, bundle, line, caps
     assert "another source" in lines(capsys.readouterr().out)["a"]["error"]
 
 
+@pytest.mark.long
 def test_manifests_patterns_and_options_work_for_urls(tmp_path, bundle, line, capsys):
     path = write_recording(tmp_path / "a", "openpose", walking(12))
     bucket().put(str(path), "box/robots/one/json", recursive=True)
