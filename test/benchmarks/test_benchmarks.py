@@ -238,6 +238,7 @@ def test_a_body_that_is_not_the_bundles_is_refused(bundle: Bundle) -> None:
         table1.run(bundle, small_body(seed=1))
 
 
+@pytest.mark.long
 def test_optimisation_finds_a_body_that_looks_like_the_keypoints(small: BodyData) -> None:
     from benchmarks.smplify import STEPS, TORSO_STEPS, fit
     from key2mesh_core.geometry.rotations import axis_angle_to_matrix

@@ -56,6 +56,7 @@ def test_without_a_gpu_it_says_what_was_not_run_and_fails(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.long
 def test_the_whole_of_it_runs_on_stand_ins(machine, tmp_path, capsys):
     assert gpu.main(quick(tmp_path, batches=(1, 2, 9))) == 0
     written = json.loads((tmp_path / "gpu-stand-in-8-6-tensorrt-rtx.json").read_text())

@@ -227,7 +227,7 @@ def test_adaptation_learns_what_the_cameras_agree_on(start, tmp_path, capfd, mon
             members=1,
             epochs=1,
             least_steps=25,
-            batch_size=64,
+            batch_size=32,
             learning_rate=3e-4,
             average=0.9,
         )

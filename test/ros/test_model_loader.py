@@ -113,7 +113,7 @@ def test_no_message_is_lost_while_models_are_exchanged_at_30_hz(bundle, taller, 
         probe.exchange(people(standing()))  # from here on everything that is sent arrives
         probe.fresh_status()
         before = probe.number("dropped")
-        sent, found, answers = exchange_at_30_hz(probe, bundle, taller, 90, paced)
+        sent, found, answers = exchange_at_30_hz(probe, bundle, taller, 60, paced)
         assert answers == [True] * 3
         lost = [each for each in sent if each not in found]
         probe.fresh_status()

@@ -24,7 +24,7 @@ from key2mesh_core.keypoints.layouts import get_layout
 KEYPOINTS = "/mesh_node/keypoints"
 IDS = "/humans/bodies/tracked"
 CAMERA = "/mesh_node/camera_info"
-EXAMPLES = 50
+EXAMPLES = 35
 """Batches in one run of hypothesis; the next run has another seed."""
 VARIANTS = 16
 """Messages that are made of each one that hypothesis draws."""
