@@ -113,7 +113,9 @@ def test_a_model_that_cannot_be_loaded_ends_the_demo_with_the_reason(tmp_path):
 
 
 @needs_ros
-@pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "request_to_end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interrupt_leaves_no_process_behind(tmp_path, bundle, request_to_end):
     demo = start("--model", bundle, "--out", tmp_path / "out")
     try:

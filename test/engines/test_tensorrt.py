@@ -211,7 +211,7 @@ def test_what_nobody_closes_is_freed_with_its_last_user(bundle, machine):
     assert not machine.alive
 
 
-@pytest.mark.parametrize("recorded", [2, 0])
+@pytest.mark.parametrize("recorded", [2, pytest.param(0, marks=pytest.mark.long)])
 def test_each_call_that_fails_while_it_is_made_is_told_or_does_without(
     bundle, machine, reference, recorded
 ):

@@ -375,6 +375,7 @@ def two_steps(run: AdaptRun) -> list[dict[str, float]]:
     return [{name: float(term) for name, term in run.advance().items()} for _ in range(2)]
 
 
+@pytest.mark.long
 def test_two_processes_compute_what_one_does_with_the_double_batch(model, tmp_path):
     """Every recipe, over gloo."""
     program = tmp_path / "worker.py"

@@ -141,7 +141,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(tmp_path, number
     assert len(recorded_at(tmp_path / "out", "/mesh_node/meshes")) == 8 * COUNT
 
 
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("storage", ["mcap", pytest.param("sqlite3", marks=pytest.mark.long)])
 def test_a_full_disk_is_told_and_survived(tmp_path, storage):
     source = long_recording(tmp_path / "bag", 2)
     words = (source, tmp_path / "out", "--fov", 60, "--storage", storage)

@@ -41,8 +41,10 @@ def test_a_signal_ends_a_node_that_could_not_configure(tmp_path):
 
 @pytest.mark.parametrize(
     "program",
-    [("-m", "key2mesh_ros.mesh_node"), (str(EXAMPLES / "one_process.py"),)],
-    ids=["one node", "two nodes"],
+    [
+        pytest.param(("-m", "key2mesh_ros.mesh_node"), id="one node"),
+        pytest.param((str(EXAMPLES / "one_process.py"),), id="two nodes", marks=pytest.mark.long),
+    ],
 )
 def test_a_second_ctrl_c_changes_nothing(tmp_path, bundle, program):
     """Whenever it comes until the process is gone."""

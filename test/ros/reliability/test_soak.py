@@ -16,7 +16,7 @@ RATE_HZ = 30.0  # of the stamps
 
 
 def test_neither_memory_nor_time_grows_with_frames(bundle, tmp_path, request, amount):
-    warm_up, frames = amount(500, 50_000), amount(1000, 1_000_000)
+    warm_up, frames = amount(300, 50_000), amount(700, 1_000_000)
     long = request.config.getoption("scale") is not None
     cycle, model = make_cycle(), "default" if long else bundle
     latencies, memory, computed = np.empty(frames), [], []
@@ -48,7 +48,7 @@ def test_neither_memory_nor_time_grows_with_frames(bundle, tmp_path, request, am
         f"{first:.2f} to {last:.2f} ms (median), processor {early:.2f} to {late:.2f} ms a frame"
     )
     assert "Traceback" not in log
-    assert growth < 1.0  # a leak of a kilobyte a frame shows in 1000 frames
+    assert growth < 1.0  # a leak of two kilobytes a frame shows in 700 frames
     if long:  # a busy machine must not fail the short form
         assert last < 1.1 * first
         assert late < 1.1 * early
