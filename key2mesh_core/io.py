@@ -62,6 +62,12 @@ def sync(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
+def sync_tree(path: Path) -> None:
+    """`sync` of a file, or of a folder and everything in it."""
+    for each in (*path.rglob("*"), path):
+        sync(each)
+
+
 def replace_folder(folder: Path, new: Path) -> None:
     """Moves `new`, which must be on the same file system, to `folder`, so that a crash at any
     moment leaves a complete one.

@@ -14,6 +14,7 @@ from write_bags import camera_recording, keypoint_recording, write_bag
 
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
+from key2mesh_core.fleet.config import MeshAllConfig
 from key2mesh_core.meshing import bag_out, maker
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
@@ -104,7 +105,7 @@ def alike(one: dict, other: dict) -> None:
         np.testing.assert_array_equal(value, other[name])
 
 
-def begin(config: MeshConfig, monkeypatch) -> None:
+def begin(config: MeshConfig | MeshAllConfig, monkeypatch, run=mesh) -> None:
     """A first segment, then Ctrl-C."""
     make, calls = MeshMaker.make, []
 
@@ -117,7 +118,7 @@ def begin(config: MeshConfig, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(MeshMaker, "make", fail)
         with pytest.raises(KeyboardInterrupt):
-            mesh(config)
+            run(config)
 
 
 # OpenPose folders, and what is made of persons.

@@ -192,12 +192,22 @@ def _make(job: Job, folder: Folder, here: Path, settings: dict[str, Any]) -> dic
 
 
 def _local(source: str, fetched: Path) -> str:
-    """The source's name on this machine; fetches what is elsewhere into the folder `fetched`."""
+    """The source's name on this machine; fetches what is elsewhere into the folder `fetched`.
+
+    A copy that a killed process has fetched is reused: its unfinished work can be resumed only with
+    the same files, whose times are compared.
+    """
     kind, address, query = place_of(source)
-    if is_remote(address):
-        shutil.rmtree(fetched, ignore_errors=True)
-        return f"{kind}{fetch(address, fetched)}{query}"
-    return f"{kind}{local_path(address)}{query}"
+    if not is_remote(address):
+        return f"{kind}{local_path(address)}{query}"
+    if not fetched.exists():
+        unfinished = fetched.with_name(f"{fetched.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        fetch(address, unfinished)
+        io.sync_tree(unfinished)
+        unfinished.rename(fetched)
+    (path,) = fetched.iterdir()
+    return f"{kind}{path}{query}"
 
 
 def _patiently(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

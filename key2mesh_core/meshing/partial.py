@@ -119,8 +119,8 @@ class Partial:
         self._lock.close()
 
     def _settle(self, made: Path) -> None:
-        for path in (*made.rglob("*"), made) if self._durable else ():
-            io.sync(path)
+        if self._durable:
+            io.sync_tree(made)
 
     def close(self) -> None:
         """Lets another process resume the work; deletes a folder without a complete segment."""

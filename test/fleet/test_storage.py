@@ -10,14 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from helpers_fleet import lines, walking, write_recording
+from helpers_meshing import begin, small_groups
 from helpers_s3 import bucket, s3_server
 
 from key2mesh_core.cli.main import main
 from key2mesh_core.errors import Key2MeshError
-from key2mesh_core.fleet import storage
+from key2mesh_core.fleet import storage, work
+from key2mesh_core.fleet.config import MeshAllConfig
+from key2mesh_core.fleet.mesh_all import mesh_all
 from key2mesh_core.fleet.work import place_of
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
@@ -67,6 +71,27 @@ def test_bags_in_a_bucket_become_meshes_in_a_bucket(tmp_path, bundle, line, caps
     bucket().put(str(changed), "box/bags/a", recursive=True)
     assert main([*words, "npz"]) == 1
     assert "another source" in lines(capsys.readouterr().out)["a"]["error"]
+
+
+def test_an_interrupted_recording_in_a_bucket_is_resumed(tmp_path, bundle, monkeypatch, capsys):
+    source = write_recording(tmp_path / "a", "mcap", walking(40))
+    memory = fsspec.filesystem("memory")  # a store that needs no server
+    memory.put(str(source), "/resumed/a", recursive=True)
+    small_groups(monkeypatch)
+    config = MeshAllConfig(
+        recordings="memory://resumed", output=str(tmp_path / "out"), model=bundle
+    )
+    try:
+        begin(config, monkeypatch, mesh_all)
+        assert lines(capsys.readouterr().out) == {}
+        with monkeypatch.context() as patch:
+            patch.setattr(work, "fetch", None)  # it is not fetched again
+            assert mesh_all(config) == 0
+    finally:
+        memory.rm("/resumed", recursive=True)
+    assert lines(capsys.readouterr().out)["a"]["state"] == "made"
+    assert mesh(MeshConfig(str(source), tmp_path / "a.npz", model=bundle)) == 0
+    assert (tmp_path / "out" / "a.npz").read_bytes() == (tmp_path / "a.npz").read_bytes()
 
 
 @pytest.mark.long
