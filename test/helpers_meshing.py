@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import standing_person
+from helpers_bundle import make_bundle, standing_person
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from write_bags import camera_recording, keypoint_recording, write_bag
 
+from key2mesh_core import io as io_
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.fleet.config import MeshAllConfig
@@ -29,6 +30,18 @@ COUNT = 40
 CAMERA = Camera(Intrinsics(500.0, 500.0, 320.0, 240.0), 640, 480)
 STAMPS = [1_700_000_000_000_000_000 + i * 33_000_000 for i in range(COUNT)]
 ODD = b"\x00\x01\x00\x00" + bytes(range(97))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """For the conftests of meshing and fleets. Outliving a loss of power cannot be tested here, and
+    takes seconds on a busy disk."""
+    monkeypatch.setattr(io_, "sync", lambda path: None)
+
+
+@pytest.fixture(scope="package")
+def bundle(tmp_path_factory):
+    return str(make_bundle(tmp_path_factory.mktemp("bundle") / "small").path)
 
 
 def frames(count: int = COUNT) -> list[PersonFrame]:

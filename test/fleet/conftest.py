@@ -4,23 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from helpers_bundle import make_bundle
 from helpers_fleet import Fleet, make_fleet
+from helpers_meshing import bundle, no_waiting_for_the_disk
 
-from key2mesh_core import io as io_
 from key2mesh_core.meshing.config import MeshConfig
 from key2mesh_core.meshing.job import mesh
 
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    """Outliving a loss of power cannot be tested here, and takes seconds on a busy disk."""
-    monkeypatch.setattr(io_, "sync", lambda path: None)
-
-
-@pytest.fixture(scope="package")
-def bundle(tmp_path_factory):
-    return str(make_bundle(tmp_path_factory.mktemp("bundle") / "small").path)
+__all__ = ["bundle", "no_waiting_for_the_disk"]
 
 
 @pytest.fixture(scope="package")
