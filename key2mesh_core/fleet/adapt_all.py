@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from key2mesh_core.errors import Key2MeshError
@@ -109,8 +109,7 @@ def adapt_jobs(config: AdaptAllConfig) -> list[AdaptJob]:
         for robot in entries(config.robots):
             if robot.is_folder:
                 found, _ = recordings_in(robot.address)
-                name = name_of(PurePosixPath(robot.address.rstrip("/")).name)
-                jobs.append(AdaptJob(name, tuple(found), common))
+                jobs.append(AdaptJob(name_of(robot.address), tuple(found), common))
         if not jobs:
             raise Key2MeshError(f"{config.robots} contains no folder of a robot")
     named([job.name for job in jobs], [job.sources[0] for job in jobs])

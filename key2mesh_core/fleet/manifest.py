@@ -16,7 +16,14 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar, get_type_hints
 
 from key2mesh_core.errors import Key2MeshError, TargetError
-from key2mesh_core.fleet.storage import Entry, entries, is_remote, local_path, read_text
+from key2mesh_core.fleet.storage import (
+    Entry,
+    entries,
+    is_pattern,
+    is_remote,
+    local_path,
+    read_text,
+)
 from key2mesh_core.recordings.options import recognise
 
 _SUFFIXES = (".txt", ".json", ".jsonl")
@@ -28,7 +35,7 @@ Options = TypeVar("Options")
 
 def is_manifest(address: str) -> bool:
     """Whether an argument names a manifest and not a folder or a pattern."""
-    return address.endswith(_SUFFIXES) and not any(c in address for c in "*?[")
+    return address.endswith(_SUFFIXES) and not is_pattern(address)
 
 
 def read_manifest(address: str) -> list[dict[str, Any] | str]:
@@ -64,17 +71,19 @@ def recordings_in(address: str) -> tuple[list[str], list[str]]:
     Raises:
         Key2MeshError: it cannot be read, holds no recording, or is a recording itself.
     """
-    pattern = any(character in address for character in "*?[")
+    pattern = is_pattern(address)
     found = entries(address)
     if not pattern and any(entry.address.endswith("/metadata.yaml") for entry in found):
         raise Key2MeshError(
             f"{address} is a bag: key2mesh mesh takes a single recording; here, give the folder "
             "that contains it"
         )
-    recordings = [entry.address for entry in found if pattern or _is_recording(entry)]
+    recordings, others = [], []
+    for entry in found:
+        (recordings if pattern or _is_recording(entry) else others).append(entry.address)
     if not recordings:
         raise Key2MeshError(f"{address} contains no recording: there is nothing to do")
-    return recordings, [entry.address for entry in found if entry.address not in recordings]
+    return recordings, others
 
 
 def changed(options: Options, changes: dict[str, Any], where: str, fixed: Collection[str]) -> Any:
@@ -130,18 +139,10 @@ def named(names: Sequence[str], sources: Sequence[str]) -> None:
 def name_of(address: str, root: str = "") -> str:
     """A file name for a recording: its path below `root`, by default only its last part, without
     the suffix."""
-    path = address.rstrip("/")
-    inside = root and path.startswith(root)
-    path = path[len(root) :].strip("/") if inside else PurePosixPath(path).name
-    stem = next((path.removesuffix(s) for s in _RECORDINGS if path.endswith(s)), path)
+    path = PurePosixPath(address)
+    name = str(path.relative_to(root)) if root and path.is_relative_to(root) else path.name
+    stem = next((name.removesuffix(s) for s in _RECORDINGS if name.endswith(s)), name)
     return re.sub(r"[^\w.-]", "_", stem).lstrip("._") or "recording"
-
-
-def fixed_part(address: str) -> str:
-    """The part of a pattern before the first part with `*`, `?` or `[`."""
-    parts = address.split("/")
-    count = next((n for n, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
-    return "/".join(parts[:count])
 
 
 def _is_recording(entry: Entry) -> bool:

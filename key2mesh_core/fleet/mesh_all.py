@@ -15,7 +15,6 @@ from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.fleet.config import MeshAllConfig
 from key2mesh_core.fleet.manifest import (
     changed,
-    fixed_part,
     is_manifest,
     name_of,
     named,
@@ -23,6 +22,7 @@ from key2mesh_core.fleet.manifest import (
     recordings_in,
 )
 from key2mesh_core.fleet.run import run
+from key2mesh_core.fleet.storage import fixed_part
 from key2mesh_core.fleet.work import place_of
 from key2mesh_core.meshing.config import MeshConfig, MeshOptions
 from key2mesh_core.meshing.job import FILES, HARMLESS, make_meshes, opened

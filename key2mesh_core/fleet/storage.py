@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
@@ -57,6 +58,20 @@ def local_path(address: str) -> Path:
     return Path(address.removeprefix("file://")).expanduser()
 
 
+def is_pattern(address: str) -> bool:
+    """Whether an address, or a part of one, has `*`, `?` or `[`."""
+    return any(character in address for character in "*?[")
+
+
+def fixed_part(address: str) -> str:
+    """The folder that everything a pattern matches is in, named as `entries` does: the part before
+    the first part with `*`, `?` or `[`."""
+    local = not is_remote(address)
+    parts = local_path(address).parts if local else address.split("/")
+    fixed = list(takewhile(lambda part: not is_pattern(part), parts))
+    return str(Path(*fixed)) if local else "/".join(fixed)
+
+
 def output_folder(address: str) -> Folder:
     """The folder at a path or URL; it need not exist yet."""
     return _Bucket(address) if is_remote(address) else _Disk(address)
@@ -69,7 +84,7 @@ def entries(address: str) -> list[Entry]:
     Raises:
         Key2MeshError: there is no such folder, or it cannot be read.
     """
-    pattern = any(character in address for character in "*?[")
+    pattern = is_pattern(address)
     with _named_errors(address):
         if is_remote(address):
             fs, path = _filesystem(address)
@@ -83,10 +98,11 @@ def entries(address: str) -> list[Entry]:
             where = local_path(address)
             if not pattern and not where.is_dir():
                 raise Key2MeshError(f"{address}: there is no such folder")
-            paths = _glob(where) if pattern else where.iterdir()
+            root = fixed_part(address)
+            rest = str(where.relative_to(root))
+            paths = Path(root).glob(rest) if pattern else where.iterdir()
             result = [Entry(str(path), path.is_dir()) for path in paths]
-    names = {entry: PurePosixPath(entry.address.rstrip("/")).name for entry in result}
-    return sorted(entry for entry in result if not names[entry].startswith((".", "_")))
+    return sorted(e for e in result if not PurePosixPath(e.address).name.startswith((".", "_")))
 
 
 def read_text(address: str) -> str:
@@ -251,10 +267,3 @@ def _named_errors(address: str) -> Iterator[None]:
 def _version(info: dict[str, Any]) -> str:
     keys = ("ETag", "etag", "LastModified", "mtime", "updated", "last_modified", "created")
     return next((str(info[key]) for key in keys if info.get(key)), "")
-
-
-def _glob(pattern: Path) -> list[Path]:
-    fixed: Callable[[str], bool] = lambda part: not any(c in part for c in "*?[")  # noqa: E731
-    parts = pattern.parts
-    count = next(n for n, part in enumerate(parts) if not fixed(part))
-    return list(Path(*parts[:count]).glob(str(Path(*parts[count:]))))

@@ -74,7 +74,7 @@ def test_every_way_to_write_a_manifest_lists_the_same(tmp_path):
     assert [job.source for job in plain] == [job.source for job in found]
 
 
-def test_folders_and_patterns_list_recordings_and_tell_of_the_rest(tmp_path, capsys):
+def test_folders_and_patterns_list_recordings_and_tell_of_the_rest(tmp_path, monkeypatch, capsys):
     for robot in ("r1", "r2"):
         write_recording(tmp_path / "bags" / robot / "walk", "mcap", walking(5))
     write_recording(tmp_path / "flat" / "one", "sqlite3", walking(5))
@@ -89,6 +89,9 @@ def test_folders_and_patterns_list_recordings_and_tell_of_the_rest(tmp_path, cap
     assert "empty" in told
     # A pattern's fixed part is not in the names, so equal names in different folders differ.
     assert [job.name for job in jobs(tmp_path / "bags" / "*" / "walk")] == ["r1_walk", "r2_walk"]
+    monkeypatch.chdir(tmp_path / "bags")
+    for pattern in ("*/walk", "./*/walk", f"{tmp_path.as_uri()}/bags/*/walk"):
+        assert [job.name for job in jobs(pattern)] == ["r1_walk", "r2_walk"]
     with pytest.raises(Key2MeshError, match="is a bag"):
         jobs(tmp_path / "flat" / "one")
     for nothing in (tmp_path / "flat" / "*.bin", tmp_path / "flat" / "empty"):
