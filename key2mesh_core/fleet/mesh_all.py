@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from key2mesh_core.fleet.storage import fixed_part
 from key2mesh_core.fleet.work import place_of
 from key2mesh_core.meshing.config import MeshConfig, MeshOptions
 from key2mesh_core.meshing.job import FILES, HARMLESS, make_meshes, opened
-from key2mesh_core.model.bundle import MANIFEST, load_bundle
+from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 
 
@@ -50,10 +49,8 @@ class MeshJob:
         return self.name + FILES.get(form, "")
 
     def settings(self) -> dict[str, Any]:
-        bundle = _engine.bundle(self.options.model)
-        digest = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
         values = {k: v for k, v in asdict(self.options).items() if k not in HARMLESS}
-        return values | {"model": digest}
+        return values | {"model": _engine.bundle(self.options.model).digest}
 
     def make(self, sources: Sequence[str], target: Path) -> dict[str, Any]:
         values = {each.name: getattr(self.options, each.name) for each in fields(MeshOptions)}

@@ -19,7 +19,7 @@ from key2mesh_core.meshing.maker import MeshMaker, batches
 from key2mesh_core.meshing.parquet_out import write_parquet
 from key2mesh_core.meshing.partial import Partial, writing
 from key2mesh_core.meshing.progress import Progress
-from key2mesh_core.model.bundle import MANIFEST, Bundle, load_bundle
+from key2mesh_core.model.bundle import Bundle, load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings.open import Recording, open_recording
 from key2mesh_core.recordings.options import Source, parse_source
@@ -192,7 +192,7 @@ def settings_of(config: MeshConfig, form: str, source: Source, bundle: Bundle) -
         "source": str(path),
         "source_options": repr(source.options),
         "source_files": hashlib.sha256(repr(inside).encode()).hexdigest(),
-        "model": hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest(),
+        "model": bundle.digest,
     }
     return values
 

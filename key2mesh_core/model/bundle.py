@@ -114,6 +114,11 @@ class Bundle:
         return self.path / MESH_GRAPH
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which lists those of the other files; identifies the model."""
+        return _sha256(self.path / MANIFEST)
+
+    @property
     def keypoints(self) -> int:
         """Number of keypoints that the network takes, the first rows of the table of keypoints."""
         return (self.architecture or {}).get("keypoints", REQUIRED)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.benchmarks.config import BenchmarkConfig
 from key2mesh_core.evaluation.benchmarks.scores import Meshes, Predict
-from key2mesh_core.model.bundle import MANIFEST, load_bundle
+from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 
 
@@ -47,7 +46,6 @@ def smpl_predictor(config: BenchmarkConfig, neutral: BodyData) -> SmplPredictor:
     """
     bundle = load_bundle(config.model)
     estimator = Estimator(bundle, threads=config.threads)
-    identity = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
     description = f"{bundle.name}, trained with {bundle.body_model}"
     transfer = None
     if not _same(bundle.body_model, neutral.identifier):
@@ -72,7 +70,7 @@ def smpl_predictor(config: BenchmarkConfig, neutral: BodyData) -> SmplPredictor:
         vertices, joints = skin(neutral, betas, rotations)
         return Meshes(vertices, joints, -rest_pelvis(neutral, betas))
 
-    return SmplPredictor(predict, bundle.name, description, identity)
+    return SmplPredictor(predict, bundle.name, description, bundle.digest)
 
 
 def _same(identifier: str, other: str) -> bool:
