@@ -18,6 +18,7 @@ from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.heldout import SCORED_JOINTS, mean_errors
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.model.estimator import Estimator
+from key2mesh_core.network.crop import from_box
 from key2mesh_core.synthesis.batches import Batch
 from key2mesh_core.synthesis.config import (
     PAPER_SYNTHESIS,
@@ -93,7 +94,7 @@ def evaluate_clips(
 
 def pixels(batch: Batch) -> np.ndarray:
     """(N, K, 3) px, px, confidence: a detector's report of a batch's samples in `CAMERA`."""
-    on_plane = (batch.inputs[..., :2] - 0.5) * batch.side[:, None] + batch.centre[:, None]
+    on_plane = from_box(batch.inputs, batch.centre, batch.side)
     focal, centre = np.split(CAMERA.as_array(), 2)
     points = on_plane.numpy() * focal + centre
     seen = batch.seen.numpy()[..., None]

@@ -37,6 +37,12 @@ give the sixteen products 4 q_i q_j of its quaternion, row by row."""
 _TO_MATRIX = np.round(4 * np.linalg.pinv(QUATERNION_PRODUCTS[:9]))
 
 
+def with_turned_root(turn: Array, rotations: Array) -> Array:
+    """Joints' rotations (N, J, 3, 3) with the root, the first one, turned by (N, 3, 3)."""
+    xp = array_namespace(rotations)
+    return xp.concat([(turn @ rotations[:, 0])[:, None], rotations[:, 1:]], axis=1)
+
+
 def axis_angle_to_matrix(axis_angle: Array) -> Array:
     """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) [rad] (Rodrigues)."""
     xp = array_namespace(axis_angle)

@@ -7,6 +7,8 @@ units of the focal length ("rays": x / z, y / z); the caller converts pixels.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,12 @@ def network_inputs(points: Tensor, confidence: Tensor, centre: Tensor, side: Ten
     return torch.cat([normalise(points, seen, centre, side), torch.stack(rest, 2)], 2)
 
 
+def from_box(inputs: Tensor, centre: Tensor, side: Tensor) -> Tensor:
+    """The points (N, K, 2) of `network_inputs` on the image plane again; unseen ones lie at the
+    centre of the box."""
+    return (inputs[..., :2] - UNSEEN) * side[:, None] + centre[:, None]
+
+
 def view_rotation(centre: Tensor) -> Tensor:
     """(N, 3, 3): the smallest rotation that takes the optical axis onto the ray `centre` (N, 2).
 
@@ -72,3 +80,29 @@ def centre_view(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation
     # Real points are less than 85 degrees off the centre; the clamp only keeps absurd input finite.
     return rays[..., :2] / rays[..., 2:].clamp(min=0.08), rotation
+
+
+class NetworkView(NamedTuple):
+    """N persons as a network sees them: `inputs (N, K, 5)` of `network_inputs`, the `points
+    (N, K, 2)` that they show, `centre (N, 2)` and `side (N, 1)` of their box, and `turn (N, 3, 3)`
+    from this view to the camera's, None for the camera's own."""
+
+    inputs: Tensor
+    points: Tensor
+    centre: Tensor
+    side: Tensor
+    turn: Tensor | None
+
+
+def network_view(points: Tensor, confidence: Tensor, turned: bool) -> NetworkView:
+    """Keypoints as a network sees them, in training and in the pose graph.
+
+    Args:
+        points: (N, K, 2). confidence: (N, K), 0 where unseen.
+        turned: first turn each view to the person.
+    """
+    seen, turn = confidence > 0, None
+    if turned:
+        points, turn = centre_view(points, seen)
+    centre, side = bounding_box(points, seen)
+    return NetworkView(network_inputs(points, confidence, centre, side), points, centre, side, turn)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import FARTHEST_M, NEAREST_M, place
-from key2mesh_core.geometry.rotations import matrix_to_axis_angle
+from key2mesh_core.geometry.rotations import matrix_to_axis_angle, with_turned_root
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
-from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
+from key2mesh_core.network.crop import network_view
 from key2mesh_core.network.key2mesh import Key2Mesh
 from key2mesh_core.network.refined import RefinedKey2Mesh
 from key2mesh_core.network.refinement import ITERATIONS, Refinement
@@ -48,23 +48,18 @@ class PoseGraph(nn.Module):
         confidence = torch.where(seen, confidence, 0.0)
         points = (keypoints[..., :2] - principal) / focal
         points = torch.where(seen[..., None], points, 0.0)
-        view = points
-        if self.centre:
-            view, turn = centre_view(points, seen)
-        centre, side = bounding_box(view, seen)
-        inputs = network_inputs(view, confidence, centre, side)
+        inputs, view, _, side, turn = network_view(points, confidence, self.centre)
         if self.refinement is not None:
             fit = self.refinement(*self.network.with_certainty(inputs), view, seen, side)[-1]
             betas, rotations, translation, joints, body_keypoints, _ = fit
         else:
             betas, rotations = self.network(inputs)
-        if self.centre:
-            root = turn @ rotations[:, 0]
-            rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
+        if turn is not None:
+            rotations = with_turned_root(turn, rotations)
         if self.refinement is None:
             joints, body_keypoints = self.body.keypoints(betas, rotations)
             translation = place(body_keypoints, points, confidence)
-        elif self.centre:
+        elif turn is not None:
             joints, body_keypoints = joints @ turn.mT, body_keypoints @ turn.mT
             translation = (turn @ translation[..., None])[..., 0]
             # A view turned by 90 degrees may put the pelvis of a tiny person behind the camera.

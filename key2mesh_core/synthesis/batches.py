@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from key2mesh_core.body.torch_model import BodyModel
-from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
+from key2mesh_core.geometry.rotations import with_turned_root
+from key2mesh_core.network.crop import network_view
 from key2mesh_core.synthesis.config import SynthesisConfig
 from key2mesh_core.synthesis.detector import detect
 from key2mesh_core.synthesis.motions import MotionBank
@@ -76,7 +77,7 @@ def seen_by_network(
     rotations: Tensor,
     translation: Tensor,
     body: BodyModel,
-    centre: bool,
+    turned: bool,
 ) -> Batch:
     """Detections and the bodies behind them, as the network sees them.
 
@@ -84,18 +85,23 @@ def seen_by_network(
         points: (N, K, 2) on the image plane of the real camera in units of its focal length.
         confidence: (N, K), 0 where unseen.
         betas, rotations, translation: (N, 10), (N, 24, 3, 3) and (N, 3) in that camera's frame.
-        centre: first turn each view to the person.
+        turned: first turn each view to the person.
     """
-    seen = confidence > 0
     joints, keypoints = body.keypoints(betas, rotations)
-    if centre:
-        points, turn = centre_view(points, seen)
+    view = network_view(points, confidence, turned)
+    if view.turn is not None:
         # Row vectors times the rotation: from the real camera's frame to the turned one.
-        rotations = torch.cat([(turn.mT @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
-        joints, keypoints = joints @ turn, keypoints @ turn
-        translation = (translation[:, None] @ turn)[:, 0]
-    centre_of_box, side = bounding_box(points, seen)
-    inputs = network_inputs(points, confidence, centre_of_box, side)
+        rotations = with_turned_root(view.turn.mT, rotations)
+        joints, keypoints = joints @ view.turn, keypoints @ view.turn
+        translation = (translation[:, None] @ view.turn)[:, 0]
     return Batch(
-        inputs, seen, betas, rotations, joints, keypoints, translation, centre_of_box, side
+        view.inputs,
+        confidence > 0,
+        betas,
+        rotations,
+        joints,
+        keypoints,
+        translation,
+        view.centre,
+        view.side,
     )

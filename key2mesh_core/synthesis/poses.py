@@ -12,7 +12,11 @@ import math
 import torch
 from torch import Tensor
 
-from key2mesh_core.geometry.rotations import axis_angle_to_matrix, rotation_6d_to_matrix
+from key2mesh_core.geometry.rotations import (
+    axis_angle_to_matrix,
+    rotation_6d_to_matrix,
+    with_turned_root,
+)
 from key2mesh_core.synthesis.config import SynthesisConfig
 
 _LEFT = (1, 4, 7, 10, 13, 16, 18, 20, 22)
@@ -75,7 +79,7 @@ def turn_towards_cameras(
     if config.tumble:
         chosen = torch.rand(count, generator=generator, device=device) < config.tumble
         turn = torch.where(chosen[:, None, None], uniform_rotations(count, generator, device), turn)
-    return torch.cat([(turn @ rotations[:, 0])[:, None], rotations[:, 1:]], 1)
+    return with_turned_root(turn, rotations)
 
 
 def uniform_rotations(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

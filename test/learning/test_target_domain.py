@@ -10,9 +10,9 @@ from helpers_training import small_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, mean_by_sequence, smoothed
+from key2mesh_core.learning.adapt.pseudo_labels import PseudoLabelBank, smoothed
 from key2mesh_core.learning.adapt.sampler import TargetNoise, target_noise, with_noise
-from key2mesh_core.learning.detections.predictions import predict, predict_flipped
+from key2mesh_core.learning.detections.predictions import mean_by, predict, predict_flipped
 from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
 from key2mesh_core.network.graphs import PoseGraph
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction, folded
@@ -79,7 +79,7 @@ def test_smoothing_is_the_gaussian_average_over_frames_that_are_there():
 
 def test_a_person_has_one_shape():
     values = torch.tensor([[1.0], [3.0], [10.0]])
-    assert mean_by_sequence(values, torch.tensor([5, 5, 9])).tolist() == [[2.0], [2.0], [10.0]]
+    assert mean_by(values, torch.tensor([5, 5, 9])).tolist() == [[2.0], [2.0], [10.0]]
 
 
 def test_the_mirrored_answer_of_a_mirrored_network_is_its_answer(network):

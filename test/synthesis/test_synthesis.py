@@ -54,7 +54,9 @@ def generator(seed: int = 0) -> torch.Generator:
 @RECIPES
 def test_without_noise_the_input_is_the_projected_truth(bank, body, config):
     batch = synthesise(bank, body, without_augmentation(config), 200, generator())
-    torch.testing.assert_close(batch.inputs[..., :2], in_box(batch.keypoints_3d, batch) + 0.5)
+    torch.testing.assert_close(
+        batch.inputs[..., :2], in_box(batch.keypoints_3d, batch.translation, batch) + 0.5
+    )
     joints, keypoints = body.keypoints(batch.betas, batch.rotations)
     torch.testing.assert_close(joints, batch.joints, atol=1e-5, rtol=0)
     torch.testing.assert_close(keypoints, batch.keypoints_3d, atol=1e-5, rtol=0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import rotation_6d_to_matrix
-from key2mesh_core.learning.detections.predictions import predict_with_flip
+from key2mesh_core.learning.detections.predictions import mean_by, predict_with_flip
 from key2mesh_core.learning.detections.target_domain import TargetDomain
 from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.network.refinement import FittedNetwork
@@ -51,7 +51,7 @@ def pseudo_labels(network: FittedNetwork, domain: TargetDomain, deviation: float
     from frame to frame."""
     betas, poses = predict_with_flip(network, domain.batch)
     return Prediction(
-        mean_by_sequence(betas, domain.sequence),
+        mean_by(betas, domain.sequence),  # a person's bones do not change
         rotation_6d_to_matrix(smoothed(poses, domain.sequence, domain.frame, deviation)),
     )
 
@@ -73,10 +73,3 @@ def smoothed(values: Tensor, sequence: Tensor, frame: Tensor, deviation: float) 
         total += values[other] * weight.reshape(shape)
         mass += weight
     return total / mass.reshape(shape)
-
-
-def mean_by_sequence(values: Tensor, sequence: Tensor) -> Tensor:
-    """(N, D): replaces every row by its sequence's mean, because a person's bones do not change."""
-    _, place, counts = sequence.to(values.device).unique(return_inverse=True, return_counts=True)
-    total = values.new_zeros(len(counts), values.shape[1]).index_add_(0, place, values)
-    return (total / counts[:, None])[place]

@@ -21,7 +21,7 @@ from key2mesh_core.learning.detections.multi_view import Agreement, agreement
 from key2mesh_core.learning.detections.target_domain import TargetBatch, TargetDomain
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.runs import seed_of
-from key2mesh_core.network.crop import bounding_box, network_inputs
+from key2mesh_core.network.crop import from_box, network_view
 from key2mesh_core.network.key2mesh import Prediction
 from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.synthesis.batches import Batch, synthesise
@@ -151,11 +151,10 @@ def with_noise(
     device, count = batch.seen.device, len(batch.seen)
     rows = torch.randint(len(noise.seen), (count,), generator=generator, device=device)
     taken = torch.rand(count, 1, generator=generator, device=device) < share
-    points = (batch.inputs[..., :2] - 0.5) * batch.side[:, None] + batch.centre[:, None]
+    points = from_box(batch.inputs, batch.centre, batch.side)
     moved = points + scale * noise.offsets[rows] * batch.side[:, None]
     points = torch.where(taken[..., None], moved, points)
     seen = batch.seen & (noise.seen[rows] | ~taken)
     seen = torch.where(seen.sum(1, keepdim=True) < MINIMUM_KEYPOINTS, batch.seen, seen)
-    centre, side = bounding_box(points, seen)
-    inputs = network_inputs(points, batch.inputs[..., 3] * seen, centre, side)
-    return batch._replace(inputs=inputs, seen=seen, centre=centre, side=side)
+    view = network_view(points, batch.inputs[..., 3] * seen, turned=False)
+    return batch._replace(inputs=view.inputs, seen=seen, centre=view.centre, side=view.side)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network's answers for detections, and for their mirror images."""
+"""A network's answers for detections and for their mirror images, and means over them."""
 
 from __future__ import annotations
 
@@ -42,3 +42,10 @@ def predict_flipped(network: FittedNetwork, batch: TargetBatch) -> Tensor:
     across = torch.where(seen, across, inputs)[:, list(MIRROR)]
     centre = batch.centre * batch.centre.new_tensor([-1, 1])
     return mirrored(predict(network, batch._replace(inputs=across, centre=centre)).rotations)
+
+
+def mean_by(values: Tensor, groups: Tensor) -> Tensor:
+    """(N, D): replaces every row by the mean of the rows with the same number in `groups (N,)`."""
+    _, place, counts = groups.to(values.device).unique(return_inverse=True, return_counts=True)
+    total = values.new_zeros(len(counts), values.shape[1]).index_add_(0, place, values)
+    return (total / counts[:, None])[place]

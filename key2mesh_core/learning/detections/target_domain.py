@@ -12,7 +12,7 @@ from torch import Tensor
 
 from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE
 from key2mesh_core.keypoints.table import KEYPOINTS
-from key2mesh_core.network.crop import bounding_box, centre_view, network_inputs
+from key2mesh_core.network.crop import network_view
 from key2mesh_core.recordings.targets import TargetKeypoints
 
 
@@ -81,15 +81,14 @@ def target_domain(
     intrinsics = torch.from_numpy(targets.intrinsics).to(device)
     seen = keypoints[..., 2] >= SEEN_CONFIDENCE
     points = (keypoints[..., :2] - intrinsics[:, None, 2:]) / intrinsics[:, None, :2]
-    points = rays = torch.where(seen[..., None], points, torch.zeros_like(points))
-    turn = torch.eye(3, device=device).expand(len(points), 3, 3)
-    if centre:
-        points, turn = centre_view(points, seen)
-    middle, side = bounding_box(points, seen)
+    rays = torch.where(seen[..., None], points, torch.zeros_like(points))
     confidence = torch.where(seen, keypoints[..., 2], torch.zeros_like(keypoints[..., 2]))
-    inputs = network_inputs(points, confidence, middle, side)
+    view = network_view(rays, confidence, centre)
+    turn = view.turn
+    if turn is None:
+        turn = torch.eye(3, device=device).expand(len(rays), 3, 3)
     return TargetDomain(
-        TargetBatch(inputs, seen, confidence.clamp(max=1), middle, side),
+        TargetBatch(view.inputs, seen, confidence.clamp(max=1), view.centre, view.side),
         rays,
         turn,
         *(

@@ -23,15 +23,15 @@ def supervised_loss(
     the placement, which is solved in closed form and not learned.
     """
     joints, keypoints = body.keypoints(prediction.betas, prediction.rotations)
-    shown = _in_box(keypoints, batch.translation, batch)
+    shown = in_box(keypoints, batch.translation, batch)
     return _loss(prediction, joints, keypoints, shown, batch, weights)
 
 
 def fitted_loss(fit: Fit, batch: Batch, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
     """The same of a body that stands where it was fitted."""
-    true = _in_box(batch.keypoints_3d, batch.translation, batch)
+    true = in_box(batch.keypoints_3d, batch.translation, batch)
     # One keypoint that nearly touches the camera must not drown the rest.
-    shown = true + (_in_box(fit.keypoints, fit.translation, batch) - true).clamp(-1, 1)
+    shown = true + (in_box(fit.keypoints, fit.translation, batch) - true).clamp(-1, 1)
     prediction = Prediction(fit.betas, fit.rotations)
     return _loss(prediction, fit.joints, fit.keypoints, shown, batch, weights)
 
@@ -45,7 +45,7 @@ def _loss(
     weights: LossWeights,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     importance = keypoint_weights(keypoints)
-    true = _in_box(batch.keypoints_3d, batch.translation, batch)
+    true = in_box(batch.keypoints_3d, batch.translation, batch)
     terms = {
         "pose": (prediction.rotations - batch.rotations).abs().mean(),
         "betas": (prediction.betas - batch.betas).abs().mean(),
@@ -64,12 +64,9 @@ def keypoint_weights(keypoints: Tensor) -> Tensor:
     return torch.tensor(weights, dtype=keypoints.dtype, device=keypoints.device)
 
 
-def in_box(keypoints: Tensor, batch: Batch) -> Tensor:
-    """Projections (N, K, 2) of root-relative keypoints (N, K, 3) in units of the input's box."""
-    return _in_box(keypoints, batch.translation, batch)
-
-
-def _in_box(keypoints: Tensor, translation: Tensor, batch: Batch) -> Tensor:
+def in_box(keypoints: Tensor, translation: Tensor, batch: Batch) -> Tensor:
+    """Projections (N, K, 2) of root-relative keypoints (N, K, 3) at a translation (N, 3) [m], in
+    units of the input's box."""
     placed = keypoints + translation[:, None]
     points = placed[..., :2] / placed[..., 2:].clamp(min=0.1)
     return (points - batch.centre[:, None]) / batch.side[:, None]

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import place
 from key2mesh_core.errors import TrainingError
+from key2mesh_core.geometry.rotations import with_turned_root
 from key2mesh_core.keypoints.table import MIRROR
 from key2mesh_core.learning.detections.multi_view import agreement
+from key2mesh_core.learning.detections.predictions import mean_by
 from key2mesh_core.learning.detections.target_domain import target_domain
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import PretrainConfig
@@ -121,16 +123,16 @@ def load_taught(
         rows = torch.nonzero(agreed.known)[:, 0]
         points, confidence = domain.rays[rows], domain.batch.confidence[rows]
         betas, rotations = (part[rows] for part in agreed.poses)
-        root = domain.turn[rows] @ rotations[:, 0]
-        rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
+        rotations = with_turned_root(domain.turn[rows], rotations)
         _, keypoints = body.keypoints(betas, rotations)
         translation = place(keypoints, points, confidence)
         placed = keypoints + translation[:, None]
         missed = (placed[..., :2] / placed[..., 2:].clamp(min=0.1) - points).norm(dim=2)
         seen = confidence > 0
         missed = (missed * seen).sum(1) / seen.sum(1) / bounding_box(points, seen)[1][:, 0]
-        moments = torch.stack([domain.person, domain.frame])[:, rows.cpu()].to(device)
-        together = _mean_by(missed, moments)
+        moments = torch.stack([domain.person, domain.frame])[:, rows.cpu()]
+        _, moment = moments.unique(dim=1, return_inverse=True)
+        together = mean_by(missed[:, None], moment)[:, 0]
         fits = (missed < _MISFIT) & (together < _MISFIT_OF_MOMENT)
     processes.say(
         f"{len(domain)} detections; several cameras agree on the pose of {len(rows)} of them, of "
@@ -148,9 +150,3 @@ def load_taught(
         np.frombuffer(source.origin.encode(), np.uint8),
     ]
     return TaughtBank(*arrays, source.centre_view), digest_of(*learned_from)
-
-
-def _mean_by(values: Tensor, keys: Tensor) -> Tensor:
-    """(N,): replaces every value by the mean of those with the same keys (2, N)."""
-    _, place, counts = keys.unique(dim=1, return_inverse=True, return_counts=True)
-    return (values.new_zeros(len(counts)).index_add_(0, place, values) / counts)[place]
