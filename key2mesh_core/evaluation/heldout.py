@@ -36,11 +36,11 @@ def held_out_errors(
     Returns pa_mpjpe_mm and mpjpe_mm over 14 joints (pelvis-centred), and the same over all
     24. The network is evaluated in eval mode and left in the mode it was in.
     """
-    was_training = network.training
+    fitted, was_training = FittedNetwork(network, body), network.training
     network.eval()
     try:
         means = mean_errors(
-            lambda batch: _errors(network, body, batch), bank, body, synthesis, frames, seed, _BATCH
+            lambda batch: _errors(fitted, body, batch), bank, body, synthesis, frames, seed, _BATCH
         )
     finally:
         network.train(was_training)
@@ -63,8 +63,8 @@ def mean_errors(
     return {name: np.concatenate([part[name] for part in parts]).mean(0) for name in parts[0]}
 
 
-def _errors(network: nn.Module, body: BodyModel, batch: Batch) -> dict[str, np.ndarray]:
-    answer = FittedNetwork(network, body)(batch.inputs, batch.centre, batch.side)
+def _errors(network: FittedNetwork, body: BodyModel, batch: Batch) -> dict[str, np.ndarray]:
+    answer = network(batch.inputs, batch.centre, batch.side)
     found, _ = body.forward_kinematics(*answer)
     found, true = found.cpu().numpy(), batch.joints.cpu().numpy()
     scored = list(SCORED_JOINTS)

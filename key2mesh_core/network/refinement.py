@@ -23,6 +23,7 @@ from key2mesh_core.body.data import BETA_COUNT
 from key2mesh_core.body.linearised import MOVING, Linearisation, LinearisedKeypoints
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.camera.placement import NEAREST_M, place_roughly
+from key2mesh_core.network.crop import from_box
 from key2mesh_core.network.key2mesh import Key2Mesh, Prediction
 from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
 
@@ -91,17 +92,18 @@ class Refinement(nn.Module):
             side: (N, 1) of the person's box, in the same units.
         """
         betas, rotations = prediction
+        linear = self.linearised(betas, rotations)
         # The root before the mask: its slope at 0 is infinite.
         root = torch.where(seen, torch.sqrt(certainty.keypoints), 0.0)
-        _, keypoints = self.body.keypoints(betas, rotations)
-        translation = place_roughly(keypoints, points, root * root)
+        translation = place_roughly(linear.keypoints, points, root * root)
         free = self.free.expand(betas.shape[0], 3)
         variance = 1 / torch.cat([certainty.rotations, certainty.betas, free], 1)[:, None]
         root = (root @ self.twice)[..., None]  # of the weights (N, 2 K, 1)
         gone = torch.zeros_like(certainty.rotations[:, :1])  # changes (N, unknowns) so far: none
         fits = []
-        for _ in range(self.steps):
-            linear = self.linearised(betas, rotations)
+        for step in range(self.steps):
+            if step:
+                linear = self.linearised(betas, rotations)
             fit = _fit(betas, rotations, translation, linear.joints, linear.keypoints)
             fits.append(fit)
             # Moves across are sought in sides of the box, along in depths: near 1, all of them.
@@ -128,7 +130,7 @@ class Refinement(nn.Module):
     def _solve(self, slope: Tensor, missed: Tensor, variance: Tensor, gone: Tensor) -> Tensor:
         """(N, unknowns) the change that minimises |missed - slope change|^2 plus the squares of
         `gone` and change together, over `variance (N, 1, unknowns)`."""
-        # Kalman's form: as many equations as measurements, of which there are fewer.
+        # Kalman's form has one equation per measurement; there are more unknowns than those.
         if not self.iterations:  # bodies close to the camera exceed single precision
             slope, missed, variance, gone = (
                 each.double() for each in (slope, missed, variance, gone)
@@ -176,7 +178,7 @@ class FittedNetwork(nn.Module):
         if self.refinement is None:
             return [self.network.head(features)]
         prediction, certainty = self.network.head.with_certainty(features)
-        points = (inputs[..., :2] - 0.5) * side[:, None] + centre[:, None]
+        points = from_box(inputs, centre, side)
         with torch.autocast(inputs.device.type, enabled=False):
             fits = self.refinement(prediction, certainty, points, inputs[..., 2] > 0, side)
         return [prediction, *(Prediction(fit.betas, fit.rotations) for fit in fits[1:])]

@@ -43,9 +43,10 @@ from key2mesh_core.learning.runs import (
     train_watched,
 )
 from key2mesh_core.learning.trained_model import TrainedModel, load_trained_model
+from key2mesh_core.network.crop import from_box
 from key2mesh_core.network.key2mesh import Prediction, unfolded
-from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
-from key2mesh_core.network.refinement import Refinement
+from key2mesh_core.network.refined import Certainty
+from key2mesh_core.network.refinement import FittedNetwork
 from key2mesh_core.network.weights import build
 from key2mesh_core.synthesis.batches import Batch
 from key2mesh_core.synthesis.config import without_augmentation
@@ -125,7 +126,7 @@ class Run:
         else:
             self.network = build(architecture, config.dropout)
         self.network.to(self.device)
-        self.refinement = Refinement(self.body).to(self.device)
+        self.refinement = FittedNetwork(self.network, self.body).refinement
         share_batch_norms(self.network, processes)
         self.average = None
         if config.average:
@@ -172,13 +173,13 @@ class Run:
         config = self.config
         half = config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            if not isinstance(self.network, RefinedKey2Mesh):
+            if self.refinement is None:
                 return supervised_loss(self.network(batch.inputs), batch, self.body, config.loss)
             prediction, certainty = self.network.with_certainty(batch.inputs)
         loss, _ = supervised_loss(prediction, batch, self.body, config.loss)
         rows = slice(config.fitted)
         some = Batch(*(part[rows] for part in batch))
-        points = (some.inputs[..., :2] - 0.5) * some.side[:, None] + some.centre[:, None]
+        points = from_box(some.inputs, some.centre, some.side)
         _, *fits, last = self.refinement(
             Prediction(*(part[rows] for part in prediction)),
             Certainty(*(part[rows] for part in certainty)),
