@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from key2mesh_core.body.data import PARENTS, BodyData
+from key2mesh_core.body.files import save_body
 
 _REST = np.array(
     [
@@ -50,6 +51,14 @@ def small_body(seed: int = 0, correctives: bool = False, vertices_per_joint: int
         triangles=rng.integers(0, count, (50, 3)).astype(np.int32),
         face_regressor=face.astype(np.float32),
     )
+
+
+def write_data(folder: Path, clips: int) -> Path:
+    """What pre-training needs: motion capture in `clips` and `body.npz`."""
+    for seed in range(clips):
+        write_clip(folder / "clips" / f"{seed}_poses.npz", seed=seed)
+    save_body(folder / "body.npz", small_body())
+    return folder
 
 
 def write_clip(path: Path, frames: int = 40, seed: int = 0, **changes: object) -> Path:

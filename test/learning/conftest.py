@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One exported model for all tests of this folder: exporting takes half a minute."""
+"""Models to adapt, and one exported model for all tests, because exporting is slow."""
 
 import json
 
 import pytest
-from helpers_adapt import save_model
+from helpers_adapt import save_model, write_aistpp
+from helpers_training import write_clip
 
 from key2mesh_core.learning.export import export
 from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.model.bundle import load_bundle
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """What adaptation needs: a checkpoint `start.pt` with its `body.npz`, `detections` of AIST++'s
+    kind and motion capture in `clips`."""
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder)
+    write_aistpp(folder / "detections" / "gBR_ch06.pkl", people=2, frames=80)
+    write_clip(folder / "clips" / "one_poses.npz")
+    return folder
 
 
 @pytest.fixture(scope="session")

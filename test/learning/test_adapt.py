@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_adapt import save_model, targets, write_aistpp
+from helpers_adapt import targets, write_aistpp
 from helpers_bundle import make_bundle, rewrite_manifest
-from helpers_training import write_clip
 
 from key2mesh_core.body.files import load_body
 from key2mesh_core.cli.main import main
@@ -40,15 +39,6 @@ ROOT = Path(__file__).parents[2]
 EVERY_TERM = AdaptWeights(
     reprojection=10.0, domain=0.1, features=20.0, agreement=0.0, rehearsal=1.0
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_model(folder)
-    write_aistpp(folder / "detections" / "gBR_ch06.pkl", people=2, frames=80)
-    write_clip(folder / "clips" / "one_poses.npz")
-    return folder
 
 
 def config(model: Path, output: Path, **changes) -> AdaptConfig:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_training import small_body, write_clip
+from helpers_training import write_data
 
-from key2mesh_core.body.files import save_body
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.learning.distributed import ProcessGroup
 from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES, PretrainConfig
@@ -52,11 +51,7 @@ with process_group(torch.device("cpu")) as processes:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    for seed in range(3):
-        write_clip(folder / "clips" / f"{seed}_poses.npz", seed=seed)
-    save_body(folder / "body.npz", small_body())
-    return folder
+    return write_data(tmp_path_factory.mktemp("data"), clips=3)
 
 
 def config(recipe: str, data: Path, batch_size: int, **changes) -> PretrainConfig:

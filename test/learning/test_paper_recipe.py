@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers_adapt import save_model, targets, write_aistpp
+from helpers_adapt import targets
 from helpers_benchmarks import licensed, write_3dpw
 from helpers_training import small_body, write_clip
 
@@ -82,15 +82,6 @@ def test_the_person_is_pitched_before_the_yaw_as_in_the_authors_code() -> None:
     assert up[False][:, 0].abs().max() < 1e-6
     assert up[True][:, 0].std() == pytest.approx(float(up[True][:, 2].std()), rel=0.1)
     assert up[True][:, 1].min() > np.cos(np.radians(20.1))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_model(folder)
-    write_aistpp(folder / "detections" / "gBR_ch06.pkl", people=2, frames=80)
-    write_clip(folder / "clips" / "one_poses.npz")
-    return folder
 
 
 def config(model, output, **changes) -> AdaptConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_training import small_body, write_clip
+from helpers_training import small_body, write_clip, write_data
 
 from key2mesh_core.body.files import load_body, save_body
 from key2mesh_core.errors import Key2MeshError, TrainingError
@@ -36,11 +36,7 @@ FEATURES = 128
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    for seed in range(4):
-        write_clip(folder / "clips" / f"{seed}_poses.npz", seed=seed)
-    save_body(folder / "body.npz", small_body())
-    return folder
+    return write_data(tmp_path_factory.mktemp("data"), clips=4)
 
 
 def config(data: Path, output: Path, **changes) -> PretrainConfig:
