@@ -24,8 +24,8 @@ from key2mesh_core.fleet.run import run
 from key2mesh_core.fleet.storage import entries
 from key2mesh_core.learning import runs
 from key2mesh_core.learning.adapt.config import AdaptConfig
-from key2mesh_core.learning.adapt.job import adapt
-from key2mesh_core.learning.adapt.validation import WORTH_IT, score
+from key2mesh_core.learning.adapt.job import AdaptResult, adapt
+from key2mesh_core.learning.adapt.validation import score, threshold
 
 _FIXED = ("target", "output", "recipe")
 
@@ -55,22 +55,11 @@ class AdaptJob:
     def make(self, sources: Sequence[str], target: Path) -> dict[str, Any]:
         options = replace(self.options, target=tuple(sources), output=target)
         result = adapt(options)
-        scores = [score(measured, result.history[0]) for measured in result.history[1:]]
-        best = min(scores)
-        if self.options.always_adapt:
-            why = (
-                f"the last epoch is kept because of always_adapt (score {scores[-1]:+.3f} on "
-                "held-out detections; below 0 is better than the initial model)"
-            )
-            return {"adapted": result.adapted, "epoch": result.epoch, "why": why}
-        why = (
-            f"epoch {result.epoch} of {len(scores)} is better on held-out detections (score "
-            f"{scores[result.epoch - 1]:+.3f}; below {WORTH_IT:+.2f} is kept)"
-            if result.adapted
-            else f"no epoch is clearly better on held-out detections (best score {best:+.3f}; "
-            f"only below {WORTH_IT:+.2f} is kept): the model is the initial one"
-        )
-        return {"adapted": result.adapted, "epoch": result.epoch, "why": why}
+        return {
+            "adapted": result.adapted,
+            "epoch": result.epoch,
+            "why": _why(options, result),
+        }
 
 
 def adapt_all(config: AdaptAllConfig) -> int:
@@ -114,3 +103,25 @@ def adapt_jobs(config: AdaptAllConfig) -> list[AdaptJob]:
             raise Key2MeshError(f"{config.robots} contains no folder of a robot")
     named([job.name for job in jobs], [job.sources[0] for job in jobs])
     return jobs
+
+
+def _why(options: AdaptConfig, result: AdaptResult) -> str:
+    """Why the new model was kept, or not."""
+    before, *after = result.history
+    scores = [score(measured, before) for measured in after]
+    where = options.select_on or "held-out detections"
+    if options.always_adapt:
+        return (
+            f"the last epoch is kept because of always_adapt (score {scores[-1]:+.3f} on {where}; "
+            "below 0 is better than the initial model)"
+        )
+    limit = f"below {threshold(before):+.2f} is kept"
+    if result.adapted:
+        return (
+            f"epoch {result.epoch} of {len(scores)} is better on {where} (score "
+            f"{scores[result.epoch - 1]:+.3f}; {limit})"
+        )
+    return (
+        f"no epoch is clearly better on {where} (best score {min(scores):+.3f}; only {limit}): the "
+        "model is the initial one"
+    )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from helpers_adapt import save_model, write_aistpp
@@ -11,8 +12,12 @@ from helpers_fleet import lines
 
 from key2mesh_core.cli.main import main
 from key2mesh_core.errors import Key2MeshError
+from key2mesh_core.fleet import adapt_all
 from key2mesh_core.fleet.adapt_all import adapt_jobs
 from key2mesh_core.fleet.adapt_config import ADAPT_ALL_RECIPES, AdaptAllConfig
+from key2mesh_core.learning.adapt.config import AdaptConfig
+from key2mesh_core.learning.adapt.job import AdaptResult
+from key2mesh_core.learning.adapt.validation import LABELLED, choose
 from key2mesh_core.model.bundle import load_bundle
 
 FAST = ("--members", "1", "--epochs", "1", "--least-steps", "1", "--batch-size", "16")
@@ -52,6 +57,26 @@ def test_every_robot_gets_a_bundle_or_a_reason(tmp_path, capsys, where):
     assert again["one"] == found["one"] | {"state": "skipped"}
     assert again["two"] == found["two"] | {"state": "skipped"}
     assert list((tmp_path / "out" / "_work").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("select_on", "criteria", "epoch", "said"),
+    [
+        ("", ("reprojection", "mirror_mm"), 0, "held-out detections .*only below -0.08 is kept"),
+        ("3dpw-validation", (LABELLED,), 1, r"3dpw-validation .*below \+0.00 is kept"),
+    ],
+)
+def test_the_reason_names_the_rule_that_decided(
+    tmp_path, monkeypatch, select_on, criteria, epoch, said
+):
+    """A model that is 2 % better is kept only if labels say so."""
+    history = [dict.fromkeys(criteria, 100.0), dict.fromkeys(criteria, 98.0)]
+    assert choose(history) == epoch
+    result = AdaptResult(tmp_path, epoch > 0, epoch, history)
+    monkeypatch.setattr(adapt_all, "adapt", lambda options: result)
+    facts = adapt_all.AdaptJob("r", ("b",), AdaptConfig(select_on=select_on)).make(["b"], tmp_path)
+    assert facts["adapted"] == (epoch > 0)
+    assert re.search(said, facts["why"])
 
 
 def test_a_folder_with_a_folder_for_each_robot_is_a_list_of_robots(tmp_path):

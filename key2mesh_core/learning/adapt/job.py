@@ -18,7 +18,7 @@ from key2mesh_core.learning import runs
 from key2mesh_core.learning.adapt.config import AdaptConfig
 from key2mesh_core.learning.adapt.labelled import labelled_selection
 from key2mesh_core.learning.adapt.run import AdaptRun
-from key2mesh_core.learning.adapt.validation import WORTH_IT, choose, score
+from key2mesh_core.learning.adapt.validation import choose, score, threshold
 from key2mesh_core.learning.detections.target_domain import split_in_time, target_domain
 from key2mesh_core.learning.distributed import ProcessGroup, local_device, process_group
 from key2mesh_core.learning.export import refuse_occupied, write_bundle
@@ -216,9 +216,10 @@ def _adapted(run: AdaptRun, epoch: int) -> str:
 
 def _not_adapted(run: AdaptRun, output: Path, init: str) -> str:
     scores = [score(measured, run.history[0]) for measured in run.history[1:]]
+    where = run.config.select_on or "held-out detections"
     return (
-        "not adapted: on held-out detections no epoch was clearly better than the initial model "
+        f"not adapted: on {where} no epoch was clearly better than the initial model "
         f"(best score {min(scores):+.3f}; lower is better, and only an epoch below "
-        f"{WORTH_IT:+.2f} is kept). {output} holds the unchanged model, the same as {init}; "
-        "--always-adapt exports the last epoch anyway"
+        f"{threshold(run.history[0]):+.2f} is kept). {output} holds the unchanged model, the same "
+        f"as {init}; --always-adapt exports the last epoch anyway"
     )

@@ -77,10 +77,15 @@ class Validator:
 
 def choose(history: Sequence[dict[str, float]]) -> int:
     """The epoch to keep: the one with the lowest score, or 0, the initial model, if none is below
-    `WORTH_IT`; with labels, simply the best one."""
+    the `threshold`."""
     scores = [score(measured, history[0]) for measured in history]
     best = int(np.argmin(scores))
-    return best if scores[best] < (0 if LABELLED in history[0] else WORTH_IT) else 0
+    return best if scores[best] < threshold(history[0]) else 0
+
+
+def threshold(before: dict[str, float]) -> float:
+    """A model with a score below this is kept: `WORTH_IT`; with labels, every better one."""
+    return 0.0 if LABELLED in before else WORTH_IT
 
 
 def score(measured: dict[str, float], before: dict[str, float]) -> float:
