@@ -43,13 +43,7 @@ class AdaptAllConfig(FleetOptions, AdaptConfig):
 ADAPT_ALL_RECIPES: dict[str, tuple[str, AdaptAllConfig]] = {
     name: (
         summary,
-        AdaptAllConfig(
-            **{
-                each.name: getattr(recipe, each.name)
-                for each in fields(AdaptConfig)
-                if each.name != "output"
-            }
-        ),
+        AdaptAllConfig(**(vars(recipe) | {"output": AdaptAllConfig.output})),
     )
     for name, (summary, recipe) in ADAPT_RECIPES.items()
 }

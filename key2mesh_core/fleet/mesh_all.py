@@ -53,8 +53,7 @@ class MeshJob:
         return values | {"model": _engine.bundle(self.options.model).digest}
 
     def make(self, sources: Sequence[str], target: Path) -> dict[str, Any]:
-        values = {each.name: getattr(self.options, each.name) for each in fields(MeshOptions)}
-        config = MeshConfig(sources[0], target, **values)
+        config = MeshConfig(sources[0], target, **vars(self.options))
         recording, form = opened(config)
         estimator = _engine.estimator(config)
         summary = asdict(make_meshes(config, recording, form, estimator, io.StringIO()))

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from key2mesh_core.fleet.config import FleetOptions
@@ -38,7 +38,7 @@ def run(jobs: Sequence[Job], options: FleetOptions, output: str, threads: int, u
 
         records = do_on_ray(jobs, options, output, threads)
     else:
-        records = _do_here(jobs, options, output)
+        records = (do(job, output, options.scratch) for job in jobs)
     progress = Progress(len(jobs), unit=unit)
     done: list[Record] = []
     lines = sys.stdout
@@ -87,7 +87,3 @@ def summary(title: str, done: Sequence[Record], total: int, seconds: float) -> s
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def _do_here(jobs: Sequence[Job], options: FleetOptions, output: str) -> Iterator[Record]:
-    return (do(job, output, options.scratch) for job in jobs)

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from key2mesh_core import io
 from key2mesh_core.errors import Key2MeshError
@@ -34,10 +34,10 @@ from key2mesh_core.fleet.storage import (
 )
 from key2mesh_core.meshing.partial import InUseError
 
-State = Literal["started", "made", "skipped", "failed"]
 Record = dict[str, Any]
-"""A JSON line: `name`, `state`, `source`, `target`, `worker` (HOST:PROCESS), `seconds`, then the
-facts on what was made, or `error`. In OUTPUT/_records it has `settings` too."""
+"""A JSON line: `name`, `state` ("started", "made", "skipped" or "failed"), `source`, `target`,
+`worker` (HOST:PROCESS), `seconds`, then the facts on what was made, or `error`. In OUTPUT/_records
+it has `settings` too."""
 
 RECORDS = "_records"
 """Names that begin with _ are ignored by readers of Parquet data sets."""
@@ -96,8 +96,7 @@ def do(job: Job, output: str, scratch: str = "") -> Record:
         scratch: local folder for unfinished work (`FleetOptions.scratch`).
     """
     begin = time.monotonic()
-    line: Record = {"name": job.name, "state": "failed", "source": ", ".join(job.sources)}
-    line["target"] = f"{output.rstrip('/')}/{job.target}"
+    line = _failed(job, output)
     try:
         folder = output_folder(output)
         settings = job.settings() | {"sources": [_described(source) for source in job.sources]}
@@ -107,7 +106,7 @@ def do(job: Job, output: str, scratch: str = "") -> Record:
             return done | {"state": "skipped"}
     except Exception as error:
         return line | {"error": _reason(error)}  # the record of an earlier result stays
-    here = scratch_folder(output, scratch) / job.name
+    here = _scratch_folder(output, scratch) / job.name
     try:
         line["worker"] = f"{socket.gethostname()}:{os.getpid()}"
         _write(folder, line | {"state": "started", "settings": settings})
@@ -125,14 +124,23 @@ def do(job: Job, output: str, scratch: str = "") -> Record:
 
 def gave_up(job: Job, output: str, error: str) -> Record:
     """Records a job whose workers died."""
-    line = {"name": job.name, "state": "failed", "source": ", ".join(job.sources)}
-    line |= {"target": f"{output.rstrip('/')}/{job.target}", "error": error}
+    line = _failed(job, output) | {"error": error}
     with suppress(Key2MeshError):
         _write(output_folder(output), line | {"settings": {}})
     return line
 
 
-def scratch_folder(output: str, scratch: str) -> Path:
+def _failed(job: Job, output: str) -> Record:
+    """The first values of a job's record, until it is made."""
+    return {
+        "name": job.name,
+        "state": "failed",
+        "source": ", ".join(job.sources),
+        "target": f"{output.rstrip('/')}/{job.target}",
+    }
+
+
+def _scratch_folder(output: str, scratch: str) -> Path:
     """The folder for unfinished work of an output folder."""
     if scratch:
         root = Path(scratch).expanduser()
