@@ -19,7 +19,7 @@ from key2mesh_core.body.data import BETA_COUNT, JOINT_COUNT, JOINT_NAMES
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.geometry.rotations import quaternion_to_matrix
 
-#: Joints that do not move any keypoint: nothing can be learned of them from an image of keypoints.
+#: Joints that move no keypoint, so keypoints do not show how they are turned.
 _IDLE = ("left_ankle", "right_ankle", "left_foot", "right_foot")
 _IDLE_HANDS = ("left_wrist", "right_wrist", "left_hand", "right_hand")
 
@@ -45,8 +45,8 @@ class Linearisation(NamedTuple):
 class LinearisedKeypoints(nn.Module):
     """`BodyModel.keypoints` with its derivatives.
 
-    Of the pose-dependent corrections of the shape (SMPL Eq. 9) the derivatives know nothing: they
-    move landmarks of the face by millimetres.
+    The derivatives ignore the pose-dependent corrections of the shape, which move landmarks of the
+    face by millimetres.
     """
 
     def __init__(self, body: BodyModel) -> None:

@@ -20,7 +20,7 @@ class Keypoint:
             landmark regressor (`BodyData.face_regressor`) finds by the keypoint's name.
         limb: the keypoint that it is connected to in a drawn skeleton; "" for none.
         noise: how far detectors misplace it, relative to the average keypoint.
-        offset: distance of detectors' idea of it from the body's [mm per axis].
+        offset: how far detectors place it from where the body has it [mm per axis].
         loss_weight: its weight in training losses. The ends of limbs have the largest errors and
             matter most.
         part: its body part, with its side if there are two; synthesis hides parts as a whole.

@@ -37,7 +37,7 @@ def normalise(points: Tensor, seen: Tensor, centre: Tensor, side: Tensor) -> Ten
 
 
 def network_inputs(points: Tensor, confidence: Tensor, centre: Tensor, side: Tensor) -> Tensor:
-    """What networks see of N persons: (N, K, 5).
+    """The input of networks for N persons: (N, K, 5).
 
     The channels are x and y in the unit box (`normalise`), 1 where the keypoint is seen, its
     confidence (at most 1), and the logarithm of the box's side in units of the focal length, which

@@ -85,7 +85,7 @@ class SmplHead(nn.Module):
 
 
 class Key2Mesh(nn.Module):
-    """Normalised keypoints (N, K, 2) -> SMPL shape and pose. More channels are not looked at.
+    """Normalised keypoints (N, K, 2) -> SMPL shape and pose. It ignores further channels.
 
     Args:
         dropout: dropout probability of every layer.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of the default model: the published one, which also sees confidences and says how
-sure it is, so that its predictions can be fitted to the keypoints (`network.refinement`)."""
+"""The network of the default model: the published one, with confidences as further inputs and its
+own certainty as a further output, by which its predictions are fitted to the keypoints
+(`network.refinement`)."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from key2mesh_core.network.crop import CHANNELS
 from key2mesh_core.network.key2mesh import BETAS, FEATURES, Key2Mesh, Prediction, SmplHead
 
 _TURNS = 3 * len(MOVING)
-#: Logarithms of the precisions of rotations, betas and keypoints: middle, and how far an output
-#: of 1 moves them; outputs count within +-3.
+#: Logarithms of the precisions of rotations, betas and keypoints: their value for an output of 0,
+#: and how far an output of 1 moves them. Outputs are clamped to +-3.
 _LOGARITHMS = ((3.8, 1.5), (1.0, 1.0), (8.5, 1.2))
 _LARGEST_OUTPUT = 3.0
 

@@ -6,8 +6,8 @@ The most probable body then minimises
 
     sum_k w_k |keypoint_k - projection_k|^2 + sum_j lambda_j turn_j^2 + sum_b lambda_b change_b^2
 
-over small turns of the joints, betas and the translation; no depth is traded for pixels beyond what
-lambda allows. Every step solves the linearised problem with the exact derivatives of
+over small turns of the joints, betas and the translation. The fit trades depth for pixels only as
+far as lambda allows. Every step solves the linearised problem with the exact derivatives of
 `LinearisedKeypoints`. Training runs through the steps, so the network learns weights that make the
 fit good, not only its own prediction.
 """
@@ -30,9 +30,9 @@ from key2mesh_core.network.refined import Certainty, RefinedKey2Mesh
 STEPS = 2
 #: Of `Refinement`, in exported graphs.
 ITERATIONS = 14
-#: What counts at most in one step: a miss [sides of the box], a turn [rad].
+#: Largest miss [sides of the box] and turn [rad] that count in one step.
 _LARGEST_MISS, _LARGEST_TURN = 0.5, 1.0
-#: Precision of a move of the body [1/side^2, 1/depth^2]: next to none.
+#: Precision of the body's position [1/side^2, 1/depth^2]: almost free.
 _FREE = 25.0
 _NEAREST = 1.5 * NEAREST_M
 _TURNS = 3 * len(MOVING)
@@ -106,7 +106,7 @@ class Refinement(nn.Module):
                 linear = self.linearised(betas, rotations)
             fit = _fit(betas, rotations, translation, linear.joints, linear.keypoints)
             fits.append(fit)
-            # Moves across are sought in sides of the box, along in depths: near 1, all of them.
+            # Moves are in sides of the box across and in depths along, so all are of order 1.
             units = translation[:, 2:] * torch.cat([side, side, torch.ones_like(side)], 1)
             slope = root * self._slope(linear, fit, units, side)
             missed = ((points - fit.points) / side[:, None]).clamp(-_LARGEST_MISS, _LARGEST_MISS)
@@ -130,7 +130,7 @@ class Refinement(nn.Module):
     def _solve(self, slope: Tensor, missed: Tensor, variance: Tensor, gone: Tensor) -> Tensor:
         """(N, unknowns) the change that minimises |missed - slope change|^2 plus the squares of
         `gone` and change together, over `variance (N, 1, unknowns)`."""
-        # Kalman's form has one equation per measurement; there are more unknowns than those.
+        # Kalman's form has one equation per measurement, and there are fewer of them than unknowns.
         if not self.iterations:  # bodies close to the camera exceed single precision
             slope, missed, variance, gone = (
                 each.double() for each in (slope, missed, variance, gone)
@@ -153,10 +153,11 @@ class Refinement(nn.Module):
 
 
 class FittedNetwork(nn.Module):
-    """What a bundle answers: a network's predictions, fitted if the network was made for it.
+    """A network with its fit, as in a bundle: the published network's predictions are not fitted.
 
     Attributes:
-        network: its predictions are the answer, or where the fit begins.
+        network: its predictions are the result, or where the fit begins.
+        refinement: the fit; None for a network without one.
     """
 
     def __init__(self, network: Key2Mesh, body: BodyModel) -> None:
