@@ -25,7 +25,7 @@ from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import BodyFileError, EvaluationError
 from key2mesh_core.keypoints.table import KEYPOINTS
 from key2mesh_core.recordings.labelled import LabelledPerson, checked, in_camera
-from key2mesh_core.recordings.one_person import UNDETECTED, one_person
+from key2mesh_core.recordings.one_person import one_person
 
 SEQUENCES = 17
 """Number of sequences of EMDB 1."""
@@ -110,7 +110,7 @@ def _read(file: Path, detections: Path | None) -> list[LabelledPerson]:
 
 def _projections(joints: NDArray) -> NDArray[np.float32]:
     """SMPL's projected joints (F, 24, 2) as keypoints; those of the face are unseen."""
-    keypoints = np.tile(UNDETECTED, (len(joints), 1, 1))
+    keypoints = np.zeros((len(joints), len(KEYPOINTS), 3), np.float32)
     for number, keypoint in enumerate(KEYPOINTS):
         if keypoint.joint:
             keypoints[:, number, :2] = joints[:, JOINT_NAMES.index(keypoint.joint)]
@@ -132,10 +132,6 @@ def _detected(
         )
     boxes = content.get("bboxes")
     boxes = boxes.get("bboxes") if isinstance(boxes, dict) else None
-    return (
-        np.stack(
-            [one_person(files.get(int(i)), None if boxes is None else boxes[i]) for i in images]
-        )
-        if len(images)
-        else np.zeros((0, *UNDETECTED.shape), np.float32)
+    return one_person(
+        [files.get(int(image)) for image in images], None if boxes is None else boxes[images]
     )

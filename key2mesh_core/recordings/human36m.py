@@ -33,7 +33,7 @@ from key2mesh_core.errors import BodyFileError, EvaluationError
 from key2mesh_core.geometry.rotations import quaternion_to_matrix
 from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.recordings.labelled import LabelledPerson, checked
-from key2mesh_core.recordings.one_person import UNDETECTED, one_person
+from key2mesh_core.recordings.one_person import one_person
 
 SUBJECTS = ("S9", "S11")
 FRONTAL_CAMERA = "60457274"
@@ -193,7 +193,7 @@ def _canonical(action: str) -> str:
 def _read(
     keys: list[Key], joints: dict[Key, NDArray], own: dict[Key, NDArray], files: dict[Key, Path]
 ) -> list[LabelledPerson]:
-    detected = [one_person(files.get(key)) if files else own.get(key, UNDETECTED) for key in keys]
+    detected = one_person([files.get(key) for key in keys]) if files else [own[k] for k in keys]
     return [
         LabelledPerson(
             name="",

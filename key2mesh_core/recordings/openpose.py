@@ -59,7 +59,7 @@ def read_frames(
         _check_cameras(path, numbered)
     take = path.absolute().name if options.together else ""
     images = {name: read_people(top / name) for name in numbered}
-    layout = _layout_of(path, images, options.layout)
+    layout = layout_of(path, images, options.layout)
     for name, (stream, number) in numbered.items():
         ids, people = images[name]
         keypoints = np.array([points[: len(layout)] for points in people], np.float32)
@@ -123,7 +123,14 @@ def _id(value: Any) -> str:
     return str(number) if isinstance(number, int) and number >= 0 else ""
 
 
-def _layout_of(path: Path, images: dict[str, _People], stated: str) -> Layout:
+def layout_of(path: Path, images: dict[str, _People], stated: str) -> Layout:
+    """The layout of all people in images of the folder `path`: as stated, else recognised.
+
+    Raises:
+        TargetError: nobody is shown, people differ in their number of keypoints, or their layout is
+            not recognised.
+        KeypointError: the stated layout is unknown.
+    """
     example: dict[int, str] = {}
     everyone = [person for _, people in images.values() for person in people]
     for name, (_, people) in images.items():

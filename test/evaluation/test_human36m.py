@@ -56,10 +56,7 @@ class Studio:
                 rows[list(SPIN_24), :3] = joints[frame] - joints[frame, :1]
                 rows[list(SPIN_24), 3] = 1
                 truth.append(rows)
-                body = np.zeros((25, 3))
-                seen = self.seen[subject, action][frame]
-                body[[*range(8), *range(9, 19)]] = seen
-                found.append(body)
+                found.append(_body_25(self.seen[subject, action][frame]))
         arrays = {"imgname": np.array(names), "S": np.array(truth), "center": np.zeros(len(names))}
         np.savez(path, **(arrays | ({"openpose": np.array(found)} if openpose else {})))
         return path
@@ -74,6 +71,14 @@ class Studio:
             positions.setdefault(subject, {})[action.replace("Taking", "")] = full
         np.savez_compressed(path, positions_3d=positions)
         return path
+
+
+def _body_25(seen: np.ndarray) -> np.ndarray:
+    """(25, 3) OpenPose's default layout of its COCO keypoints (18, 3); no feet."""
+    body = np.zeros((25, 3))
+    body[[*range(8), *range(9, 19)]] = seen
+    body[8] = seen[[8, 11]].mean(0)
+    return body
 
 
 def _rotated(q: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -146,6 +151,21 @@ def test_detections_of_images_and_of_videos(mine, studio, tmp_path) -> None:
     assert report.images == 12  # of this file, the tenth frame counts, too
     assert report.mean("pa_mpjpe_mm") < 0.05
     assert report.mean("mpjpe_mm") < 0.05
+
+
+def test_an_image_that_shows_little_has_the_layout_of_the_others(mine, studio, tmp_path) -> None:
+    """Alone, an arm and a leg fit both of OpenPose's layouts of 25 keypoints."""
+    truth = studio.write_spin(tmp_path / "h36m_valid_protocol2.npz")
+    for (subject, action), seen in studio.seen.items():
+        for frame in range(0, FRAMES, 5):
+            body = _body_25(seen[frame])
+            if frame == 5:
+                body[[0, 1, 2, 8, *range(15, 19)]] = 0
+            name = f"{subject}_{action.replace(' ', '_')}.60457274_{frame + 1:06}_keypoints.json"
+            write_openpose(tmp_path / "images" / name, [body])
+    report = measure(mine, tmp_path, truth, studio.oracle.predictor(), tmp_path / "images")
+    assert [sequence.images for sequence in report.sequences] == [[[0, 5, 15, 20, 25]]] * 2
+    assert report.mean("pa_mpjpe_mm") < 0.01
 
 
 def test_missing_detections_and_other_files_are_refused(mine, studio, tmp_path) -> None:
