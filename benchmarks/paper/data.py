@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.paper.config import REPORTED_ON, PaperConfig
-from key2mesh_core.camera.choose import Camera
-from key2mesh_core.camera.lens import undistort
+from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.evaluation.aistpp import SequenceErrors, evaluate_aistpp
 from key2mesh_core.evaluation.benchmarks.config import Human36mConfig, ThreeDPWConfig
 from key2mesh_core.evaluation.benchmarks.report import BenchmarkReport
 from key2mesh_core.evaluation.benchmarks.run import evaluate_3dpw, evaluate_h36m
-from key2mesh_core.keypoints.arrays import sanitise
-from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.model.bundle import load_bundle
 from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings import aistpp, human36m, threedpw
@@ -28,13 +25,13 @@ METRICS = ("pa_mpjpe_mm", "mpjpe_mm", "pve_mm")
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One measured image of one person: `keypoints (K, 3)` sanitised, of a pinhole `camera`,
-    PA-MPJPE `error_mm`, and the `image`'s file if it is known and exists."""
+    """One measured image of one person: `keypoints (K, 3)` sanitised, of a pinhole camera with
+    `intrinsics`, PA-MPJPE `error_mm`, and the `image`'s file if it is known and exists."""
 
     name: str
     number: int
     keypoints: NDArray[np.float32]
-    camera: Camera
+    intrinsics: Intrinsics
     error_mm: float
     image: Path | None = None
 
@@ -63,16 +60,15 @@ def cases(config: PaperConfig, model: Path | str, folder: Path) -> Iterator[Case
         for who, images, errors in zip(
             scores.people, scores.images, scores.pa_mpjpe_mm, strict=True
         ):
-            person = people[who]
-            keypoints, camera = sanitise(person.keypoints), person.camera
-            if camera.lens is not None:
-                keypoints = sanitise(undistort(keypoints, camera.intrinsics, camera.lens))
+            person = people[who].undistorted()
             row = {int(image): number for number, image in enumerate(person.images)}
             for image, error in zip(images, errors, strict=True):
                 file = config.root / "imageFiles" / scores.name / f"image_{image:05}.jpg"
                 found = file if config.data == "3dpw" and file.exists() else None
                 name = f"{scores.name} {who}".rstrip()
-                yield Case(name, image, keypoints[row[image]], camera, float(error), found)
+                keypoints = person.keypoints[row[image]]
+                intrinsics = person.camera.intrinsics
+                yield Case(name, image, keypoints, intrinsics, float(error), found)
 
 
 def _report(config: PaperConfig, model: Path | str, folder: Path) -> BenchmarkReport:
@@ -108,10 +104,8 @@ def _aistpp_cases(config: PaperConfig, errors: dict[str, SequenceErrors]) -> Ite
     for channel, found in errors.items():
         detections = aistpp.read_keypoints(aistpp.find_keypoints(config.root, channel))
         for number, intrinsics in enumerate(truth.intrinsics):
-            straight = undistort(detections[number], intrinsics, truth.lenses[number])
-            keypoints = sanitise(to_network("coco_17", straight))
-            camera = Camera(intrinsics, *aistpp.IMAGE_SIZE)
+            keypoints = truth.undistorted(detections[number], number)
             for frame in np.flatnonzero(np.isfinite(found.frames_mm[number])):
                 error = float(found.frames_mm[number, frame])
                 name = f"{channel} camera {number + 1}"
-                yield Case(name, int(frame), keypoints[frame], camera, error)
+                yield Case(name, int(frame), keypoints[frame], intrinsics, error)

@@ -94,7 +94,7 @@ def picture(case: Case, estimator: Estimator, size: int = _TILE) -> Image.Image:
     side = 1.5 * max(box[2] - box[0], box[3] - box[1], 16.0)
     left, top = (box[:2] + box[2:]) / 2 - side / 2
     scale = size / side
-    intrinsics = case.camera.intrinsics
+    intrinsics = case.intrinsics
     crop = Intrinsics(
         scale * intrinsics.fx,
         scale * intrinsics.fy,

@@ -17,12 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from key2mesh_core.camera.lens import undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation import metrics
-from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE, sanitise, usable
-from key2mesh_core.keypoints.layouts import to_network
+from key2mesh_core.keypoints.arrays import SEEN_CONFIDENCE, usable
 from key2mesh_core.recordings import aistpp
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], NDArray[np.floating]]
@@ -129,8 +127,7 @@ def _evaluate_sequence(
         [_truth_reprojection(detections[c], truth, channel, c) for c in range(cameras)]
     )
     for camera, intrinsics in enumerate(truth.intrinsics):
-        straight = undistort(detections[camera], intrinsics, truth.lenses[camera])
-        keypoints = sanitise(to_network("coco_17", straight))
+        keypoints = truth.undistorted(detections[camera], camera)
         counted = usable(keypoints) & (valid.sum(axis=1) >= MINIMUM_VALID_JOINTS)
         if not counted.any():
             continue

@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.body.pickles import read_pickle
-from key2mesh_core.camera.lens import BROWN, Distortion, distort_pixels
+from key2mesh_core.camera.lens import BROWN, Distortion, distort_pixels, undistort
 from key2mesh_core.camera.pinhole import Intrinsics, project
 from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
+from key2mesh_core.keypoints.arrays import sanitise
+from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.person_frame import PersonFrame
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.prepare import DroppedRecords
@@ -59,6 +61,12 @@ class AistppTruth:
         points = self.joints[channel] @ self.rotations[camera].T + self.translations[camera]
         intrinsics = self.intrinsics[camera]
         return distort_pixels(project(points, intrinsics), intrinsics, self.lenses[camera])
+
+    def undistorted(self, detections: NDArray[np.float32], camera: int) -> NDArray[np.float32]:
+        """(F, K, 3) a camera's detections (F, 17, 3) in the network's order, sanitised, lens
+        undone."""
+        straight = undistort(detections, self.intrinsics[camera], self.lenses[camera])
+        return sanitise(to_network("coco_17", straight))
 
 
 def read_keypoints(path: str | Path) -> NDArray[np.float32]:

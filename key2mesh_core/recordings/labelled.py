@@ -9,15 +9,17 @@ function that reads its people.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.camera.choose import Camera
+from key2mesh_core.camera.lens import undistort
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
 
 
@@ -54,17 +56,21 @@ class LabelledPerson:
 
     def select(self, chosen: NDArray) -> LabelledPerson:
         """The images at these indices, or where a mask is true."""
-        return LabelledPerson(
-            self.name,
-            self.images[chosen],
-            self.keypoints[chosen],
-            self.camera,
-            None if self.poses is None else self.poses[chosen],
-            self.betas,
-            self.gender,
-            None if self.joints is None else self.joints[chosen],
-            self.invalid,
+        return replace(
+            self,
+            images=self.images[chosen],
+            keypoints=self.keypoints[chosen],
+            poses=None if self.poses is None else self.poses[chosen],
+            joints=None if self.joints is None else self.joints[chosen],
         )
+
+    def undistorted(self) -> LabelledPerson:
+        """The same images as a pinhole camera of the same intrinsics would show them: keypoints
+        sanitised, lens undone."""
+        keypoints, camera = sanitise(self.keypoints), self.camera
+        if camera.lens is not None:
+            keypoints = sanitise(undistort(keypoints, camera.intrinsics, camera.lens))
+        return replace(self, keypoints=keypoints, camera=replace(camera, lens=None))
 
 
 Sequences = Mapping[str, Callable[[], Sequence[LabelledPerson]]]

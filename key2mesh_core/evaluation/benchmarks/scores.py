@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.skinning import rest_pelvis, skin
-from key2mesh_core.camera.lens import undistort
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.benchmarks.protocols import Protocol
 from key2mesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.keypoints.arrays import sanitise, seen_counts, usable
+from key2mesh_core.keypoints.arrays import seen_counts, usable
 from key2mesh_core.recordings.labelled import LabelledPerson
 
 _BATCH = 256
@@ -152,22 +151,9 @@ class Judge:
 
     def _counted(self, person: LabelledPerson) -> tuple[LabelledPerson, dict[str, int]]:
         """The images that count, with sanitised keypoints of a pinhole camera."""
-        keypoints, camera = sanitise(person.keypoints), person.camera
-        if camera.lens is not None:
-            keypoints = sanitise(undistort(keypoints, camera.intrinsics, camera.lens))
-        seen = seen_counts(keypoints)
-        counts = usable(keypoints) & (seen >= self.protocol.minimum_keypoints)
-        clean = LabelledPerson(
-            person.name,
-            person.images,
-            keypoints,
-            camera,
-            person.poses,
-            person.betas,
-            person.gender,
-            person.joints,
-            person.invalid,
-        )
+        clean = person.undistorted()
+        seen = seen_counts(clean.keypoints)
+        counts = usable(clean.keypoints) & (seen >= self.protocol.minimum_keypoints)
         left_out = {
             "invalid": person.invalid,
             "undetected": int((seen == 0).sum()),
