@@ -158,6 +158,10 @@ class BodyData:
                 digest.update(np.ascontiguousarray(value).tobytes())
         return f"{self.name}@{digest.hexdigest()[:12]}"
 
+    def matches(self, identifier: str) -> bool:
+        """Whether an equal body has this identifier, whatever its name."""
+        return self.identifier.partition("@")[2] == identifier.partition("@")[2]
+
     def shaped(self, betas: NDArray[np.floating]) -> NDArray[np.float32]:
         """The T-posed body of `betas` (K,), K <= B: vertices (V, 3) [m]."""
         betas = np.asarray(betas, dtype=np.float32)

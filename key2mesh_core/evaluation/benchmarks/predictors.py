@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.files import load_body
-from key2mesh_core.body.skinning import rest_pelvis, skin
 from key2mesh_core.body.transfer import sample_residual, transfer_between
 from key2mesh_core.camera.pinhole import Intrinsics
 from key2mesh_core.errors import EvaluationError
@@ -48,9 +47,9 @@ def smpl_predictor(config: BenchmarkConfig, neutral: BodyData) -> SmplPredictor:
     estimator = Estimator(bundle, threads=config.threads)
     description = f"{bundle.name}, trained with {bundle.body_model}"
     transfer = None
-    if not _same(bundle.body_model, neutral.identifier):
+    if not neutral.matches(bundle.body_model):
         body = load_body(config.body)
-        if not _same(bundle.body_model, body.identifier):
+        if not body.matches(bundle.body_model):
             raise EvaluationError(
                 f"the model {bundle.name} was trained with the body {bundle.body_model}; neither "
                 f"your neutral SMPL ({neutral.identifier}) nor --body ({body.identifier}) is that: "
@@ -67,12 +66,6 @@ def smpl_predictor(config: BenchmarkConfig, neutral: BodyData) -> SmplPredictor:
         betas, rotations = found.betas, found.rotations
         if transfer is not None:
             betas, rotations, _ = transfer.convert(betas, rotations, found.translation)
-        vertices, joints = skin(neutral, betas, rotations)
-        return Meshes(vertices, joints, -rest_pelvis(neutral, betas))
+        return Meshes.of(neutral, betas, rotations)
 
     return SmplPredictor(predict, bundle.name, description, bundle.digest)
-
-
-def _same(identifier: str, other: str) -> bool:
-    """Whether two identifiers name equal bodies, whatever their names."""
-    return identifier.partition("@")[2] == other.partition("@")[2]

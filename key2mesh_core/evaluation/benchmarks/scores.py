@@ -36,6 +36,12 @@ class Meshes:
     joints: NDArray[np.floating]
     origin: NDArray[np.floating]
 
+    @classmethod
+    def of(cls, body: BodyData, betas: NDArray, rotations: NDArray) -> Meshes:
+        """From betas (N, 10) and rotations (N, 24, 3, 3), the pelvis at the origin."""
+        vertices, joints = skin(body, betas, rotations)
+        return cls(vertices, joints, -rest_pelvis(body, betas))
+
 
 Predict = Callable[[NDArray[np.float32], Intrinsics], Meshes]
 """Maps keypoints (N, K, 3) px, sanitised and usable, and their camera to N bodies."""
@@ -146,8 +152,7 @@ class Judge:
             raise EvaluationError(f"the truth of {person.name!r} needs the {gender} SMPL")
         betas = np.tile(person.betas, (len(person), 1))
         rotations = axis_angle_to_matrix(person.poses.reshape(-1, 24, 3))
-        vertices, joints = skin(self._bodies[gender], betas, rotations)
-        return Meshes(vertices, joints, -rest_pelvis(self._bodies[gender], betas))
+        return Meshes.of(self._bodies[gender], betas, rotations)
 
     def _counted(self, person: LabelledPerson) -> tuple[LabelledPerson, dict[str, int]]:
         """The images that count, with sanitised keypoints of a pinhole camera."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from key2mesh_core.body.data import BodyData
 from key2mesh_core.body.folder import load_smpl
-from key2mesh_core.body.skinning import rest_pelvis, skin
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.body.transfer import Transfer, transfer_between
 from key2mesh_core.camera.pinhole import Intrinsics
@@ -56,8 +55,7 @@ class LabelledSelection:
             betas, rotations, place, *_ = (part.cpu().numpy() for part in graph(points, camera))
             if self.transfer is not None:
                 betas, rotations, _ = self.transfer.convert(betas, rotations, place)
-            vertices, joints = skin(self.neutral, betas, rotations)
-            return Meshes(vertices, joints, -rest_pelvis(self.neutral, betas))
+            return Meshes.of(self.neutral, betas, rotations)
 
         errors = [self.judge.measure(person, predict).pa_mpjpe_mm for person in self.people]
         return float(np.concatenate(errors).mean())
@@ -83,6 +81,5 @@ def labelled_selection(
     regressor = load_regressor(config.select_regressor, neutral.template)
     protocol = protocols.threedpw(SPLIT, "neutral", "hips", threedpw.SPLITS[SPLIT])
     judge = Judge(protocol, {"neutral": neutral}, regressor)
-    same = data.identifier.partition("@")[2] == neutral.identifier.partition("@")[2]
-    transfer = None if same else transfer_between(data, neutral)
+    transfer = None if neutral.matches(data.identifier) else transfer_between(data, neutral)
     return LabelledSelection(people, judge, body, neutral, transfer, centre_view)
