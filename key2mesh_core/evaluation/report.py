@@ -48,7 +48,7 @@ class Report:
                 for channel, errors in self.aistpp.items()
             },
         }
-        return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
+        return json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         """Tables of the main results."""
@@ -58,7 +58,7 @@ class Report:
             rows = []
             for row in self.clips:
                 errors = (row.pa_mpjpe_mm, row.mpjpe_mm, row.pve_mm, row.distance_mm)
-                rows.append((row.name, row.condition, str(row.frames), *map(_millimetres, errors)))
+                rows.append((row.name, row.condition, str(row.frames), *map(millimetres, errors)))
             parts.append(markdown_table(header, rows))
         if self.aistpp:
             header = (
@@ -73,10 +73,10 @@ class Report:
                 (
                     channel,
                     str(found.measured),
-                    _millimetres(found.mean_mm),
-                    _millimetres(found.mpjpe_mm),
+                    millimetres(found.mean_mm),
+                    millimetres(found.mpjpe_mm),
                     f"{int(found.in_step.sum())} of {len(found.in_step)}",
-                    _millimetres(found.in_step_mean_mm),
+                    millimetres(found.in_step_mean_mm),
                 )
                 for channel, found in self.aistpp.items()
             ]
@@ -111,15 +111,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _millimetres(value: float) -> str:
+def millimetres(value: float) -> str:
+    """A cell of a table; "-" for NaN, where nothing was measured."""
     return "-" if math.isnan(value) else f"{value:.1f}"
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The content of a JSON file in which NaN and infinity are null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return value

@@ -42,6 +42,11 @@ class PublishedRow:
     pve_mm: float | None
     source: str
 
+    @property
+    def errors_mm(self) -> tuple[float | None, ...]:
+        """PA-MPJPE, MPJPE and PVE."""
+        return self.pa_mpjpe_mm, self.mpjpe_mm, self.pve_mm
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from key2mesh_core.evaluation.benchmarks.protocols import Protocol
 from key2mesh_core.evaluation.benchmarks.scores import PersonScores
-from key2mesh_core.evaluation.report import markdown_table
+from key2mesh_core.evaluation.metrics import mean_of_measured
+from key2mesh_core.evaluation.report import markdown_table, millimetres, without_nan
 
 METRICS = ("pa_mpjpe_mm", "mpjpe_mm", "pve_mm")
 _HEADS = ("PA-MPJPE", "MPJPE", "PVE")
@@ -104,13 +103,13 @@ class BenchmarkReport:
             "description": self.description,
             "images": self.images,
             "left_out": self.left_out(),
-            **{metric: _or_none(self.mean(metric)) for metric in METRICS},
+            **{metric: self.mean(metric) for metric in METRICS},
             "sequences": [
-                asdict(each) | {"mean_" + metric: _or_none(each.mean(metric)) for metric in METRICS}
+                asdict(each) | {"mean_" + metric: each.mean(metric) for metric in METRICS}
                 for each in self.sequences
             ],
         }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        return json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         """The protocol, the result beside published rows, and a row per sequence."""
@@ -124,8 +123,7 @@ class BenchmarkReport:
             )
         rows = [("this model", *self._cells(self), "this run")]
         for row in self.protocol.published:
-            errors = (row.pa_mpjpe_mm, row.mpjpe_mm, row.pve_mm)
-            cells = ("-" if error is None else f"{error:.1f}" for error in errors)
+            cells = ("-" if e is None else millimetres(e) for e in row.errors_mm)
             rows.append((row.method, *cells, row.source))
         tables = [markdown_table(("[mm]", *_HEADS, "source"), rows)]
         if not self.protocol.published:
@@ -136,14 +134,8 @@ class BenchmarkReport:
 
     @staticmethod
     def _cells(scores: BenchmarkReport | SequenceScores) -> tuple[str, ...]:
-        means = (scores.mean(metric) for metric in METRICS)
-        return tuple("-" if math.isnan(mean) else f"{mean:.1f}" for mean in means)
+        return tuple(millimetres(scores.mean(metric)) for metric in METRICS)
 
 
 def _mean(people: Sequence[Sequence[float | None]]) -> float:
-    errors = [error for person in people for error in person if error is not None]
-    return float(np.mean(errors)) if errors else math.nan
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return mean_of_measured([error for person in people for error in person])
