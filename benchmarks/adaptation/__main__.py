@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 
 from benchmarks.adaptation.config import TablesConfig
-from key2mesh_core.errors import Key2MeshError
+from benchmarks.command import run_as_program
 
 
 def main(config: TablesConfig) -> None:
@@ -29,13 +28,4 @@ def main(config: TablesConfig) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
-    import tyro
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `key2mesh`
-    try:
-        main(tyro.cli(TablesConfig, description=__doc__))
-    except Key2MeshError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_as_program(main, TablesConfig, __doc__)

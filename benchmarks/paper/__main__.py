@@ -10,12 +10,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.command import run_as_program
 from benchmarks.paper.config import PaperConfig, What
-from key2mesh_core.errors import Key2MeshError
 from key2mesh_core.io import write_text
 
 _FIGURES = {"figure5": "overlays", "figure7": "features", "figure8": "worst_cases"}
@@ -54,13 +53,4 @@ def _one(config: PaperConfig) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import os
-
-    import tyro
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `key2mesh`
-    try:
-        main(tyro.cli(PaperConfig, description=__doc__))
-    except Key2MeshError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_as_program(main, PaperConfig, __doc__)
