@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.names import ENGINE, ENGINE_PUBLISHED, FLOAT32, PUBLISHED, TORCH
 from key2mesh_core.evaluation.report import markdown_table
@@ -119,6 +122,16 @@ def training_table(result: Results) -> str:
     if result["busy"] is not None:
         text += f"\n\nThe GPU is busy {100 * result['busy']:.0f} % of a whole step."
     return text
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean over the seeds and half of their range; "-" if one was not measured."""
+    numbers = np.asarray(values, float)
+    if np.isnan(numbers).any():
+        return "-"
+    if len(numbers) < 2:
+        return f"{numbers.mean():.1f}"
+    return f"{numbers.mean():.1f} ± {np.ptp(numbers) / 2:.1f}"
 
 
 def draw_chart(rows: list[Row], title: str, path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.adaptation.cells import Row, run_row
 from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TUNED_ON, TablesConfig
+from benchmarks.report import spread
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.report import markdown_table
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
@@ -103,12 +104,12 @@ def to_markdown(table: dict[str, Any]) -> str:
         for kind in _KINDS:
             reported = _reported(cells, kind)
             change = np.mean(reported) / np.mean(before[kind]) - 1
-            means += [_spread(reported), f"{100 * change:+.1f}%"]
+            means += [spread(reported), f"{100 * change:+.1f}%"]
         lines.append(
             (
                 row["name"],
                 f"{cells[0]['frames']}",
-                *(_spread([cell["errors_mm"][name] for cell in cells]) for name in sequences),
+                *(spread([cell["errors_mm"][name] for cell in cells]) for name in sequences),
                 *means,
                 f"{np.mean([cell['minutes'] for cell in cells]):.1f}",
             )
@@ -130,13 +131,6 @@ _KINDS = ("errors_mm", "in_step_mm")
 def _reported(cells: list[dict[str, Any]], kind: str) -> list[float]:
     """The mean of the reported sequences for each seed."""
     return [float(np.mean([cell[kind][name] for name in REPORTED_ON])) for cell in cells]
-
-
-def _spread(values: Any) -> str:
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return f"{values.mean():.1f}"
-    return f"{values.mean():.1f} ± {np.ptp(values) / 2:.1f}"
 
 
 def _aistpp(config: TablesConfig, sequences: tuple[str, ...]) -> str:

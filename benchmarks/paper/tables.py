@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.paper.config import PaperConfig
 from benchmarks.paper.data import METRICS
 from benchmarks.paper.runs import Row, run_row
+from benchmarks.report import spread
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.benchmarks.protocols import PAPER
 from key2mesh_core.evaluation.report import markdown_table
@@ -111,7 +112,7 @@ def to_markdown(table: dict[str, Any]) -> str:
     lines = []
     for row in table["rows"]:
         cells, numbers = row["cells"], row["published"] or ()
-        means = (_spread([cell.get(metric, np.nan) for cell in cells]) for metric in METRICS)
+        means = (spread([cell.get(metric, np.nan) for cell in cells]) for metric in METRICS)
         lines.append(
             (
                 row["name"],
@@ -128,12 +129,3 @@ def to_markdown(table: dict[str, Any]) -> str:
         f"Published: {PAPER}, its own rows only; those of Tables 1 and 2 are checked, the others "
         "are second-hand. minutes: of one adaptation.\n"
     )
-
-
-def _spread(values: list[float]) -> str:
-    numbers = np.asarray(values, float)
-    if np.isnan(numbers).any():
-        return "-"
-    if len(numbers) < 2:
-        return f"{numbers.mean():.1f}"
-    return f"{numbers.mean():.1f} ± {np.ptp(numbers) / 2:.1f}"
