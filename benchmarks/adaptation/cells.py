@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.adaptation.config import REPORTED_ON, TUNED_ON, TablesConfig
-from key2mesh_core.evaluation.aistpp import evaluate_aistpp
+from key2mesh_core.evaluation.aistpp import SequenceErrors, evaluate_aistpp
 from key2mesh_core.io import atomic_write, write_text
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig
 from key2mesh_core.learning.adapt.job import adapt
@@ -56,27 +56,39 @@ def run_row(config: TablesConfig, row: Row) -> list[dict[str, Any]]:
 def measure(config: TablesConfig, model: str | Path) -> dict[str, dict[str, float]]:
     """PA-MPJPE [mm] of a bundle on each sequence that is tuned or reported on: `errors_mm` over
     all cameras, `in_step_mm` over those whose videos run in sync with the others."""
-    estimator = Estimator(load_bundle(model))
-    try:
-        errors = evaluate_aistpp(
-            lambda keypoints, camera: estimator.estimate(keypoints, camera, vertices=False).joints,
-            config.aistpp_keypoints,
-            config.aistpp_truth,
-            (*TUNED_ON, *REPORTED_ON),
-        )
-    finally:
-        estimator.close()
+    sequences = (*TUNED_ON, *REPORTED_ON)
+    errors = aistpp_errors(model, config.aistpp_keypoints, config.aistpp_truth, sequences)
     return {
         "errors_mm": {name: each.mean_mm for name, each in errors.items()},
         "in_step_mm": {name: each.in_step_mean_mm for name, each in errors.items()},
     }
 
 
+def aistpp_errors(
+    model: str | Path,
+    keypoints: Path,
+    truth: Path,
+    sequences: tuple[str, ...],
+    threads: int = 2,
+) -> dict[str, SequenceErrors]:
+    """Errors of a bundle on sequences of AIST++, by sequence."""
+    estimator = Estimator(load_bundle(model), threads=threads)
+    try:
+        return evaluate_aistpp(
+            lambda people, camera: estimator.estimate(people, camera, vertices=False).joints,
+            keypoints,
+            truth,
+            sequences,
+        )
+    finally:
+        estimator.close()
+
+
 def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> AdaptConfig:
     """The settings of a cell."""
     return replace(
         ADAPT_RECIPES[row.recipe][1],
-        target=(f"npz:{_part_of_targets(config, row)}",),
+        target=(_part_of(config, row),),
         init=config.init,
         output=output,
         seed=seed,
@@ -117,22 +129,29 @@ def _write(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
-def _part_of_targets(config: TablesConfig, row: Row) -> Path:
-    """A file with a share of the targets' frames, from the start of each sequence's tenths, so that
-    a small share still covers everything, and neighbours stay neighbours."""
-    share = row.share * config.share
-    name = hashlib.sha256(repr((row.targets, share, row.cameras)).encode()).hexdigest()[:12]
-    path = config.output / "targets" / f"{name}.npz"
+def _part_of(config: TablesConfig, row: Row) -> str:
+    return part_of_targets(
+        config.output / "targets", row.targets, row.share * config.share, row.cameras
+    )
+
+
+def part_of_targets(
+    folder: Path, specs: tuple[str, ...], share: float, cameras: tuple[int, ...] = ()
+) -> str:
+    """A recording with a share of the targets' frames, from the start of each sequence's tenths, so
+    that a small share still covers everything, and neighbours stay neighbours; written once."""
+    name = hashlib.sha256(repr((specs, share, cameras)).encode()).hexdigest()[:12]
+    path = folder / f"{name}.npz"
     if not path.exists():
-        targets = load_targets(row.targets)
+        targets = load_targets(specs)
         chosen = chosen_frames(targets, share)
-        if row.cameras:
-            chosen &= np.isin(cameras_of_takes(targets), row.cameras)
-        write_part(path, targets, chosen)
-    return path
+        if cameras:
+            chosen &= np.isin(cameras_of_takes(targets), cameras)
+        _write_part(path, targets, chosen)
+    return f"npz:{path}"
 
 
-def write_part(path: Path, targets: TargetKeypoints, chosen: np.ndarray) -> None:
+def _write_part(path: Path, targets: TargetKeypoints, chosen: np.ndarray) -> None:
     """Writes the rows of `chosen (N,)` as a recording, .npz."""
     kept = np.flatnonzero(chosen)
     with atomic_write(path) as unfinished:

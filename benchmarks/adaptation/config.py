@@ -23,6 +23,11 @@ REPORTED_ON = ("ch03", "ch04")
 """AIST++ sequences of one dancer: for adaptation; for tuning; for the tables."""
 
 
+def aistpp_spec(folder: Path, sequences: tuple[str, ...]) -> str:
+    """Some sequences of AIST++ as a recording, as of `key2mesh adapt --target`."""
+    return f"aistpp:{folder}?sequences={','.join(sequences)}"
+
+
 @dataclass(frozen=True)
 class TablesConfig:
     """Adapts the shipped model to AIST++ detections in many ways and measures each on sequences

@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.adaptation.cells import Row, run_row
-from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig
+from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TablesConfig, aistpp_spec
 from key2mesh_core.body.files import load_body
 from key2mesh_core.body.torch_model import BodyModel
 from key2mesh_core.errors import EvaluationError
@@ -43,7 +43,7 @@ def run(config: TablesConfig) -> dict[str, Any]:
     body = BodyModel(body_data)
     captured = _motion_capture(config, body)
     seen = _detections(config)
-    everything = (f"aistpp:{config.aistpp_keypoints}?sequences={','.join(ADAPTED_ON)}",)
+    everything = (aistpp_spec(config.aistpp_keypoints, ADAPTED_ON),)
     models: dict[str, str | Path] = {"not adapted": config.init}
     for recipe in ("paper", "default"):
         row = Row(f"{recipe} recipe", recipe, {}, everything)
@@ -57,13 +57,22 @@ def run(config: TablesConfig) -> dict[str, Any]:
             name: load_trained_model(str(model), body_data).network.extractor(seen).numpy()
             for name, model in models.items()
         }
-    panels, mixing = {}, {}
-    for name, target in targets.items():
-        features = np.concatenate([source, target])
-        panels[name] = TSNE(init="pca", random_state=0).fit_transform(features)
-        mixing[name] = neighbours_of_the_other(source, target)
-    draw(panels, mixing, config.output / "features.png")
+    mixing = compare(source, targets, config.output / "features.png")
     return {"title": "Features before and after", "neighbours_of_the_other": mixing}
+
+
+def compare(
+    source: NDArray[np.floating], targets: dict[str, NDArray[np.floating]], path: Path
+) -> dict[str, float]:
+    """Draws the features of the target domain (T, D) of several models, each beside those of the
+    source domain (S, D); returns `neighbours_of_the_other` of each."""
+    panels = {
+        name: TSNE(init="pca", random_state=0).fit_transform(np.concatenate([source, target]))
+        for name, target in targets.items()
+    }
+    mixing = {name: neighbours_of_the_other(source, each) for name, each in targets.items()}
+    _draw(panels, mixing, path)
+    return mixing
 
 
 def neighbours_of_the_other(
@@ -76,7 +85,7 @@ def neighbours_of_the_other(
     return float((domain[near] != domain[:, None]).mean())
 
 
-def draw(panels: dict[str, NDArray[np.floating]], mixing: dict[str, float], path: Path) -> None:
+def _draw(panels: dict[str, NDArray[np.floating]], mixing: dict[str, float], path: Path) -> None:
     """Write scatter plots (2 SAMPLES, 2) side by side; the first half is motion capture."""
     import matplotlib
 
@@ -114,7 +123,7 @@ def _motion_capture(config: TablesConfig, body: BodyModel) -> torch.Tensor:
 
 
 def _detections(config: TablesConfig) -> torch.Tensor:
-    spec = f"aistpp:{config.aistpp_keypoints}?sequences={','.join(REPORTED_ON)}"
+    spec = aistpp_spec(config.aistpp_keypoints, REPORTED_ON)
     domain = target_domain(load_targets([spec]), True, torch.device("cpu"))
     rows = torch.linspace(0, len(domain) - 1, SAMPLES).long()
     return domain.batch.inputs[rows]

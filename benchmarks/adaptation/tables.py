@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.adaptation.cells import Row, run_row
-from benchmarks.adaptation.config import ADAPTED_ON, REPORTED_ON, TUNED_ON, TablesConfig
+from benchmarks.adaptation.config import (
+    ADAPTED_ON,
+    REPORTED_ON,
+    TUNED_ON,
+    TablesConfig,
+    aistpp_spec,
+)
 from benchmarks.report import spread
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.evaluation.report import markdown_table
@@ -31,7 +37,7 @@ _SOME = {"two": (1, 3), "four": (1, 3, 5, 7)}
 
 def rows_of(config: TablesConfig) -> list[Row]:
     """The rows of the requested table, the initial model first."""
-    everything = (_aistpp(config, ADAPTED_ON),)
+    everything = (aistpp_spec(config.aistpp_keypoints, ADAPTED_ON),)
     as_it_is = Row("not adapted", "default", None, ())
     # Most robots have one camera, so only rows about several use what the cameras agree on.
     alone = {"weights": replace(ADAPT_RECIPES["default"][1].weights, agreement=0.0)}
@@ -45,18 +51,16 @@ def rows_of(config: TablesConfig) -> list[Row]:
                 Row("paper recipe", "paper", {}, everything),
             ]
         case "terms":
-            weights = ADAPT_RECIPES["paper"][1].weights
-            first = replace(weights, domain=0.0, features=0.0)
-            return [
-                as_it_is,
-                Row("+ re-projection", "paper", {"weights": first}, everything),
-                Row("+ critic", "paper", {"weights": replace(weights, features=0.0)}, everything),
-                Row("+ feature regularisation", "paper", {}, everything),
-            ]
+            terms = published_terms().items()
+            return [as_it_is, *(Row(name, "paper", changes, everything) for name, changes in terms)]
         case "targets":
-            each = [Row(name, "default", alone, (_aistpp(config, (name,)),)) for name in ADAPTED_ON]
+            folder = config.aistpp_keypoints
+            each = [
+                Row(name, "default", alone, (aistpp_spec(folder, (name,)),)) for name in ADAPTED_ON
+            ]
             # The sequences of the evaluation itself, without labels.
-            same = Row("the reported sequences", "default", alone, (_aistpp(config, REPORTED_ON),))
+            theirs = (aistpp_spec(folder, REPORTED_ON),)
+            same = Row("the reported sequences", "default", alone, theirs)
             return [as_it_is, *each, Row("all four", "default", alone, everything), same]
         case "amounts":
             return [
@@ -81,6 +85,16 @@ def rows_of(config: TablesConfig) -> list[Row]:
             return [as_it_is, *(Row(spec, "default", {}, (spec,)) for spec in config.detections)]
         case other:
             raise EvaluationError(f"{other} is no table of rows")
+
+
+def published_terms() -> dict[str, dict[str, Any]]:
+    """The published method term by term: the changes to its recipe."""
+    weights = ADAPT_RECIPES["paper"][1].weights
+    return {
+        "+ re-projection": {"weights": replace(weights, domain=0.0, features=0.0)},
+        "+ critic": {"weights": replace(weights, features=0.0)},
+        "+ feature regularisation": {},
+    }
 
 
 def run(config: TablesConfig) -> dict[str, Any]:
@@ -119,7 +133,7 @@ def to_markdown(table: dict[str, Any]) -> str:
         f"## {table['title']}\n\n{markdown_table(header, lines)}\n\n"
         f"PA-MPJPE [mm], mean of {seeds} seeds ± half of the distance between the extremes. "
         f"Adapted to {', '.join(ADAPTED_ON)} unless the row says otherwise; nothing was tuned on "
-        f"{' and '.join(REPORTED_ON)}. In step: without the cameras whose videos run out of step "
+        f"{' and '.join(REPORTED_ON)}. In sync: without the cameras whose videos are out of sync "
         "with the others, where even a perfect answer is wrong.\n"
     )
 
@@ -131,7 +145,3 @@ _KINDS = ("errors_mm", "in_step_mm")
 def _reported(cells: list[dict[str, Any]], kind: str) -> list[float]:
     """The mean of the reported sequences for each seed."""
     return [float(np.mean([cell[kind][name] for name in REPORTED_ON])) for cell in cells]
-
-
-def _aistpp(config: TablesConfig, sequences: tuple[str, ...]) -> str:
-    return f"aistpp:{config.aistpp_keypoints}?sequences={','.join(sequences)}"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from benchmarks.adaptation.config import ADAPTED_ON, aistpp_spec
 from key2mesh_core.errors import EvaluationError
 
 What = Literal[
@@ -16,10 +17,6 @@ What = Literal[
     "figure8", "all",
 ]  # fmt: skip
 Data = Literal["h36m", "3dpw", "aistpp"]
-
-ADAPTED_ON = ("ch06", "ch07", "ch08", "ch10")
-REPORTED_ON = ("ch03", "ch04")
-"""AIST++ sequences of one dancer: for adaptation, and for the tables."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ class PaperConfig:
                 split = "test" if self.split == "test" else "train"
                 return {f"3DPW {split}": f"3dpw:{self.root}?split={split}"}
             if self.data == "aistpp":
-                return {"AIST++": f"aistpp:{self.root}?sequences={','.join(ADAPTED_ON)}"}
+                return {"AIST++": aistpp_spec(self.root, ADAPTED_ON)}
             raise EvaluationError("give a recording to adapt to: --targets NAME=openpose:FOLDER")
         pairs = [text.partition("=") for text in self.targets]
         if bad := [name for name, equals, spec in pairs if not (equals and spec)]:

@@ -10,17 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.paper.config import REPORTED_ON, PaperConfig
+from benchmarks.adaptation.cells import aistpp_errors
+from benchmarks.adaptation.config import REPORTED_ON
+from benchmarks.paper.config import PaperConfig
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.evaluation.aistpp import SequenceErrors, evaluate_aistpp
+from key2mesh_core.evaluation.aistpp import SequenceErrors
 from key2mesh_core.evaluation.benchmarks.config import Human36mConfig, ThreeDPWConfig
-from key2mesh_core.evaluation.benchmarks.report import BenchmarkReport
+from key2mesh_core.evaluation.benchmarks.report import METRICS, BenchmarkReport
 from key2mesh_core.evaluation.benchmarks.run import evaluate_3dpw, evaluate_h36m
-from key2mesh_core.model.bundle import load_bundle
-from key2mesh_core.model.estimator import Estimator
 from key2mesh_core.recordings import aistpp, human36m, threedpw
-
-METRICS = ("pa_mpjpe_mm", "mpjpe_mm", "pve_mm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +85,7 @@ def _report(config: PaperConfig, model: Path | str, folder: Path) -> BenchmarkRe
 
 
 def _aistpp_errors(config: PaperConfig, model: Path | str) -> dict[str, SequenceErrors]:
-    estimator = Estimator(load_bundle(model), threads=config.threads or 2)
-    try:
-        return evaluate_aistpp(
-            lambda keypoints, camera: estimator.estimate(keypoints, camera, vertices=False).joints,
-            config.root,
-            config.aistpp_truth,
-            REPORTED_ON,
-        )
-    finally:
-        estimator.close()
+    return aistpp_errors(model, config.root, config.aistpp_truth, REPORTED_ON, config.threads or 2)
 
 
 def _aistpp_cases(config: PaperConfig, errors: dict[str, SequenceErrors]) -> Iterator[Case]:

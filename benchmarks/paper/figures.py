@@ -121,9 +121,7 @@ def features(config: PaperConfig) -> dict[str, Any]:
     for package in ("sklearn", "matplotlib"):  # known before anything is trained
         if find_spec(package) is None:
             raise EvaluationError(f"figure7 needs {package}: pip install scikit-learn matplotlib")
-    from sklearn.manifold import TSNE
-
-    from benchmarks.adaptation.features import draw, neighbours_of_the_other
+    from benchmarks.adaptation.features import compare
 
     if not config.motions:
         raise EvaluationError("figure7 needs the motion capture of the source domain: --motions")
@@ -139,14 +137,11 @@ def features(config: PaperConfig) -> dict[str, Any]:
     count = source.network.sizes["keypoints"]
     domain = target_domain(load_targets([target]), source.centre_view, torch.device("cpu"), count)
     seen = domain.batch.inputs[torch.linspace(0, len(domain) - 1, _SAMPLES).long()]
-    panels, mixing = {}, {}
     with torch.no_grad():
         kept = source.network.extractor(captured).numpy()
-        for name, model in (("pre-trained", start), ("adapted", adapted)):
-            found = load_trained_model(model, data).network.extractor(seen).numpy()
-            panels[name] = TSNE(init="pca", random_state=0).fit_transform(
-                np.concatenate([kept, found])
-            )
-            mixing[name] = neighbours_of_the_other(kept, found)
-    draw(panels, mixing, config.output / "figure7.png")
+        found = {
+            name: load_trained_model(model, data).network.extractor(seen).numpy()
+            for name, model in (("pre-trained", start), ("adapted", adapted))
+        }
+    mixing = compare(kept, found, config.output / "figure7.png")
     return {"title": "figure7", "neighbours_of_the_other": mixing}

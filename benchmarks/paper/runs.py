@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adaptation.cells import chosen_frames, write_part
+from benchmarks.adaptation.cells import part_of_targets
 from benchmarks.paper.config import PaperConfig
 from benchmarks.paper.data import measure
 from key2mesh_core.errors import EvaluationError
@@ -141,13 +141,7 @@ def _adapted(config: PaperConfig, row: Row, start: str, seed: int) -> dict[str, 
 
 
 def _part_of(config: PaperConfig, row: Row) -> str:
-    """The row's recording, or a file with a share of its frames, from the start of each sequence's
-    tenths."""
+    """The row's recording, or a file with a share of its frames."""
     if row.share >= 1:
         return row.target
-    name = hashlib.sha256(f"{row.target} {row.share}".encode()).hexdigest()[:12]
-    path = config.output / "targets" / f"{name}.npz"
-    if not path.exists():
-        targets = load_targets([row.target])
-        write_part(path, targets, chosen_frames(targets, row.share))
-    return f"npz:{path}"
+    return part_of_targets(config.output / "targets", (row.target,), row.share)

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.adaptation.tables import published_terms
 from benchmarks.paper.config import PaperConfig
-from benchmarks.paper.data import METRICS
 from benchmarks.paper.runs import Row, run_row
 from benchmarks.report import spread
 from key2mesh_core.errors import EvaluationError
-from key2mesh_core.evaluation.benchmarks.protocols import PAPER
+from key2mesh_core.evaluation.benchmarks import protocols
+from key2mesh_core.evaluation.benchmarks.report import METRICS
 from key2mesh_core.evaluation.report import markdown_table
-from key2mesh_core.learning.adapt.config import ADAPT_RECIPES
 
 TITLES = {
     "table1": "Pre-trained and adapted",
@@ -26,32 +25,42 @@ TITLES = {
     "table6": "Which detector",
 }
 
-_PUBLISHED: dict[tuple[str, str, str], tuple[float | None, ...]] = {
-    ("h36m", "", "pre-trained"): (53.9, 114.7, None),
-    ("h36m", "", "adapted"): (51.4, 108.1, None),
-    ("h36m", "", "+ re-projection"): (53.8, 109.0, None),
-    ("h36m", "", "+ critic"): (52.2, 109.0, None),
-    ("h36m", "", "+ feature regularisation"): (51.4, 108.1, None),
-    ("3dpw", "test", "test"): (49.8, 86.7, 99.5),
-    ("3dpw", "test", "InstaVariety"): (50.1, 89.0, 101.7),
-    ("3dpw", "validation", "pre-trained"): (57.5, 93.6, 109.8),
-    ("3dpw", "validation", "adapted"): (56.4, 88.6, 104.4),
+_METHODS = {
+    ("h36m", "pre-trained"): "Key2Mesh, pre-trained",
+    ("h36m", "adapted"): "Key2Mesh, adapted to the training subjects",
+    ("h36m", "+ re-projection"): "+ re-projection",
+    ("h36m", "+ critic"): "+ critic",
+    ("h36m", "+ feature regularisation"): "Key2Mesh, adapted to the training subjects",
+    ("3dpw test", "test"): "Key2Mesh, adapted to the test split",
+    ("3dpw test", "InstaVariety"): "Key2Mesh, adapted to InstaVariety",
+    ("3dpw validation", "pre-trained"): "Key2Mesh, pre-trained",
+    ("3dpw validation", "adapted"): "Key2Mesh, adapted",
 }
-"""The paper's own numbers by data set, split and row. Tables 1 and 2 (h36m adapted: to the training
-subjects; 3dpw test) are checked; the others are second-hand (`protocols.NOT_CHECKED`)."""
+"""The method in `protocols` whose numbers stand beside a row, by data set, split and row."""
 
 
 def published(config: PaperConfig, row: Row) -> tuple[float | None, ...] | None:
     """The paper's numbers for a row. Table 2 has two targets: 3DPW's test split and InstaVariety; a
     model that is adapted to anything else has no published number there."""
-    split = config.split if config.data == "3dpw" else ""
-    name = row.name
-    if (config.data, split) == ("3dpw", "test") and row.changes == {} and row.share >= 1:
+    data, name = _data(config), row.name
+    if data == "3dpw test" and row.changes == {} and row.share >= 1:
         if "split=test" in row.target:
             name = "test"
         elif "instavariety" in row.target.lower():
             name = "InstaVariety"
-    return _PUBLISHED.get((config.data, split, name))
+    method = _METHODS.get((data, name))
+    if method is None:
+        return None
+    if config.data == "h36m":
+        protocol = protocols.human36m("hips")
+    else:
+        protocol = protocols.threedpw(config.split, "neutral", "hips", 0)
+    return {each.method: each.errors_mm for each in protocol.published}[method]
+
+
+def _data(config: PaperConfig) -> str:
+    """The data set that is measured, with its split."""
+    return f"3dpw {config.split}" if config.data == "3dpw" else config.data
 
 
 def rows_of(config: PaperConfig) -> list[Row]:
@@ -67,14 +76,7 @@ def rows_of(config: PaperConfig) -> list[Row]:
         case "table1" | "table2":
             return [before, Row("adapted", {}, first)]
         case "table3":
-            weights = ADAPT_RECIPES["paper"][1].weights
-            alone = replace(weights, domain=0.0, features=0.0)
-            return [
-                before,
-                Row("+ re-projection", {"weights": alone}, first),
-                Row("+ critic", {"weights": replace(weights, features=0.0)}, first),
-                Row("+ feature regularisation", {}, first),
-            ]
+            return [before, *(Row(n, each, first) for n, each in published_terms().items())]
         case "table4" | "table6":
             if len(targets) < 2:
                 raise EvaluationError(
@@ -89,7 +91,6 @@ def rows_of(config: PaperConfig) -> list[Row]:
 
 def run(config: PaperConfig) -> dict[str, Any]:
     """Every row, measured; the table's numbers."""
-    split = config.split if config.data == "3dpw" else ""
     rows = [
         {
             "name": row.name,
@@ -100,7 +101,7 @@ def run(config: PaperConfig) -> dict[str, Any]:
     ]
     return {
         "title": TITLES[config.what],
-        "data": " ".join([config.data, split]).strip(),
+        "data": _data(config),
         "targets": config.named_targets,
         "rows": rows,
     }
@@ -126,6 +127,6 @@ def to_markdown(table: dict[str, Any]) -> str:
     return (
         f"## {table['title']}\n\n{markdown_table(header, lines)}\n\nMeasured on {table['data']}; "
         f"adapted to {', '.join(table['targets'])}. {seeds} seeds: mean ± half of the range. "
-        f"Published: {PAPER}, its own rows only; those of Tables 1 and 2 are checked, the others "
-        "are second-hand. minutes: of one adaptation.\n"
+        f"Published: {protocols.PAPER}, its own rows only; those of Tables 1 and 2 are checked, "
+        "the others are second-hand. minutes: of one adaptation.\n"
     )
