@@ -15,7 +15,7 @@ import pickle
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,11 +94,7 @@ def read_pickled_npz(path: Path, key: str) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
             if archive.getinfo(f"{key}.npy").file_size > MAX_FILE_BYTES:
                 raise BodyFileError(f"{key} is larger than any known file of arrays")
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[np.lib.format.read_magic(stream)]
-            shape, _, dtype = read_header(stream)
+            shape, dtype = npy_header(stream)
             if shape != () or dtype.kind != "O":
                 raise BodyFileError(f"{key} is {dtype} of shape {shape}, not a pickled dictionary")
             content = _load(stream.read())
@@ -111,6 +107,16 @@ def read_pickled_npz(path: Path, key: str) -> dict[str, Any]:
         raise BodyFileError(f"{path}: {error}") from error
     except Exception as error:  # damage makes numpy raise nearly anything
         raise BodyFileError(f"{path}: cannot be read as an .npz with {key!r} ({error})") from error
+
+
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array from its .npy header; leaves the stream at its content."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(stream)]
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 class _StandIn:

@@ -18,7 +18,15 @@ import numpy as np
 
 from key2mesh_core.errors import TrainingError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix
-from key2mesh_core.recordings.amass_index import SPLITS, split_globs, text_of
+from key2mesh_core.recordings.amass_index import (
+    FORMS,
+    POSE_KEYS,
+    SPLITS,
+    pose_keys,
+    rate_of,
+    split_globs,
+    text_of,
+)
 from key2mesh_core.recordings.world_up import Clue, clue_of, turn_upright
 
 BODY_JOINTS = 22
@@ -28,15 +36,6 @@ WORLD_TO_UPRIGHT = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 _LARGEST_STEP_RAD = 1.2
 #: A rotation vector that is longer is not in radians.
 _LONGEST_RAD = 4 * math.pi
-_RATE_KEYS = ("mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate", "fps")
-_FASTEST_HZ = 2000.0
-#: Keys of body poses, the first that exists is used: AMASS, MoSh++, SMPL fits, smplx, EMDB.
-_POSE_KEYS = (
-    ("poses",), ("fullpose",), ("full_pose",), ("pose",), ("smpl_poses",),
-    ("root_orient", "pose_body"), ("global_orient", "body_pose"), ("poses_root", "poses_body"),
-)  # fmt: skip
-#: Numbers per frame: axis-angles of 22 joints, and of SMPL's, SMPL-H's and SMPL-X's joints.
-_WIDTHS = (66, 72, 156, 165)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def load_clips(
         empty += [path] if found is None else []
         read += [] if found is None else [(path, *found)]
     if empty:
-        known = ", ".join(" with ".join(keys) for keys in _POSE_KEYS)
+        known = ", ".join(" with ".join(keys) for keys in POSE_KEYS)
         report(
             f"{len(empty)} of {len(empty) + len(read)} files are left out ({empty[0]}, e.g.): "
             f"they have no body poses under the keys {known}"
@@ -150,14 +149,14 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
             poses = _poses(file)
             if poses is None:
                 return None
-            rate = _rate(path, file, len(poses))
+            rate = rate_of(path, file, len(poses))
             betas = np.asarray(file["betas"], np.float32).reshape(-1) if "betas" in file else []
             gender = text_of(file["gender"]) if "gender" in file else "neutral"
             place = next((key for key in ("trans", "transl", "smpl_trans") if key in file), None)
             trans = np.asarray(file[place], np.float32) if place else None
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise TrainingError(f"{path}: not a readable motion-capture .npz: {error}") from error
-    if poses.shape[1] not in _WIDTHS:
+    if poses.shape[1] not in FORMS:
         raise TrainingError(
             f"{path}: its poses have shape {poses.shape}, expected axis-angles: (frames, 66), "
             "(frames, 72), (frames, 156) or (frames, 165)"
@@ -181,29 +180,11 @@ def _read(path: Path, frame_rate: float) -> tuple[Clip, Clue, bool] | None:
 
 def _poses(file: np.lib.npyio.NpzFile) -> np.ndarray | None:
     """(F, D) axis-angles; None if the file has none."""
-    keys = next((keys for keys in _POSE_KEYS if all(key in file for key in keys)), None)
+    keys = pose_keys(file)
     if keys is None:
         return None
     parts = [np.atleast_2d(np.asarray(file[key], np.float32)) for key in keys]
     return np.concatenate([part.reshape(len(part), math.prod(part.shape[1:])) for part in parts], 1)
-
-
-def _rate(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
-    """Frames per second; None if not stated."""
-    key = next((key for key in (*_RATE_KEYS, "mocap_time_length") if key in file), None)
-    if key is None:
-        return None
-    text = text_of(file[key])
-    try:
-        number = float(text)
-        rate = frames / number if key == "mocap_time_length" else number
-    except (ValueError, ZeroDivisionError):
-        rate = math.nan
-    if not 0 < rate <= _FASTEST_HZ:
-        raise TrainingError(
-            f"{path}: '{key}' is {text!r:.40}, not a frame rate; correct it, or leave the clip out"
-        )
-    return rate
 
 
 def _plausible(poses: np.ndarray) -> np.ndarray:

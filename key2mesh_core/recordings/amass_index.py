@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-import zipfile
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from key2mesh_core.body.pickles import npy_header
+from key2mesh_core.errors import TrainingError
 
 SPLITS: dict[str, tuple[str, ...]] = {
     "vald": ("HumanEva", "MPI_HDM05", "HDM05", "SFU", "MPI_mosh", "MoSh"),
@@ -21,15 +24,21 @@ SPLITS: dict[str, tuple[str, ...]] = {
 """Data sets of each split, under their names in both releases
 (github.com/nghorbani/amass, prepare_data.py)."""
 
-_FORMS = {
+FORMS = {
     66: "SMPL body (66)",
     72: "SMPL (72)",
     156: "SMPL+H (156)",
     165: "SMPL-X (165)",
 }
-_RATES = ("mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate", "fps")
-_POSES = ("poses", "fullpose", "full_pose", "pose", "smpl_poses", "body_pose", "pose_body",
-          "poses_body")  # fmt: skip
+"""Names of the forms of poses by their numbers per frame: axis-angles of 22 joints, and of SMPL's,
+SMPL-H's and SMPL-X's joints."""
+_RATE_KEYS = ("mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate", "fps")
+_FASTEST_HZ = 2000.0
+POSE_KEYS = (
+    ("poses",), ("fullpose",), ("full_pose",), ("pose",), ("smpl_poses",),
+    ("root_orient", "pose_body"), ("global_orient", "body_pose"), ("poses_root", "poses_body"),
+)  # fmt: skip
+"""Keys of body poses, the first that exists is used: AMASS, MoSh++, SMPL fits, smplx, EMDB."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +74,51 @@ def describe_clip(path: Path) -> ClipInfo:
     """Reads a file's headers and its small arrays; never raises for a damaged file."""
     data_set = path.parent.parent.name
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-            key = next((name for name in _POSES if name in names), None)
-            if key is None:
-                return ClipInfo(path, data_set, problem="no poses")
-            with archive.open(f"{key}.npy") as stream:
-                version = np.lib.format.read_magic(stream)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                shape, _, _ = read(stream)
         with np.load(path, allow_pickle=False) as stored:
-            rate = next((float(stored[n].reshape(-1)[0]) for n in _RATES if n in stored), 0.0)
-            gender = text_of(stored["gender"]) if "gender" in stored.files else ""
+            keys = pose_keys(stored)
+            if keys is None:
+                return ClipInfo(path, data_set, problem="no poses")
+            with stored.zip.open(f"{keys[-1]}.npy") as stream:
+                shape, _ = npy_header(stream)
+            frames = int(shape[0]) if shape else 0
+            rate = rate_of(path, stored, frames) or 0.0
+            gender = text_of(stored["gender"]) if "gender" in stored else ""
+    except TrainingError:
+        return ClipInfo(path, data_set, problem="no valid frame rate")
     except Exception:  # damage makes numpy raise nearly anything
         return ClipInfo(path, data_set, problem="damaged")
     numbers = int(np.prod(shape[1:])) if len(shape) > 1 else 0
-    numbers += 3 if key in ("body_pose", "pose_body", "poses_body") else 0
-    form = _FORMS.get(numbers, "")
+    numbers += 3 if len(keys) > 1 else 0
+    form = FORMS.get(numbers, "")
     problem = "" if form else f"poses of shape {shape}"
-    return ClipInfo(
-        path, data_set, form, int(shape[0]) if shape else 0, rate, gender or "not stated", problem
-    )
+    return ClipInfo(path, data_set, form, frames, rate, gender or "not stated", problem)
+
+
+def pose_keys(file: np.lib.npyio.NpzFile) -> tuple[str, ...] | None:
+    """The keys whose arrays are, side by side, a file's body poses; None if it has none."""
+    return next((keys for keys in POSE_KEYS if all(key in file for key in keys)), None)
+
+
+def rate_of(path: Path, file: np.lib.npyio.NpzFile, frames: int) -> float | None:
+    """Frames per second; None if not stated.
+
+    Raises:
+        TrainingError: it is not a frame rate.
+    """
+    key = next((key for key in (*_RATE_KEYS, "mocap_time_length") if key in file), None)
+    if key is None:
+        return None
+    text = text_of(file[key])
+    try:
+        number = float(text)
+        rate = frames / number if key == "mocap_time_length" else number
+    except (ValueError, ZeroDivisionError):
+        rate = math.nan
+    if not 0 < rate <= _FASTEST_HZ:
+        raise TrainingError(
+            f"{path}: '{key}' is {text!r:.40}, not a frame rate; correct it, or leave the clip out"
+        )
+    return rate
 
 
 def text_of(value: np.ndarray) -> str:

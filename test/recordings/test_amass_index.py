@@ -56,6 +56,18 @@ def test_both_releases_are_described_and_read(amass) -> None:
     assert [len(clip.poses) for clip in clips] == [10, 10, 30]  # about 30 per second
 
 
+def test_the_list_agrees_with_the_reader_about_odd_clips(tmp_path) -> None:
+    timed = write_clip(tmp_path / "timed.npz", mocap_framerate=None, mocap_time_length=2.0)
+    assert describe_clip(timed).rate == 20  # 40 frames
+    without_root = write_clip(tmp_path / "a.npz", poses=None, body_pose=np.zeros((40, 63)))
+    assert load_clip(without_root) is None
+    assert describe_clip(without_root).problem == "no poses"
+    unrated = write_clip(tmp_path / "b.npz", mocap_framerate=0.0)
+    with pytest.raises(TrainingError, match="not a frame rate"):
+        load_clip(unrated)
+    assert describe_clip(unrated).problem == "no valid frame rate"
+
+
 def test_official_splits_hold_out_their_data_sets(amass) -> None:
     paths = find_clips(amass)
     patterns = held_out_patterns(["amass:vald", "amass:test"])
