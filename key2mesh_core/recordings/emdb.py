@@ -19,12 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from key2mesh_core.body.data import GENDERS, JOINT_NAMES
-from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.errors import BodyFileError, EvaluationError
+from key2mesh_core.errors import EvaluationError
 from key2mesh_core.keypoints.table import KEYPOINTS
-from key2mesh_core.recordings.labelled import LabelledPerson, checked, in_camera
+from key2mesh_core.recordings.labelled import (
+    LabelledPerson,
+    check_finite,
+    checked,
+    in_camera,
+    read_labels,
+)
 from key2mesh_core.recordings.one_person import one_person
 
 SEQUENCES = 17
@@ -53,7 +58,7 @@ def sequences(
         )
     found = {}
     for file in files:
-        if not _content(file, ("emdb1",)).get("emdb1"):
+        if not read_labels(file, ("emdb1",), "EMDB").get("emdb1"):
             continue
         name = file.parent.relative_to(root).as_posix()
         folder = None if detections is None else detections / name
@@ -63,15 +68,8 @@ def sequences(
     return found
 
 
-def _content(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        return read_pickle(file, keys)
-    except BodyFileError as error:
-        raise EvaluationError(f"not a sequence of EMDB: {error}") from error
-
-
 def _read(file: Path, detections: Path | None) -> list[LabelledPerson]:
-    content = _content(file, _KEYS)
+    content = read_labels(file, _KEYS, "EMDB")
     for key in ("camera", "smpl"):
         if not isinstance(content.get(key), dict):
             raise EvaluationError(f"{file} has no dictionary {key!r}; it has {sorted(content)}")
@@ -86,8 +84,7 @@ def _read(file: Path, detections: Path | None) -> list[LabelledPerson]:
     gender = str(content.get("gender"))
     if gender not in GENDERS:
         raise EvaluationError(f"{file}: gender {gender!r}; EMDB has {', '.join(GENDERS)}")
-    if not (np.isfinite(poses[good]).all() and np.isfinite(betas).all()):
-        raise EvaluationError(f"{file}: the pose or shape of a good frame is not finite")
+    check_finite(str(file), poses[good], betas, extrinsics[good])
     images = np.flatnonzero(good)
     if detections is None:
         keypoints = _projections(checked(str(file), content, "kp2d", (frames, 24, 2))[good])

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.lens import undistort
-from key2mesh_core.errors import EvaluationError
+from key2mesh_core.errors import BodyFileError, EvaluationError
 from key2mesh_core.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from key2mesh_core.keypoints.arrays import sanitise
 from key2mesh_core.people.person_frame import NETWORK_LAYOUT, PersonFrame
@@ -75,6 +77,21 @@ class LabelledPerson:
 
 Sequences = Mapping[str, Callable[[], Sequence[LabelledPerson]]]
 """For the name of each sequence, a function that reads its people."""
+
+
+def read_labels(file: Path, keys: tuple[str, ...], data_set: str) -> dict[str, Any]:
+    """The entries `keys` of a sequence's pickle; raises EvaluationError if it is damaged or
+    contains anything but arrays."""
+    try:
+        return read_pickle(file, keys)
+    except BodyFileError as error:
+        raise EvaluationError(f"not a sequence of {data_set}: {error}") from error
+
+
+def check_finite(where: str, poses: NDArray, betas: NDArray, extrinsics: NDArray) -> None:
+    """Raises EvaluationError if a number of the images that count is not finite."""
+    if not all(np.isfinite(each).all() for each in (poses, betas, extrinsics)):
+        raise EvaluationError(f"{where}: the pose, shape or camera of a valid image is not finite")
 
 
 def in_camera(poses: NDArray, world_to_camera: NDArray) -> NDArray[np.float64]:

@@ -18,13 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from key2mesh_core.body.pickles import read_pickle
 from key2mesh_core.camera.choose import Camera
 from key2mesh_core.camera.pinhole import Intrinsics
-from key2mesh_core.errors import BodyFileError, EvaluationError, TargetError
+from key2mesh_core.errors import EvaluationError, TargetError
 from key2mesh_core.keypoints.layouts import to_network
 from key2mesh_core.people.person_frame import PersonFrame
-from key2mesh_core.recordings.labelled import LabelledPerson, checked, in_camera, person_frames
+from key2mesh_core.recordings.labelled import (
+    LabelledPerson,
+    check_finite,
+    checked,
+    in_camera,
+    person_frames,
+    read_labels,
+)
 from key2mesh_core.recordings.options import RecordingOptions
 from key2mesh_core.recordings.prepare import DroppedRecords
 
@@ -60,10 +66,7 @@ def read_sequence(path: Path) -> list[LabelledPerson]:
         EvaluationError: the file is damaged or contains anything but arrays; an entry or an actor
             is missing, or arrays do not match.
     """
-    try:
-        content = read_pickle(path, _KEYS)
-    except BodyFileError as error:
-        raise EvaluationError(f"not a sequence of 3DPW: {error}") from error
+    content = read_labels(path, _KEYS, "3DPW")
     lists = {key: content.get(key) for key in _PER_ACTOR}
     if missing := [key for key, value in lists.items() if not isinstance(value, list)]:
         raise EvaluationError(f"{path} has no lists {', '.join(missing)}, which 3DPW has per actor")
@@ -91,9 +94,7 @@ def _actor(path: Path, content: dict[str, Any], number: int, camera: Camera) -> 
         raise EvaluationError(f"{where}: gender {own['genders']!r}; 3DPW has 'm' and 'f'")
     if len(betas) < 10:
         raise EvaluationError(f"{where}: {len(betas)} betas; at least 10 are expected")
-    finite = [np.isfinite(x).reshape(len(x), -1).all(1) for x in (poses[valid], extrinsics[valid])]
-    if not (all(each.all() for each in finite) and np.isfinite(betas).all()):
-        raise EvaluationError(f"{where}: the pose, shape or camera of a valid image is not finite")
+    check_finite(where, poses[valid], betas, extrinsics[valid])
     return LabelledPerson(
         name=f"actor {number}",
         images=np.flatnonzero(valid),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """EMDB in its official layout, against an oracle by `smplx`."""
 
+import pickle
+
 import numpy as np
 import pytest
 from helpers_benchmarks import moved, write_emdb, write_openpose
@@ -57,6 +59,18 @@ def test_detections_are_the_person_in_the_box(mine, tmp_path) -> None:
     assert report.left_out() == {"invalid": 1, "undetected": 3, "too_few_keypoints": 0}
     assert report.mean("pa_mpjpe_mm") < 0.01
     assert "a bound" not in report.to_markdown()
+
+
+def test_a_good_image_needs_a_finite_camera_and_a_bad_one_does_not(mine, tmp_path) -> None:
+    oracle, _, path = write_emdb(mine, tmp_path)
+    content = pickle.loads(path.read_bytes())
+    content["camera"]["extrinsics"][2] = np.nan  # the bad one
+    path.write_bytes(pickle.dumps(content))
+    assert measure(mine, tmp_path, oracle.predictor()).mean("pa_mpjpe_mm") < 0.01
+    content["camera"]["extrinsics"][3] = np.nan
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(EvaluationError, match=r"camera of a valid image is not finite"):
+        measure(mine, tmp_path, oracle.predictor())
 
 
 def test_missing_detections_and_broken_files_are_refused(mine, tmp_path) -> None:

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 from helpers_benchmarks import (
+    J14,
     SPIN_24,
     Oracle,
     detections,
@@ -122,7 +123,7 @@ def test_a_similarity_and_a_mirror_image(mine, studio, tmp_path) -> None:
     joints = np.concatenate(
         [studio.joints[who][[0, 5, 15, 20, 25]] for who in list(studio.joints)[:2]]
     )
-    scored = joints[:, [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]]
+    scored = joints[:, J14]
     far = np.linalg.norm(scored - joints[:, :1], axis=2).mean()
     assert report.mean("pa_mpjpe_mm") < 0.01
     assert report.mean("mpjpe_mm") == pytest.approx(500 * far, rel=1e-4)

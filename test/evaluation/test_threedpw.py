@@ -154,9 +154,6 @@ def test_detections_are_a_recording_to_adapt_to(mine, tmp_path) -> None:
     assert len(again) == len(frames)
 
 
-Broken = dict[str, object]
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
