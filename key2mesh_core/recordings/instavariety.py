@@ -27,10 +27,14 @@ _LAYOUT = "instavariety_25"
 _MOST_BYTES = 1 << 30
 """Limit of one record: a video's images take some tens of MB."""
 
-_WANTED = {
-    "meta/N", "image/xys", "image/visibilities", "image/face_pts", "image/toe_pts", "image/phis",
-    "image/heightwidths",
-}  # fmt: skip
+_SHAPES = {
+    "image/xys": (2, 14),
+    "image/visibilities": (1, 14),
+    "image/face_pts": (3, 5),
+    "image/toe_pts": (3, 6),
+}
+"""Numbers of each frame."""
+_WANTED = {"meta/N", *_SHAPES, "image/phis", "image/heightwidths"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -49,10 +53,11 @@ def read_frames(
         for video, record in enumerate(_records(file)):
             where = f"{file}, record {video}"
             try:
-                features = dict(_features(record))
-            except (ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
+                keypoints, size = _keypoints(where, dict(_features(record)))
+            except TargetError:
+                raise
+            except Exception as error:  # damage makes Python raise nearly anything
                 raise TargetError(f"{where}: not a tf.train.Example ({error})") from error
-            keypoints, size = _keypoints(where, features)
             for number, person in enumerate(keypoints):
                 yield PersonFrame(
                     ids=("person",),
@@ -70,22 +75,20 @@ def _keypoints(
     where: str, features: dict[str, NDArray]
 ) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """(N, 25, 3) px, px, confidence, and the width and height of the image [px]."""
-    needed = {"meta/N": (), "image/xys": (2, 14), "image/visibilities": (1, 14)}
-    needed |= {"image/face_pts": (3, 5), "image/toe_pts": (3, 6)}
-    if missing := [name for name in needed if name not in features]:
+    if missing := [name for name in ("meta/N", *_SHAPES) if name not in features]:
         raise TargetError(
             f"{where} lacks {', '.join(missing)}, which InstaVariety's records have; it has "
             f"{', '.join(sorted(features)) or 'nothing'}"
         )
     count = int(features["meta/N"][0])
-    parts = {}
-    for name, shape in needed.items():
-        if shape and features[name].size != count * shape[0] * shape[1]:
-            found = features[name].size
-            raise TargetError(f"{where}: {name} has {found} numbers for {count} frames")
-        parts[name] = features[name].reshape(count, *shape) if shape else None
-    body = np.concatenate([parts["image/xys"], parts["image/visibilities"]], axis=1)
-    found = np.concatenate([body, parts["image/face_pts"], parts["image/toe_pts"]], axis=2)
+    parts = []
+    for name, (rows, columns) in _SHAPES.items():
+        numbers = features[name]
+        if numbers.size != count * rows * columns:
+            raise TargetError(f"{where}: {name} has {numbers.size} numbers for {count} frames")
+        parts.append(numbers.reshape(count, rows, columns))
+    places, visible, *others = parts
+    found = np.concatenate([np.concatenate([places, visible], axis=1), *others], axis=2)
     found = found.transpose(0, 2, 1).astype(np.float32)
     if "image/phis" in features:
         found[..., :2] = (found[..., :2] + 1) * (CROP_PX / 2)

@@ -69,7 +69,7 @@ def write(path, videos, preprocessed=True, **changes):
                 continue
             feature = made.features.feature[name]
             whole = all(isinstance(value, int | np.integer) for value in values)
-            kind = "bytes" if isinstance(values[0], bytes) else "int64" if whole else "float"
+            kind = "int64" if whole else "bytes" if isinstance(values[0], bytes) else "float"
             getattr(feature, f"{kind}_list").value.extend(np.asarray(values).tolist())
         record = made.SerializeToString()
         content += struct.pack("<QI", len(record), 0) + record + struct.pack("<I", 0)
@@ -123,7 +123,11 @@ def test_pixels_of_the_whole_image_are_read_too(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"image/toe_pts": None}, "lacks image/toe_pts"), ({"meta/N": [3]}, "numbers for 3 frames")],
+    [
+        ({"image/toe_pts": None}, "lacks image/toe_pts"),
+        ({"meta/N": [3]}, "numbers for 3 frames"),
+        ({"meta/N": []}, "not a tf.train.Example"),
+    ],
 )
 def test_records_of_other_data_are_refused(tmp_path, change, words) -> None:
     write(tmp_path / "a.tfrecord", [people(2, 0)], **change)
@@ -138,6 +142,7 @@ def test_damaged_files_are_refused(tmp_path) -> None:
     for content, words in (
         (whole[:-20], "truncated"),
         (b"not a record at all", "not a TFRecord"),
+        (whole[:12] + b"\x08" + whole[13:], "tf.train.Example"),  # a number for the features
         (whole[:12] + bytes([255]) * (len(whole) - 16) + whole[-4:], "tf.train.Example"),
     ):
         path.write_bytes(content)
