@@ -73,7 +73,7 @@ class Transfer:
 
 
 def sample_residual(transfer: Transfer, source: BodyData, target: BodyData) -> float:
-    """Mean residual [m] over 64 random bodies: normal betas, joints turned by 0.3 rad or so."""
+    """Mean residual [m] over 64 random bodies: normal betas, joints turned by about 0.3 rad."""
     rng = np.random.default_rng(0)
     betas = rng.normal(size=(64, 10)).astype(np.float32)
     rotations = axis_angle_to_matrix(0.3 * rng.normal(size=(64, JOINT_COUNT, 3)))

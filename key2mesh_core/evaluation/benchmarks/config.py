@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from key2mesh_core.evaluation.benchmarks.protocols import Centre
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Settings that all benchmarks share."""
 
     root: Path
-    """The data set's folder."""
+    """The data set's folder; of Human3.6M, the file with the truth."""
     body_folder: Path
     """Folder with your SMPL files: SMPL_NEUTRAL.pkl, SMPL_MALE.pkl, SMPL_FEMALE.pkl (or .npz), or
-    the names of the releases."""
+    named as in the releases."""
     model: str = "default"
     """Folder of a model bundle, or "default" for the shipped one. Predictions of a model that was
-    trained with another body than your neutral SMPL are converted to it; the report states the
+    trained with a body other than your neutral SMPL are converted to it; the report states the
     residual."""
     body: str = "default"
     """The body file that the model was trained with, if it is not your neutral SMPL."""
@@ -45,7 +47,7 @@ class ThreeDPWConfig(BenchmarkConfig):
     truth: Literal["neutral", "gendered"] = "neutral"
     """The body of the truth: the neutral SMPL for everyone, as in the paper's code, or that of each
     person's gender, as in most other publications. Their numbers are not comparable."""
-    centre: Literal["hips", "pelvis"] = "hips"
+    centre: Centre = "hips"
     """The point that MPJPE centres both bodies on: the midpoint of the hips (the paper, VIBE, WHAM)
     or the regressed pelvis (SPIN)."""
 
@@ -61,13 +63,14 @@ class Human36mConfig(BenchmarkConfig):
     detections: Path | None = None
     """Folder of OpenPose's --write_json for the images or videos of the frontal camera; not needed
     if the file contains an array `openpose`."""
-    centre: Literal["hips", "pelvis"] = "hips"
+    centre: Centre = "hips"
     """The point that MPJPE centres both bodies on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmdbConfig(BenchmarkConfig):
-    """Measures a model on EMDB 1 as its authors do: SMPL's 24 joints, gendered truth, hips."""
+    """Measures a model on EMDB 1 as its authors do: SMPL's 24 joints, gendered truth,
+    MPJPE centred on the hips."""
 
     detections: Path | None = None
     """Folder of OpenPose's --write_json, P*/<sequence>/<image>_keypoints.json. By default, the

@@ -133,8 +133,7 @@ def _identity(
     regressor: np.ndarray | None,
     predictor: SmplPredictor,
 ) -> str:
-    """A digest of everything that determines the result; of the data, where and how old they
-    are."""
+    """A digest of everything that determines the result; of the data, their paths and ages."""
     digest = hashlib.sha256(str(protocol).encode())
     for path, kind in ((config.root, "*.pkl"), (getattr(config, "detections", None), "*.json")):
         digest.update(f"{None if path is None else path.resolve()} {_age(path, kind)}".encode())
