@@ -84,13 +84,12 @@ def aistpp_errors(
         estimator.close()
 
 
-def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> AdaptConfig:
+def adapt_config(config: TablesConfig, row: Row, seed: int) -> AdaptConfig:
     """The settings of a cell."""
     return replace(
         ADAPT_RECIPES[row.recipe][1],
         target=(_part_of(config, row),),
         init=config.init,
-        output=output,
         seed=seed,
         precision=config.precision,
         threads=config.threads,
@@ -101,28 +100,39 @@ def adapt_config(config: TablesConfig, row: Row, seed: int, output: Path) -> Ada
 
 
 def _run_cell(config: TablesConfig, row: Row, seed: int) -> dict[str, Any]:
-    # Named by everything that determines the result, so that tables share common runs.
-    plain = adapt_config(config, row, seed, Path("cell"))
-    name = hashlib.sha256(settings_text(plain).encode()).hexdigest()[:12]
-    folder = config.output / "runs" / name
-    result, made = folder / "result.json", folder / "made.json"
+    settings, name = adapt_config(config, row, seed), f"{row.name}, seed {seed}"
+    folder, facts = adapt_once(settings, config.output / "runs", name)
+    result = folder / "result.json"
+    if not result.exists():
+        facts = {"row": row.name, "seed": seed} | facts
+        _write(result, facts | measure(config, folder / "model"))
+    return json.loads(result.read_text()) | {"folder": str(folder)}
+
+
+def adapt_once(settings: AdaptConfig, runs: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """Adapts with some settings, unless that is done.
+
+    Args:
+        settings: their `output` does not count.
+        runs: folder of the runs.
+        name: what to call the run while it runs.
+
+    Returns:
+        The run's folder, whose `model` is the bundle; its minutes and number of `frames`.
+    """
+    # Named by everything that determines the model, so that tables share common runs.
+    plain = settings_text(replace(settings, output=Path("cell")))
+    folder = runs / hashlib.sha256(plain.encode()).hexdigest()[:12]
+    made = folder / "made.json"
     if not made.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"{row.name}, seed {seed}: {folder}", flush=True)
-        settings = adapt_config(config, row, seed, folder / "model")
+        print(f"{name}: {folder}", flush=True)
+        settings = replace(settings, output=folder / "model")
         begin = time.monotonic()
         adapt(settings)
         shutil.copy(settings.work_folder / "history.jsonl", folder / "history.jsonl")
-        facts = {
-            "row": row.name,
-            "seed": seed,
-            "minutes": (time.monotonic() - begin) / 60,
-            "frames": len(load_targets(settings.target)),
-        }
-        _write(made, facts)
-    if not result.exists():
-        _write(result, json.loads(made.read_text()) | measure(config, folder / "model"))
-    return json.loads(result.read_text()) | {"folder": str(folder)}
+        minutes = (time.monotonic() - begin) / 60
+        _write(made, {"minutes": minutes, "frames": len(load_targets(settings.target))})
+    return folder, json.loads(made.read_text())
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -11,19 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adaptation.cells import part_of_targets
+from benchmarks.adaptation.cells import adapt_once, part_of_targets
 from benchmarks.paper.config import PaperConfig
 from benchmarks.paper.data import measure
 from key2mesh_core.errors import EvaluationError
 from key2mesh_core.io import write_text
 from key2mesh_core.learning.adapt.config import ADAPT_RECIPES, AdaptConfig
-from key2mesh_core.learning.adapt.job import adapt
 from key2mesh_core.learning.export import export
 from key2mesh_core.learning.export_config import ExportConfig
 from key2mesh_core.learning.pretrain.config import PRETRAIN_RECIPES
 from key2mesh_core.learning.pretrain.job import BEST, pretrain
-from key2mesh_core.learning.runs import settings_text
-from key2mesh_core.recordings.targets import load_targets
 
 
 @dataclass(frozen=True)
@@ -88,9 +85,7 @@ def run_row(config: PaperConfig, row: Row) -> list[dict[str, Any]]:
     return [_adapted(config, row, start, seed) for seed in config.seeds]
 
 
-def adapt_settings(
-    config: PaperConfig, row: Row, start: str, seed: int, folder: Path
-) -> AdaptConfig:
+def adapt_settings(config: PaperConfig, row: Row, start: str, seed: int) -> AdaptConfig:
     """The settings of one adaptation: the published recipe with the row's changes."""
     select = {}
     if config.select:
@@ -106,7 +101,6 @@ def adapt_settings(
         motions=config.motions,
         held_out=config.held_out,
         init=start,
-        output=folder / "model",
         body=config.body,
         epochs=config.adaptation_epochs,
         batch_size=config.batch_size,
@@ -120,24 +114,15 @@ def adapt_settings(
 
 
 def _adapted(config: PaperConfig, row: Row, start: str, seed: int) -> dict[str, Any]:
-    # Named by everything that determines the model, so that tables share common runs.
-    plain = adapt_settings(config, row, start, seed, Path("cell"))
-    name = hashlib.sha256(settings_text(plain).encode()).hexdigest()[:12]
-    folder = config.output / "adapted" / name
-    made = folder / "made.json"
-    if not made.exists():
-        print(f"{row.name}, seed {seed}: {folder}", flush=True)
-        settings, begin = adapt_settings(config, row, start, seed, folder), time.monotonic()
-        adapt(settings)
-        facts = {
-            "minutes": (time.monotonic() - begin) / 60,
-            "detections": len(load_targets(settings.target)),
-        }
-        write_text(made, json.dumps(facts) + "\n")
-    model = folder / "model"
-    errors = measure(config, model, folder / "evaluation")
-    facts = json.loads(made.read_text())
-    return errors | facts | {"model": str(model), "folder": str(folder / "evaluation")}
+    settings, name = adapt_settings(config, row, start, seed), f"{row.name}, seed {seed}"
+    folder, facts = adapt_once(settings, config.output / "adapted", name)
+    model, evaluation = folder / "model", folder / "evaluation"
+    return measure(config, model, evaluation) | {
+        "minutes": facts["minutes"],
+        "detections": facts["frames"],
+        "model": str(model),
+        "folder": str(evaluation),
+    }
 
 
 def _part_of(config: PaperConfig, row: Row) -> str:
