@@ -128,6 +128,13 @@ def test_published_numbers_stand_beside_their_own_target_only(mine, root, tmp_pa
     assert adapted(targets=("a=instavariety:TFRECORDS",)) == (50.1, 89.0, 101.7)
     assert adapted(targets=(f"a=3dpw:{root}?split=train",)) is None
     assert adapted(split="validation") == (56.4, 88.6, 104.4)
+    terms = config(mine, root, tmp_path, "table3", data="h36m", targets=("a=openpose:b",))
+    assert [published(terms, row) for row in rows_of(terms)] == [
+        (53.9, 114.7, None),
+        (53.8, 109.0, None),
+        (52.2, 109.0, None),
+        (51.4, 108.1, None),
+    ]
 
 
 @pytest.mark.long
